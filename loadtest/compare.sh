@@ -1,0 +1,339 @@
+#!/usr/bin/env bash
+# ringway, nginx, HAProxy and a bare relay, side by side on one machine: CPU per request, latency, memory.
+# What is measured and how: README.md beside this file. Options: compare.sh --help
+set -euo pipefail
+
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+ROOT=$(dirname "$HERE")
+COMMAND="loadtest/compare.sh $*"
+
+usage() {
+  cat <<'TEXT'
+usage: loadtest/compare.sh [options]
+  --profile LIST       head1k2,head60,body256k (default: all three)
+  --connections LIST   keep-alive connections of wrk (default: 8,64)
+  --proxies LIST       ringway,nginx,haproxy,relay (default: all)
+  --workers N          workers of each proxy; with more than 1, a ringway with one worker runs beside (default: 1)
+  --rounds N           rounds, each with all proxies in random order (default: 20)
+  --seconds N          length of one proxy's part of a round (default: 1)
+  --seed N             of that order (default: random, printed)
+  --peers plain|tuned  routes of nginx and HAProxy as usually written, or as an expert would (default: plain)
+  --latency            also latency at 60 % of saturation with oha, for the head profiles
+  --idle[=N]           memory of N idle keep-alive connections (default: 10000)
+  --stream[=BYTES]     memory while a body streams down and up (default: 1 GiB)
+  --only-memory        no rounds, just --idle and --stream
+  --all                everything above: --latency --idle --stream
+  --out DIR            default: loadtest/results
+  --tmp DIR            configurations and logs, removed at the end (default: loadtest/tmp; the access log may need a GiB)
+  --port N             first of 40 loopback ports (default: 18080)
+environment: RINGWAY, RELAY, ORIGIN: programs (default: target/release/ringway, target/release/examples/{relay,origin})
+             PROXY_CPUS, LOAD_CPUS: where the proxies, and wrk, oha and the origin run (default: the last CPUs, and the rest)
+TEXT
+}
+
+die() { echo "compare.sh: $*" >&2; exit 1; }
+
+PROFILES=head1k2,head60,body256k CONNECTIONS=8,64 PROXIES=ringway,nginx,haproxy,relay WORKERS=1 ROUNDS=20 SECONDS_EACH=1
+SEED=$(((10#$(date +%N) + $$) % 32768)) PEER_CONFIG=plain LATENCY='' IDLE='' STREAM='' ROUNDS_WANTED=1
+OUT=$HERE/results TMP=$HERE/tmp PORT=18080
+RINGWAY=${RINGWAY:-$ROOT/target/release/ringway}
+RELAY=${RELAY:-$ROOT/target/release/examples/relay}
+ORIGIN=${ORIGIN:-$ROOT/target/release/examples/origin}
+LATENCY_PASSES=${LATENCY_PASSES:-3} LATENCY_SECONDS=${LATENCY_SECONDS:-10} LATENCY_SHARE=${LATENCY_SHARE:-60}
+METRIC_REQUESTS='ringway_requests_total\b'
+METRIC_DROPS='ringway_log_lines_(dropped|lost)_total\b'
+METRIC_SPREAD='ringway_worker_connections\b'
+
+while (($#)); do
+  case $1 in
+    --profile | --profiles) PROFILES=$2; shift ;;
+    --connections) CONNECTIONS=$2; shift ;;
+    --proxies) PROXIES=$2; shift ;;
+    --workers) WORKERS=$2; shift ;;
+    --rounds) ROUNDS=$2; shift ;;
+    --seconds) SECONDS_EACH=$2; shift ;;
+    --seed) SEED=$2; shift ;;
+    --peers) PEER_CONFIG=$2; shift ;;
+    --latency) LATENCY=1 ;;
+    --idle) IDLE=10000 ;;
+    --idle=*) IDLE=${1#*=} ;;
+    --stream) STREAM=$((1 << 30)) ;;
+    --stream=*) STREAM=${1#*=} ;;
+    --only-memory) ROUNDS_WANTED='' ;;
+    --all) LATENCY=1 IDLE=${IDLE:-10000} STREAM=${STREAM:-$((1 << 30))} ;;
+    --out) OUT=$2; shift ;;
+    --tmp) TMP=$2; shift ;;
+    --port) PORT=$2; shift ;;
+    -h | --help) usage; exit 0 ;;
+    *) usage >&2; die "unknown option $1" ;;
+  esac
+  shift
+done
+[[ $PEER_CONFIG == plain || $PEER_CONFIG == tuned ]] || die "--peers is plain or tuned, not $PEER_CONFIG"
+[[ $WORKERS$ROUNDS$SECONDS_EACH$SEED$PORT =~ ^[0-9]+$ ]] || die "--workers, --rounds, --seconds, --seed and --port are numbers"
+
+# --- what must be there -------------------------------------------------------------------------------------------
+
+PATH=$PATH:/usr/sbin:/opt/oha/bin:$HOME/.cargo/bin
+need() { command -v "$1" >/dev/null || die "$1 is missing: $2"; }
+IFS=, read -ra NAMES <<<"$PROXIES"
+need wrk "apt-get install wrk"
+need python3 "apt-get install python3"
+need taskset "apt-get install util-linux"
+[[ ! $LATENCY ]] || need oha "cargo install oha --locked"
+[[ -x $ORIGIN ]] || die "$ORIGIN is missing: cargo build --release --examples"
+for name in "${NAMES[@]}"; do
+  case $name in
+    ringway) [[ -x $RINGWAY ]] || die "$RINGWAY is missing: cargo build --release, or RINGWAY=path, or --proxies nginx,haproxy,relay" ;;
+    relay) [[ -x $RELAY ]] || die "$RELAY is missing: cargo build --release --examples" ;;
+    nginx | haproxy) need "$name" "apt-get install $name" ;;
+    *) die "unknown proxy $name: ringway, nginx, haproxy and relay are known" ;;
+  esac
+done
+ulimit -n "$(ulimit -Hn)"
+
+read -ra CPUS < <(python3 -c 'import os; print(*sorted(os.sched_getaffinity(0)))')
+join() { local IFS=,; echo "$*"; }
+((${#CPUS[@]} >= WORKERS)) || die "$WORKERS workers need as many CPUs; this process may use ${#CPUS[@]}"
+first=$((${#CPUS[@]} - WORKERS))
+PROXY_CPUS=${PROXY_CPUS:-$(join "${CPUS[@]:first}")}
+if ((first > 0)); then rest=$(join "${CPUS[@]:0:first}"); else rest=$PROXY_CPUS; fi
+LOAD_CPUS=${LOAD_CPUS:-$rest}
+IFS=, read -ra CPU_LIST <<<"$PROXY_CPUS"
+
+mkdir -p "$OUT" "$TMP"
+TMP=$(mktemp -d "$TMP/run.XXXXXX")
+chmod 755 "$TMP" # nginx's worker is another user
+RAW=$TMP/raw
+mkdir "$RAW"
+# shellcheck source=configs.sh
+source "$HERE/configs.sh"
+
+# --- programs: each is started here, and ended by its pid ------------------------------------------------------------
+
+declare -A PID PORTS LOG ADMIN
+ORIGIN_PORT=$((PORT + 30)) ORIGIN_PID=''
+
+cleanup() {
+  local pid
+  for pid in "${PID[@]}" $ORIGIN_PID; do kill -TERM "$pid" 2>/dev/null || true; done
+  for pid in "${PID[@]}" $ORIGIN_PID; do
+    for _ in {1..100}; do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
+    kill -KILL "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
+  done
+  PID=() ORIGIN_PID=''
+}
+KEEP=''
+finish() { cleanup; [[ $KEEP ]] || rm -rf "$TMP"; rmdir "$(dirname "$TMP")" 2>/dev/null || true; }
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+probe() { taskset -c "$LOAD_CPUS" python3 "$HERE/probe.py" "$@"; }
+
+# Fails with what the program said, and keeps the files that show why.
+broken() { KEEP=1; echo "compare.sh: $1 (see $TMP)" >&2; tail -n 20 "$TMP/$2.out" >&2 2>/dev/null || true; exit 1; }
+
+listening() { # name port
+  probe wait "127.0.0.1:$2" 10 || broken "$1 did not start" "$1"
+  [[ $1 == origin ]] || kill -0 "${PID[$1]}" 2>/dev/null || broken "$1 ended at once; is port $2 taken?" "$1"
+}
+
+start_origin() {
+  taskset -c "$LOAD_CPUS" "$ORIGIN" "127.0.0.1:$ORIGIN_PORT" >"$TMP/origin.out" 2>&1 &
+  ORIGIN_PID=$!
+  listening origin "$ORIGIN_PORT"
+}
+
+start() { # name: starts that proxy and waits until it listens
+  local name=$1 port
+  case $name in ringway) port=$PORT ;; nginx) port=$((PORT + 1)) ;; haproxy) port=$((PORT + 2)) ;; relay) port=$((PORT + 3)) ;; ringway1) port=$((PORT + 4)) ;; esac
+  PORTS[$name]=$port
+  case $name in
+    ringway | ringway1)
+      # Its workers pin themselves; its control and log threads may run where they find room, and their CPU time counts.
+      local cpus="[${PROXY_CPUS//,/, }]"
+      [[ $name == ringway ]] || cpus="[${CPU_LIST[-1]}]"
+      ADMIN[$name]=http://127.0.0.1:$((port + 10))/metrics LOG[$name]=$TMP/$name-access.log
+      rm -f "${LOG[$name]}"
+      ringway_config "$port" "127.0.0.1:$((port + 10))" "$cpus" "${LOG[$name]}" >"$TMP/$name.yaml"
+      "$RINGWAY" run -c "$TMP/$name.yaml" >"$TMP/$name.out" 2>&1 &
+      ;;
+    nginx)
+      nginx_config "$port" "$WORKERS" "$TMP" >"$TMP/nginx.conf"
+      taskset -c "$PROXY_CPUS" nginx -p "$TMP" -e "$TMP/nginx.log" -c "$TMP/nginx.conf" -g 'daemon off;' >"$TMP/nginx.out" 2>&1 &
+      ;;
+    haproxy)
+      haproxy_config "$port" "$WORKERS" "$TMP" >"$TMP/haproxy.cfg"
+      taskset -c "$PROXY_CPUS" haproxy -db -f "$TMP/haproxy.cfg" >"$TMP/haproxy.out" 2>&1 &
+      ;;
+    relay)
+      taskset -c "$PROXY_CPUS" "$RELAY" --threads "$WORKERS" "127.0.0.1:$port" "127.0.0.1:$ORIGIN_PORT" >"$TMP/relay.out" 2>&1 &
+      ;;
+  esac
+  PID[$name]=$!
+  listening "$name" "$port"
+  probe verify "$name" "http://127.0.0.1:$port" || broken "$name does not do what it should" "$name"
+}
+
+# --- CPU per request ---------------------------------------------------------------------------------------------------
+
+RANDOM=$SEED
+shuffled() { # sets ORDER to its arguments in random order
+  ORDER=("$@")
+  local i j
+  for ((i = ${#ORDER[@]} - 1; i > 0; i--)); do
+    j=$((RANDOM % (i + 1)))
+    local swap=${ORDER[i]}
+    ORDER[i]=${ORDER[j]} ORDER[j]=$swap
+  done
+}
+
+# One part of a round; sets REQUESTS, MICROS and CPU_NS.
+measure() { # name connections seconds
+  local before out bytes errors
+  before=$(probe cpu "${PID[$1]}")
+  out=$(taskset -c "$LOAD_CPUS" wrk -t1 -c"$2" -d"$3s" --timeout 5s -s "$HERE/profile.lua" "http://127.0.0.1:${PORTS[$1]}/") ||
+    broken "wrk against $1 failed: $out" "$1"
+  sleep 0.1 # its last connections close, the last log lines are written
+  CPU_NS=$(($(probe cpu "${PID[$1]}") - before))
+  read -r REQUESTS MICROS bytes errors < <(sed -n 's/^RESULT //p' <<<"$out")
+  [[ $errors == 0 ]] || broken "$1: $errors errors or answers other than 2xx in a round of wrk: $out" "$1"
+  ((REQUESTS > 0)) || broken "$1: no requests in a round of wrk: $out" "$1"
+  # An answer of the wrong size is no answer: 128 bytes and a head, or 256 KiB and a head.
+  local least=128
+  [[ $PROFILE != body256k ]] || least=262144
+  ((bytes >= REQUESTS * least && bytes <= REQUESTS * (least + 1024) + $2 * least)) ||
+    broken "$1: $bytes bytes in $REQUESTS answers: not the answers of $PROFILE" "$1"
+}
+
+rounds() { # connections
+  local connections=$1 file=$RAW/$PROFILE-c$1-w$WORKERS name round total=0
+  local names=("${NAMES[@]}")
+  [[ $WORKERS == 1 || " ${NAMES[*]} " != *" ringway "* ]] || names+=(ringway1)
+  start_origin
+  for name in "${names[@]}"; do start "$name"; done
+  echo "# $PROFILE, $connections connections, $WORKERS worker(s), $ROUNDS rounds of ${SECONDS_EACH} s, seed $SEED: ${names[*]}"
+  declare -A asked=()
+  for name in "${names[@]}"; do measure "$name" "$connections" 1; asked[$name]=$REQUESTS; done # warm-up
+  : >"$file.tsv"
+  for ((round = 1; round <= ROUNDS; round++)); do
+    shuffled "${names[@]}"
+    for name in "${ORDER[@]}"; do
+      if [[ $name == ringway && $WORKERS != 1 ]]; then spread "$file" "$connections" & fi
+      local spreading=$!
+      measure "$name" "$connections" "$SECONDS_EACH"
+      if [[ $name == ringway && $WORKERS != 1 ]]; then wait "$spreading" || broken "no metric matches $METRIC_SPREAD" ringway; fi
+      asked[$name]=$((asked[$name] + REQUESTS))
+      printf '%s\t%s\t%s\t%s\t%s\n' "$round" "$name" "$REQUESTS" "$MICROS" "$CPU_NS" >>"$file.tsv"
+    done
+    printf '\r  round %d of %d' "$round" "$ROUNDS" >&2
+  done
+  echo >&2
+  if [[ $LATENCY && $PROFILE == head* && $connections == "${CONNECTIONS##*,}" ]]; then latency "$file" "$connections"; fi
+  for name in "${names[@]}"; do
+    printf '%s\t%s\n' "$name" "$(probe rss "${PID[$name]}")" >>"$file.rss"
+    case $name in ringway | ringway1) check_log "$name" "${asked[$name]}" "$file" ;; esac
+  done
+  cleanup
+  python3 "$HERE/report.py" line "$file"
+}
+
+# In the middle of a round: how the connections lie on the workers.
+spread() { # file connections
+  sleep 0.5
+  probe metrics "${ADMIN[ringway]}" "$METRIC_SPREAD" | sed -n 's/.* //p' | paste -sd' ' >>"$1.spread"
+  [[ -s $1.spread ]]
+}
+
+# Every request has its line, and none was dropped: a log that loses lines would be cheaper than it is.
+check_log() { # name requests-of-wrk file
+  local lines counted dropped routes
+  sleep 1
+  lines=$(wc -l <"${LOG[$1]}")
+  counted=$(probe metric "${ADMIN[$1]}" "$METRIC_REQUESTS") || broken "$1: requests are not counted" "$1"
+  dropped=$(probe metric "${ADMIN[$1]}" "$METRIC_DROPS") || broken "$1: dropped lines are not counted" "$1"
+  routes=$(probe log "${LOG[$1]}") || broken "$1: its access log is not what it should be" "$1"
+  ((dropped == 0)) || broken "$1: dropped $dropped of its log lines: its figures do not count" "$1"
+  ((lines == counted)) || broken "$1: $lines log lines for $counted requests: its figures do not count" "$1"
+  ((lines >= $2)) || broken "$1: $lines log lines, but wrk had $2 answers: its figures do not count" "$1"
+  ((routes >= 90)) || broken "$1: only $routes different routes in its log: the router did not do its work" "$1"
+  printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$lines" "$counted" "$2" "$dropped" >>"$3.log"
+  echo "  $1: $lines log lines, $counted requests counted, $2 answers seen by wrk, $dropped dropped"
+  rm -f "${LOG[$1]}"
+}
+
+# --- latency -------------------------------------------------------------------------------------------------------------
+
+latency() { # file connections: the same rate for each, so many percent of what the slowest of ringway and nginx can do
+  local file=$1 rate pass name args=() line
+  rate=$(python3 "$HERE/report.py" rate "$file" "$LATENCY_SHARE")
+  while IFS= read -r line; do [[ $PROFILE == head60 ]] || args+=(-H "$line"); done <"$HERE/headers.txt"
+  if [[ $PROFILE != head60 ]]; then args+=(-H "Cookie: session=$(printf 'c%.0s' {1..200})"); fi
+  echo "  latency at $rate requests/s ($LATENCY_SHARE % of saturation), $LATENCY_PASSES passes of $LATENCY_SECONDS s"
+  for ((pass = 1; pass <= LATENCY_PASSES; pass++)); do
+    shuffled "${NAMES[@]}"
+    for name in "${ORDER[@]}"; do
+      python3 "$HERE/report.py" urls "http://127.0.0.1:${PORTS[$name]}" >"$TMP/urls"
+      taskset -c "$LOAD_CPUS" oha -q "$rate" --latency-correction -z "${LATENCY_SECONDS}s" -c "$2" --no-tui --worker-threads 1 \
+        --output-format json "${args[@]}" --urls-from-file "$TMP/urls" >"$file.oha.$name.$pass.json" 2>>"$TMP/oha.out" ||
+        broken "oha against $name failed" oha
+      python3 "$HERE/report.py" oha "$file.oha.$name.$pass.json" "$rate" || broken "$name: oha saw errors" "$name"
+    done
+  done
+}
+
+# --- memory ----------------------------------------------------------------------------------------------------------------
+
+memory() {
+  local name
+  for name in "${NAMES[@]}"; do
+    if [[ $IDLE && $name != relay ]]; then
+      echo "# $name: $IDLE idle keep-alive connections"
+      start_origin; start "$name"
+      probe idle "$name" "${PID[$name]}" "127.0.0.1:${PORTS[$name]}" "$IDLE" | tee -a "$RAW/idle.jsonl"
+      cleanup
+    fi
+    if [[ $STREAM && $name != relay ]]; then
+      echo "# $name: $STREAM bytes down, up, and up in chunks"
+      start_origin; start "$name"
+      probe stream "$name" "${PID[$name]}" "127.0.0.1:${PORTS[$name]}" "$STREAM" | tee -a "$RAW/stream.jsonl"
+      cleanup
+    fi
+  done
+}
+
+# --- all of it -------------------------------------------------------------------------------------------------------------
+
+{
+  printf 'command\t%s\n' "$COMMAND"
+  printf 'date\t%s\n' "$(date -u +%Y-%m-%dT%H:%MZ)"
+  printf 'kernel\t%s\n' "$(uname -sr)"
+  printf 'cpu\t%s, %s cores\n' "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1)" "$(nproc --all)"
+  printf 'pinning\tproxies on CPU %s; wrk, oha and origin on CPU %s\n' "$PROXY_CPUS" "$LOAD_CPUS"
+  printf 'commit\t%s\n' "$(git -C "$ROOT" describe --always --dirty 2>/dev/null || echo unknown)"
+  printf 'seed\t%s\n' "$SEED"
+  printf 'peers\t%s\n' "$PEER_CONFIG"
+  printf 'rounds\t%s\n' "$ROUNDS"
+  printf 'versions\t'
+  for name in "${NAMES[@]}"; do
+    case $name in
+      ringway) printf '%s, ' "$("$RINGWAY" --version)" ;;
+      nginx) printf 'nginx %s, ' "$(nginx -v 2>&1 | sed 's:.*/::')" ;;
+      haproxy) printf 'HAProxy %s, ' "$(haproxy -v | sed -n 's/^HAProxy version \([^ ]*\).*/\1/p')" ;;
+    esac
+  done
+  printf 'wrk %s' "$(wrk -v 2>&1 | sed -n 's/^wrk [^0-9]*\([0-9][^ ]*\).*/\1/p')"
+  [[ ! $LATENCY ]] || printf ', %s' "$(oha --version)"
+  echo
+} >"$RAW/meta.tsv"
+
+export PROFILE HEADERS=$HERE/headers.txt
+if [[ $ROUNDS_WANTED ]]; then
+  for PROFILE in ${PROFILES//,/ }; do
+    [[ $PROFILE == head1k2 || $PROFILE == head60 || $PROFILE == body256k ]] || die "unknown profile $PROFILE"
+    for connections in ${CONNECTIONS//,/ }; do rounds "$connections"; done
+  done
+fi
+if [[ $IDLE || $STREAM ]]; then memory; fi
+python3 "$HERE/report.py" write "$RAW" "$OUT"

@@ -1,0 +1,142 @@
+# The three configurations with the same work on: sourced by compare.sh, which sets the ports.
+# 100 routes: 33 resources with {id}, {id}/sub and a static path that overlaps both, and a catch-all.
+# PEER_CONFIG=plain: one location, one rule per route, as nginx and HAProxy are usually written, regex where parameters are.
+# PEER_CONFIG=tuned: what an expert would make of it: nested locations, a prefix map.
+
+RESOURCES=33
+
+ringway_config() { # port admin workers log
+  cat <<YAML
+workers: $3
+drain: 5s
+listeners:
+  - { name: load, address: 127.0.0.1:$1 }
+upstreams:
+  origin: { endpoints: [127.0.0.1:$ORIGIN_PORT], pool: { idle: 128 } }
+observe:
+  access_log: { to: $4, format: json }
+admin: { address: $2 }
+routes:
+  - { name: rest, match: { path: "/{*rest}" }, forward: { upstream: origin } }
+YAML
+  local i
+  for ((i = 1; i <= RESOURCES; i++)); do
+    cat <<YAML
+  - { name: res$i, match: { path: "/api/v1/res$i/{id}" }, forward: { upstream: origin } }
+  - { name: res${i}_sub, match: { path: "/api/v1/res$i/{id}/sub" }, forward: { upstream: origin } }
+  - { name: res${i}_list, match: { path: /api/v1/res$i/list }, forward: { upstream: origin } }
+YAML
+  done
+}
+
+nginx_config() { # port workers tmp
+  cat <<CONF
+worker_processes $2;
+pid $3/nginx.pid;
+error_log $3/nginx.log warn;
+worker_rlimit_nofile $(ulimit -n);
+pcre_jit on;
+events { worker_connections 16384; }
+http {
+  access_log off;
+  client_body_temp_path $3/nginx-body;
+  proxy_temp_path $3/nginx-proxy;
+  fastcgi_temp_path $3/nginx-fastcgi;
+  uwsgi_temp_path $3/nginx-uwsgi;
+  scgi_temp_path $3/nginx-scgi;
+  keepalive_requests 1000000;
+  keepalive_timeout 75s;
+  client_max_body_size 0;
+  proxy_request_buffering off;    # stream uploads, as the others do
+  proxy_max_temp_file_size 0;     # never spill an answer to disk
+  upstream origin {
+    server 127.0.0.1:$ORIGIN_PORT;
+    keepalive 128;
+    keepalive_requests 1000000;
+  }
+  proxy_http_version 1.1;
+  proxy_set_header Connection "";
+  proxy_set_header X-Forwarded-For \$proxy_add_x_forwarded_for;
+  proxy_set_header X-Forwarded-Proto \$scheme;
+  proxy_set_header X-Forwarded-Host \$http_host;
+  proxy_set_header X-Request-Id \$request_id;
+  proxy_set_header Via "1.1 nginx";
+  server {
+    listen 127.0.0.1:$1 reuseport backlog=4096;
+    location / { proxy_pass http://origin; }
+CONF
+  local i p
+  for ((i = 1; i <= RESOURCES; i++)); do
+    p=/api/v1/res$i
+    if [[ $PEER_CONFIG == tuned ]]; then
+      cat <<CONF
+    location = $p/list { proxy_pass http://origin; }
+    location $p/ {
+      location ~ ^$p/[^/]+\$ { proxy_pass http://origin; }
+      location ~ ^$p/[^/]+/sub\$ { proxy_pass http://origin; }
+      proxy_pass http://origin;
+    }
+CONF
+    else
+      cat <<CONF
+    location = $p/list { proxy_pass http://origin; }
+    location ~ ^$p/[^/]+\$ { proxy_pass http://origin; }
+    location ~ ^$p/[^/]+/sub\$ { proxy_pass http://origin; }
+CONF
+    fi
+  done
+  printf '  }\n}\n'
+}
+
+haproxy_config() { # port workers tmp
+  cat <<CONF
+global
+  nbthread $2
+  maxconn 20000
+defaults
+  mode http
+  option http-keep-alive
+  http-reuse always
+  timeout connect 3s
+  timeout client 60s
+  timeout server 30s
+  timeout http-request 10s
+  timeout http-keep-alive 60s
+frontend load
+  bind 127.0.0.1:$1 backlog 4096
+  option forwardfor
+  unique-id-format %{+X}o\\ %ci:%cp_%fi:%fp_%Ts_%rt:%pid
+  unique-id-header X-Request-Id
+  http-request set-header X-Forwarded-Proto http
+  http-request set-header X-Forwarded-Host %[req.hdr(host)]
+  http-request set-header Via "1.1 haproxy"
+CONF
+  local i p
+  if [[ $PEER_CONFIG == tuned ]]; then
+    # One tree look-up of the longest prefix gives the resource; the rest of the path decides between its three routes.
+    cat <<CONF
+  http-request set-var(txn.res) path,map_beg($3/haproxy.map,none)
+  acl resource var(txn.res) -m beg res
+  acl list path -m end /list
+  acl sub path -m end /sub
+  use_backend origin if resource list
+  use_backend origin if resource sub
+  use_backend origin if resource
+CONF
+    for ((i = 1; i <= RESOURCES; i++)); do echo "/api/v1/res$i/ res$i"; done >"$3/haproxy.map"
+  else
+    for ((i = 1; i <= RESOURCES; i++)); do
+      p=/api/v1/res$i
+      cat <<CONF
+  use_backend origin if { path $p/list }
+  use_backend origin if { path_reg ^$p/[^/]+\$ }
+  use_backend origin if { path_reg ^$p/[^/]+/sub\$ }
+CONF
+    done
+  fi
+  cat <<CONF
+  default_backend origin
+backend origin
+  server origin 127.0.0.1:$ORIGIN_PORT
+CONF
+}

@@ -1,0 +1,234 @@
+#!/usr/bin/env python3
+"""Measurements that the load-test scripts take from outside of the proxies; Python's standard library only.
+
+  probe.py cpu PID                     CPU time of the process tree so far, in ns (threads that ended included)
+  probe.py rss PID                     resident memory of the process tree, in KiB
+  probe.py verify NAME URL             asks each kind of route once, and checks what arrives upstream
+  probe.py wait HOST:PORT SECONDS      until something listens there
+  probe.py metric URL REGEX            sum of the metrics whose name and labels match; fails where there are none
+  probe.py metrics URL REGEX           those metrics, one per line
+  probe.py idle NAME PID HOST:PORT N   opens N keep-alive connections, one request each: a JSON line
+  probe.py stream NAME PID HOST:PORT BYTES  BYTES down, up, and up in chunks: a JSON line
+  probe.py log FILE                    checks the last 5,000 lines of an access log: each is JSON; prints how many routes occur
+"""
+import collections
+import json
+import os
+import re
+import socket
+import sys
+import time
+import urllib.request
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def tree(pid):
+    """The process and all that descend from it."""
+    pids, todo = [], [pid]
+    while todo:
+        pid = todo.pop()
+        pids.append(pid)
+        try:
+            for task in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{task}/children") as f:
+                    todo += map(int, f.read().split())
+        except FileNotFoundError:
+            pass
+    return pids
+
+
+def cpu_ns(pid):
+    """The kernel's per-process CPU clock (clock_getcpuclockid): ns, where utime and stime have 10 ms steps."""
+    return sum(time.clock_gettime_ns((~p << 3) | 2) for p in tree(pid))
+
+
+def status_kib(pid, key):
+    total = 0
+    for p in tree(pid):
+        with open(f"/proc/{p}/status") as f:
+            total += sum(int(line.split()[1]) for line in f if line.startswith(key + ":"))
+    return total
+
+
+def rss_kib(pid):
+    return status_kib(pid, "VmRSS")
+
+
+def reset_peak(pid):
+    """From here on VmHWM is the peak since now."""
+    for p in tree(pid):
+        with open(f"/proc/{p}/clear_refs", "w") as f:
+            f.write("5")
+
+
+def address(text):
+    host, port = text.rsplit(":", 1)
+    return host, int(port)
+
+
+def wait(where, seconds):
+    end = time.monotonic() + float(seconds)
+    while time.monotonic() < end:
+        try:
+            socket.create_connection(address(where), 1).close()
+            return
+        except OSError:
+            time.sleep(0.02)
+    sys.exit(f"nothing listens on {where} after {seconds} s")
+
+
+def verify(name, url):
+    with open(os.path.join(HERE, "headers.txt")) as f:
+        headers = dict(line.rstrip("\n").split(": ", 1) for line in f)
+    for path in ("/api/v1/res1/42", "/api/v1/res33/42/sub", "/api/v1/res17/list", "/assets/app.js"):
+        with urllib.request.urlopen(urllib.request.Request(url + path, headers=headers), timeout=5) as answer:
+            body = answer.read()
+            if answer.status != 200 or len(body) != 128:
+                sys.exit(f"{name}: {path} gave {answer.status} with {len(body)} bytes, not 200 with 128")
+        with urllib.request.urlopen(urllib.request.Request(url + path + "?echo", headers=headers), timeout=5) as answer:
+            seen = answer.read().decode("latin-1").lower()
+        if "authorization: bearer" not in seen:
+            sys.exit(f"{name}: {path}: the request's own headers did not arrive upstream:\n{seen}")
+        if name == "relay":
+            continue
+        for field in ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "via", "x-request-id"):
+            if f"\r\n{field}: " not in seen:
+                sys.exit(f"{name}: {path}: no {field} arrived upstream, so it would do less work than the others:\n{seen}")
+        if "connection: close" in seen and name != "relay":
+            sys.exit(f"{name}: {path}: the upstream connection is not kept:\n{seen}")
+
+
+def metrics(url, pattern):
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    return [line for line in lines if not line.startswith("#") and re.match(pattern, line)]
+
+
+def metric(url, pattern):
+    found = metrics(url, pattern)
+    if not found:
+        sys.exit(f"{url} has no metric that matches {pattern}")
+    return int(sum(float(line.rsplit(" ", 1)[1]) for line in found))
+
+
+def read_head(sock):
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = sock.recv(65536)
+        if not more:
+            sys.exit(f"the connection was closed before an answer: {data!r}")
+        data += more
+    head, rest = data.split(b"\r\n\r\n", 1)
+    if not head.startswith(b"HTTP/1.1 200"):
+        sys.exit(f"not a 200: {head.decode('latin-1')}")
+    length = int(re.search(rb"(?i)content-length: *(\d+)", head).group(1))
+    return length, rest
+
+
+def ask(sock, head, body=()):
+    """One request; gives the length of the answer's body and its last bytes."""
+    sock.sendall(head.encode())
+    for piece in body:
+        sock.sendall(piece)
+    length, last = read_head(sock)
+    left, space = length - len(last), bytearray(1 << 20)
+    while left:
+        n = sock.recv_into(space)
+        if not n:
+            sys.exit(f"the answer was cut, {left} bytes before its end")
+        left -= n
+        last = bytes(space[:n]) if length < len(space) else b""
+    return length, last
+
+
+def idle(name, pid, where, count):
+    pid, count, where = int(pid), int(count), address(where)
+    request = "GET /api/v1/res1/42 HTTP/1.1\r\nHost: idle.test\r\nAccept: */*\r\n\r\n"
+    with socket.create_connection(where) as warm:
+        ask(warm, request)
+    time.sleep(0.5)
+    before, sockets = rss_kib(pid), []
+    for _ in range(count):
+        sock = socket.create_connection(where)
+        sockets.append(sock)
+        ask(sock, request)
+    time.sleep(1)
+    after = rss_kib(pid)
+    ask(sockets[0], request)  # still alive, the first as well as the last
+    ask(sockets[-1], request)
+    per = (after - before) / count
+    print(json.dumps({"proxy": name, "connections": count, "rss_before_kib": before, "rss_after_kib": after,
+                      "kib_per_connection": round(per, 3)}))
+
+
+def stream(name, pid, where, size):
+    pid, size, result = int(pid), int(size), {"proxy": name, "bytes": int(size)}
+    piece = bytes(1 << 20)
+    chunk = b"%x\r\n" % len(piece) + piece + b"\r\n"
+
+    def chunks():
+        for _ in range(size // len(piece)):
+            yield chunk
+        yield b"0\r\n\r\n"
+
+    def down(sock):
+        got, _ = ask(sock, f"GET /api/v1/res1/42?bytes={size} HTTP/1.1\r\nHost: s.test\r\n\r\n")
+        return got
+
+    def up(sock):
+        pieces = (piece for _ in range(size // len(piece)))
+        _, said = ask(sock, f"POST /api/v1/res1/42 HTTP/1.1\r\nHost: s.test\r\nContent-Length: {size}\r\n\r\n", pieces)
+        return json.loads(said)["received"]
+
+    def up_chunked(sock):
+        _, said = ask(sock, "POST /api/v1/res1/42 HTTP/1.1\r\nHost: s.test\r\nTransfer-Encoding: chunked\r\n\r\n", chunks())
+        return json.loads(said)["received"]
+
+    for run in (down, up, up_chunked):
+        with socket.create_connection(address(where)) as sock:
+            ask(sock, "GET /api/v1/res1/42 HTTP/1.1\r\nHost: s.test\r\n\r\n")
+            time.sleep(0.2)
+            before, cpu, start = rss_kib(pid), cpu_ns(pid), time.monotonic()
+            reset_peak(pid)
+            moved = run(sock)
+            seconds = time.monotonic() - start
+            if moved != size:
+                sys.exit(f"{name}: {run.__name__}: {moved} of {size} bytes arrived")
+            result[run.__name__] = {"rss_before_kib": before, "rss_growth_kib": status_kib(pid, "VmHWM") - before,
+                                    "seconds": round(seconds, 2), "cpu_seconds": round((cpu_ns(pid) - cpu) / 1e9, 2)}
+    print(json.dumps(result))
+
+
+def log(path):
+    with open(path, "rb") as f:
+        f.seek(max(0, os.path.getsize(path) - (4 << 20)))
+        lines = f.read().split(b"\n")[1:-1][-5000:]
+    routes = collections.Counter()
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            sys.exit(f"{path}: this line is not JSON: {line!r}")
+        routes[entry.get("route")] += 1
+    print(len(routes))
+
+
+def main():
+    command, args = (sys.argv + [""])[1], sys.argv[2:]
+    if command == "cpu":
+        print(cpu_ns(int(args[0])))
+    elif command == "rss":
+        print(rss_kib(int(args[0])))
+    elif command == "metric":
+        print(metric(*args))
+    elif command == "metrics":
+        print("\n".join(metrics(*args)))
+    elif command in ("verify", "wait", "idle", "stream", "log"):
+        globals()[command](*args)
+    else:
+        sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main()

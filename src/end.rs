@@ -1,0 +1,124 @@
+//! Who ended it, and why: closed sets of reasons, one row each, used as log field and as metric label.
+//!
+//! The codes are part of the public interface: dashboards and alerts name them. A row may be added, never renamed.
+
+/// Declares a closed set of reasons: one row is `Variant = "code", "what it means";`.
+macro_rules! reasons {
+    ($(#[$meta:meta])* $name:ident { $($variant:ident = $code:literal, $doc:literal;)+ }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $(#[doc = $doc] $variant,)+ }
+
+        impl $name {
+            /// Every reason, in the order of [`Self::index`].
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+            /// How many reasons there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The short stable code that logs and metrics show.
+            #[must_use]
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$variant => $code,)+ }
+            }
+
+            /// The position in [`Self::ALL`], below [`Self::COUNT`].
+            #[must_use]
+            pub const fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+reasons! {
+    /// How one request ended. Everything but `Ok` names the side at fault first.
+    End {
+        Ok = "ok", "Answered in full, by an upstream or by the route's own action, whatever the status.";
+        ClientGone = "client_gone", "The client closed or reset before the answer was complete.";
+        ClientBadRequest = "client_bad_request", "Malformed head or framing: 400, 431, 414, 501 or 505, then closed.";
+        ClientTimeoutHeader = "client_timeout_header", "The head did not arrive whole within `request_header`: 408.";
+        ClientTimeoutBody = "client_timeout_body", "The request body stalled for `request_body`.";
+        ClientTimeoutWrite = "client_timeout_write", "The client did not take the answer for `write`.";
+        RouteNotFound = "route_not_found", "No route matches: 404.";
+        MethodNotAllowed = "method_not_allowed", "A route matches but for the method: 405.";
+        BodyTooLarge = "body_too_large", "The request body is over the route's limit: 413.";
+        FilterRefused = "filter_refused", "A filter answered instead of the route's action.";
+        UpstreamConnect = "upstream_connect", "No connection to the endpoint: refused, unreachable, reset.";
+        UpstreamConnectTimeout = "upstream_connect_timeout", "No connection within `connect`: 504.";
+        UpstreamReset = "upstream_reset", "The endpoint closed or reset before the head of its answer.";
+        UpstreamTimeoutFirstByte = "upstream_timeout_first_byte", "No answer began within `first_byte`: 504.";
+        UpstreamTimeoutBody = "upstream_timeout_body", "The body of the answer stalled for `body`.";
+        UpstreamBadResponse = "upstream_bad_response", "The answer is not valid HTTP, in head or framing: 502.";
+        UpstreamTruncated = "upstream_truncated", "The answer ended before its length: the client's connection is cut.";
+        RouteTimeout = "route_timeout", "The route's total time passed before the head of the answer: 504.";
+        NoEndpoint = "no_endpoint", "The upstream has no usable endpoint, or its names do not resolve: 503.";
+        Overloaded = "overloaded", "A cap or a budget of the gateway is used up: 503.";
+        Drain = "drain", "The gateway stops and the drain time is over.";
+        Internal = "internal", "A defect of the gateway: 500.";
+    }
+}
+
+reasons! {
+    /// Why a downstream connection was closed.
+    Closed {
+        Client = "client", "The client closed between requests.";
+        Requested = "requested", "Either side asked for it: `Connection: close`, HTTP/1.0, a close-delimited answer.";
+        KeepAlive = "keep_alive", "No further request within `keep_alive`.";
+        MaxRequests = "max_requests", "It carried `max_requests` requests.";
+        MaxAge = "max_age", "It lived for `max_age`.";
+        Timeout = "timeout", "A deadline inside a request fired.";
+        BadRequest = "bad_request", "A malformed request: never resumed (RFC 9112 section 11.2).";
+        Aborted = "aborted", "The answer could not be completed, or the client left within a request.";
+        Overloaded = "overloaded", "Accepted over the cap: 503 and closed.";
+        Drain = "drain", "The gateway stops.";
+        Panic = "panic", "A defect of the gateway, contained to this connection.";
+    }
+}
+
+reasons! {
+    /// Which deadline fired, named as its config key.
+    Deadline {
+        RequestHeader = "request_header", "Downstream: the whole head of a request.";
+        RequestBody = "request_body", "Downstream: idle time within a request body.";
+        KeepAlive = "keep_alive", "Downstream: idle time between requests.";
+        Write = "write", "Downstream: a write that makes no progress.";
+        Connect = "connect", "Upstream: establishing a connection.";
+        FirstByte = "first_byte", "Upstream: from the request sent to the first byte of the answer.";
+        Body = "body", "Upstream: idle time within the body of an answer.";
+        Route = "route", "The route's total time, up to the head of the answer.";
+        Drain = "drain", "The time that a stopping gateway gives to what runs.";
+    }
+}
+
+reasons! {
+    /// Why one call of an endpoint failed.
+    Failure {
+        Connect = "connect", "No connection.";
+        Reset = "reset", "Closed or reset before the answer was complete.";
+        Timeout = "timeout", "A deadline fired: connect, first byte, body or route.";
+        BadResponse = "bad_response", "The answer is not valid HTTP.";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    fn check(codes: Vec<(usize, usize, &'static str)>) {
+        let distinct: HashSet<_> = codes.iter().map(|(_, _, code)| code).collect();
+        assert_eq!(distinct.len(), codes.len(), "codes are distinct");
+        for (position, index, code) in codes {
+            assert_eq!(position, index);
+            assert!(code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{code} is a plain label value");
+        }
+    }
+
+    #[test]
+    fn codes_are_distinct_plain_and_indexed() {
+        check(End::ALL.iter().enumerate().map(|(i, r)| (i, r.index(), r.code())).collect());
+        check(Closed::ALL.iter().enumerate().map(|(i, r)| (i, r.index(), r.code())).collect());
+        check(Deadline::ALL.iter().enumerate().map(|(i, r)| (i, r.index(), r.code())).collect());
+        check(Failure::ALL.iter().enumerate().map(|(i, r)| (i, r.index(), r.code())).collect());
+    }
+}

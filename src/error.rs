@@ -1,0 +1,141 @@
+//! Everything that can go wrong with one request: what, whose side, and whether it may be sent again.
+
+use std::fmt;
+
+/// What went wrong. Its row in `http/reply.rs` is the answer; its reason code is in `proxy/finish.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Not a well-formed request head, or its framing is in doubt.
+    Malformed(&'static str),
+    /// Head bytes over the bound.
+    HeadTooLarge,
+    /// Too many field lines.
+    TooManyFields,
+    /// The target is over the bound.
+    TargetTooLong,
+    /// HTTP version other than 1.0 and 1.1.
+    Version,
+    /// A transfer coding other than chunked.
+    UnknownCoding,
+    /// The head did not arrive within `request_header`.
+    HeaderTimeout,
+    /// The body paused longer than `request_body`.
+    BodyTimeout,
+    /// The body is over the route's limit.
+    BodyTooLarge,
+    /// The body's chunks are malformed.
+    BodyMalformed,
+    /// The client closed or reset its connection.
+    ClientGone,
+    /// The client did not take the answer within `write`.
+    WriteTimeout,
+    /// No route matches.
+    NoRoute,
+    /// Routes match, but for other methods.
+    MethodNotAllowed,
+    /// The upstream has no endpoint that can be used.
+    NoEndpoint,
+    /// No connection to the endpoint.
+    Connect,
+    /// No connection within `connect`.
+    ConnectTimeout,
+    /// The endpoint closed or reset before its answer's head was whole.
+    Reset,
+    /// No answer within `first_byte`.
+    FirstByteTimeout,
+    /// No answer within the route's timeout.
+    RouteTimeout,
+    /// The answer is not HTTP.
+    BadResponse(&'static str),
+    /// The answer's body paused longer than `body`.
+    UpstreamBodyTimeout,
+    /// The answer's body ended early, or its chunks are malformed.
+    Truncated,
+    /// The worker has as many connections as it may.
+    Overloaded,
+    /// A defect of the gateway.
+    Internal,
+}
+
+/// Whether sending the request again can do harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// The upstream can not have acted on it, or was about to close the connection anyway.
+    Safe,
+    /// It may have been acted upon.
+    Never,
+}
+
+/// Whose fault it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The client's.
+    Downstream,
+    /// The upstream's.
+    Upstream,
+    /// The gateway's own, or nobody's.
+    Internal,
+}
+
+/// A request that could not be answered as it was meant to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// What went wrong.
+    pub kind: Kind,
+    /// Whether it may be sent again.
+    pub retry: Retry,
+}
+
+impl Kind {
+    /// Whose fault it is.
+    pub fn side(self) -> Side {
+        match self {
+            Self::Malformed(_)
+            | Self::HeadTooLarge
+            | Self::TooManyFields
+            | Self::TargetTooLong
+            | Self::Version
+            | Self::UnknownCoding
+            | Self::HeaderTimeout
+            | Self::BodyTimeout
+            | Self::BodyTooLarge
+            | Self::BodyMalformed
+            | Self::ClientGone
+            | Self::WriteTimeout
+            | Self::NoRoute
+            | Self::MethodNotAllowed => Side::Downstream,
+            Self::Connect
+            | Self::ConnectTimeout
+            | Self::Reset
+            | Self::FirstByteTimeout
+            | Self::BadResponse(_)
+            | Self::UpstreamBodyTimeout
+            | Self::Truncated => Side::Upstream,
+            Self::NoEndpoint | Self::RouteTimeout | Self::Overloaded | Self::Internal => Side::Internal,
+        }
+    }
+
+    /// An error that forbids a retry.
+    pub fn never(self) -> Error {
+        Error { kind: self, retry: Retry::Never }
+    }
+
+    /// An error after which sending the request again does no harm.
+    pub fn safe(self) -> Error {
+        Error { kind: self, retry: Retry::Safe }
+    }
+}
+
+impl From<Kind> for Error {
+    fn from(kind: Kind) -> Self {
+        kind.never()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} ({:?})", self.kind, self.kind.side())
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,153 @@
+//! Writing heads: what passes is copied in runs of whole lines, as it came; what changes is an edit.
+
+use super::head::{Field, Fields, Span};
+
+/// Copies the field lines that `drop` does not name, in order, in as few pieces as possible.
+pub fn copy_fields(fields: &Fields, bytes: &[u8], mut drop: impl FnMut(&Field) -> bool, out: &mut Vec<u8>) {
+    let mut run: Option<usize> = None;
+    for field in fields.iter() {
+        let line = field.name.start();
+        match (drop(field), run) {
+            (true, Some(from)) => {
+                out.extend_from_slice(bytes.get(from..line).unwrap_or_default());
+                run = None;
+            }
+            (false, None) => run = Some(line),
+            _ => {}
+        }
+    }
+    if let Some(from) = run {
+        // The head's last two bytes are its empty line.
+        out.extend_from_slice(bytes.get(from..fields.len.saturating_sub(2)).unwrap_or_default());
+    }
+}
+
+/// `name: value` CRLF
+pub fn field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A decimal number.
+pub fn number(n: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
+}
+
+/// Changes to a head's fields, kept beside it: names removed, lines added. Reused from request to request.
+#[derive(Debug, Default)]
+pub struct Edits {
+    arena: Vec<u8>,
+    removed: Vec<(usize, usize)>,
+    added: Vec<Line>,
+}
+
+#[derive(Debug)]
+struct Line {
+    start: usize,
+    name_len: usize,
+    end: usize,
+}
+
+impl Edits {
+    /// Whether there are none: the common case, in which lines are copied in runs.
+    pub fn is_empty(&self) -> bool {
+        self.removed.is_empty() && self.added.is_empty()
+    }
+
+    /// Forgets all of them.
+    pub fn clear(&mut self) {
+        self.arena.clear();
+        self.removed.clear();
+        self.added.clear();
+    }
+
+    /// Removes all lines of that name, those added before included.
+    pub fn remove(&mut self, name: &[u8]) {
+        let Self { arena, removed, added } = self;
+        added.retain(|line| !line_name(arena, line).eq_ignore_ascii_case(name));
+        let start = arena.len();
+        arena.extend_from_slice(name);
+        removed.push((start, arena.len()));
+    }
+
+    /// Adds a line whose value `write` appends.
+    pub fn add(&mut self, name: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.arena.len();
+        self.arena.extend_from_slice(name);
+        self.arena.extend_from_slice(b": ");
+        write(&mut self.arena);
+        self.arena.extend_from_slice(b"\r\n");
+        self.added.push(Line { start, name_len: name.len(), end: self.arena.len() });
+    }
+
+    /// Replaces all lines of that name by one.
+    pub fn set(&mut self, name: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
+        self.remove(name);
+        self.add(name, write);
+    }
+
+    /// Whether lines of that name that came with the message are to be left out.
+    pub fn removes(&self, name: Span, bytes: &[u8]) -> bool {
+        if self.removed.is_empty() {
+            return false;
+        }
+        let name = name.of(bytes);
+        self.removed.iter().any(|&(from, to)| self.arena.get(from..to).is_some_and(|r| r.eq_ignore_ascii_case(name)))
+    }
+
+    /// Whether a line of that name is added.
+    pub fn adds(&self, name: &[u8]) -> bool {
+        self.added.iter().any(|line| line_name(&self.arena, line).eq_ignore_ascii_case(name))
+    }
+
+    /// Writes the added lines.
+    pub fn write_added(&self, out: &mut Vec<u8>) {
+        for line in &self.added {
+            out.extend_from_slice(self.arena.get(line.start..line.end).unwrap_or_default());
+        }
+    }
+}
+
+fn line_name<'a>(arena: &'a [u8], line: &Line) -> &'a [u8] {
+    arena.get(line.start..line.start + line.name_len).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::head::{Bounds, RequestHead};
+    use crate::http::known::Known;
+
+    #[test]
+    fn lines_pass_as_they_came_and_dropped_ones_leave_no_trace() {
+        let text = b"GET / HTTP/1.1\r\nHost: x\r\nA:  1 \r\nConnection: close\r\nb: 2\r\nB: 3\r\n\r\nbody";
+        let mut head = RequestHead::default();
+        assert!(head.parse(text, &Bounds { head: 1000, fields: 10, target: 10 }).unwrap());
+        let mut edits = Edits::default();
+        edits.remove(b"a");
+        let mut out = Vec::new();
+        let drop = |f: &Field| matches!(f.known, Known::Host | Known::Connection) || edits.removes(f.name, text);
+        copy_fields(&head.fields, text, drop, &mut out);
+        assert_eq!(out, b"b: 2\r\nB: 3\r\n");
+        out.clear();
+        copy_fields(&head.fields, text, |_| false, &mut out);
+        assert_eq!(out, &text[16..text.len() - 6]);
+    }
+
+    #[test]
+    fn set_replaces_and_add_repeats() {
+        let mut edits = Edits::default();
+        edits.add(b"a", |out| out.push(b'1'));
+        edits.add(b"A", |out| out.push(b'2'));
+        edits.add(b"b", |out| out.push(b'3'));
+        edits.set(b"a", |out| out.push(b'4'));
+        let mut out = Vec::new();
+        edits.write_added(&mut out);
+        assert_eq!(out, b"b: 3\r\na: 4\r\n");
+        assert!(edits.adds(b"A") && !edits.adds(b"c"));
+        edits.clear();
+        assert!(edits.is_empty());
+    }
+}

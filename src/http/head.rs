@@ -1,0 +1,476 @@
+//! Message heads: spans over the buffer they arrived in. No header map, and no allocation per header.
+//!
+//! httparse reads the grammar; what it is lenient about is checked here, in the gaps between what it found: a line ends
+//! with CRLF and nothing else (RFC 9112 2.2), whatever stands between a value and its line's end is white space.
+
+use std::mem::MaybeUninit;
+
+use http::Method;
+
+use super::known::Known;
+
+/// Most fields a head may have whatever the config says: the parser's table lives on the stack.
+pub const FIELDS_MAX: usize = 256;
+/// Empty lines before a request line that are skipped (RFC 9112 2.2 asks for at least one).
+const EMPTY_LINES_MAX: usize = 4;
+
+/// Bytes `start..start + len` of the head's buffer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    start: u32,
+    len: u32,
+}
+
+impl Span {
+    /// The bytes it stands for.
+    pub fn of(self, bytes: &[u8]) -> &[u8] {
+        let start = self.start as usize;
+        bytes.get(start..start + self.len as usize).unwrap_or_default()
+    }
+
+    /// Where it starts.
+    pub fn start(self) -> usize {
+        self.start as usize
+    }
+
+    /// Where it ends.
+    pub fn end(self) -> usize {
+        (self.start + self.len) as usize
+    }
+
+    fn within(base: &[u8], part: &[u8]) -> Self {
+        let start = (part.as_ptr() as usize).saturating_sub(base.as_ptr() as usize);
+        Self { start: u32::try_from(start).unwrap_or(0), len: u32::try_from(part.len()).unwrap_or(0) }
+    }
+}
+
+/// One field line.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// Its name, in the case it came in.
+    pub name: Span,
+    /// Its value without surrounding white space.
+    pub value: Span,
+    /// What it is to a gateway.
+    pub known: Known,
+}
+
+/// HTTP/1.0 or HTTP/1.1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0: no chunks, no keep-alive unless asked for.
+    H10,
+    /// HTTP/1.1.
+    #[default]
+    H11,
+}
+
+/// Bounds of a head.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes from the first to the empty line, in all.
+    pub head: usize,
+    /// Field lines.
+    pub fields: usize,
+    /// Bytes of the request target.
+    pub target: usize,
+}
+
+/// What is wrong with a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadError {
+    /// Not HTTP/1: what was expected.
+    Malformed(&'static str),
+    /// More bytes than [`Bounds::head`].
+    TooLarge,
+    /// More lines than [`Bounds::fields`].
+    TooManyFields,
+    /// More bytes than [`Bounds::target`].
+    TargetTooLong,
+    /// A version other than 1.0 and 1.1.
+    Version,
+}
+
+/// Fields of a head, and what Connection said about them.
+#[derive(Debug, Default)]
+pub struct Fields {
+    list: Vec<Field>,
+    /// Bytes of the head, with the empty line.
+    pub len: usize,
+    /// Connection: close
+    pub close: bool,
+    /// Connection: keep-alive
+    pub keep_alive: bool,
+    /// Names listed by Connection other than these two; fields of these names are hop-by-hop.
+    pub listed: Vec<Span>,
+}
+
+impl Fields {
+    /// All of them, in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Field> {
+        self.list.iter()
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Those that are `known`.
+    pub fn all(&self, known: Known) -> impl Iterator<Item = &Field> {
+        self.list.iter().filter(move |field| field.known == known)
+    }
+
+    /// The first one of that name, in any case.
+    pub fn get<'b>(&self, name: &[u8], bytes: &'b [u8]) -> Option<&'b [u8]> {
+        let field = self.list.iter().find(|field| field.name.of(bytes).eq_ignore_ascii_case(name))?;
+        Some(field.value.of(bytes))
+    }
+
+    /// Whether Connection lists this field, and may remove it: never Host, credentials, framing, or what tells who
+    /// calls (RFC 9110 7.6.1; HTTP.md).
+    pub fn is_listed(&self, field: &Field, bytes: &[u8]) -> bool {
+        if self.listed.is_empty() || !matches!(field.known, Known::Other | Known::Date | Known::Trailer) {
+            return false;
+        }
+        let name = field.name.of(bytes);
+        self.listed.iter().any(|listed| listed.of(bytes).eq_ignore_ascii_case(name))
+    }
+
+    /// Takes over what httparse found, checking every gap. `from` is where the first line ends, before its CRLF.
+    fn fill(&mut self, bytes: &[u8], found: &[httparse::Header<'_>], from: usize, len: usize) -> Result<(), HeadError> {
+        self.list.clear();
+        self.listed.clear();
+        (self.close, self.keep_alive) = (false, false);
+        self.len = len;
+        let mut line_end = from;
+        for header in found {
+            let name = Span::within(bytes, header.name.as_bytes());
+            expect_line_end(bytes, line_end, name.start())?;
+            let known = Known::of(header.name.as_bytes());
+            let value = Span::within(bytes, header.value);
+            line_end = if header.value.is_empty() { name.end() + 1 } else { value.end() };
+            self.list.push(Field { name, value, known });
+            if known == Known::Connection {
+                self.read_connection(bytes, value)?;
+            }
+        }
+        // The last line's CRLF, then the empty line's.
+        let empty_line = len.saturating_sub(2);
+        if bytes.get(empty_line..len) != Some(b"\r\n") {
+            return Err(HeadError::Malformed("a line must end with CRLF"));
+        }
+        expect_line_end(bytes, line_end, empty_line)
+    }
+
+    fn read_connection(&mut self, bytes: &[u8], value: Span) -> Result<(), HeadError> {
+        for option in value.of(bytes).split(|&b| b == b',') {
+            let option = option.trim_ascii();
+            if option.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if option.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            } else if !option.is_empty() {
+                if !option.iter().all(|&b| is_token(b)) {
+                    return Err(HeadError::Malformed("Connection must list field names"));
+                }
+                self.listed.push(Span::within(bytes, option));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// RFC 9110 5.6.2: what names and methods are made of.
+pub fn is_token(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
+}
+
+/// Between a value's end and the next line's start: white space, then CRLF, once.
+fn expect_line_end(bytes: &[u8], from: usize, to: usize) -> Result<(), HeadError> {
+    let gap = bytes.get(from..to).unwrap_or_default();
+    let ok = match gap {
+        b"\r\n" => true,
+        _ => gap.strip_suffix(b"\r\n").is_some_and(|ows| ows.iter().all(|&b| b == b' ' || b == b'\t')),
+    };
+    if ok { Ok(()) } else { Err(HeadError::Malformed("a line must end with CRLF")) }
+}
+
+/// Whether the head's end has not arrived yet. The scan resumes where it stopped, so a head that drips in byte by byte
+/// costs no more than one that comes at once.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scan {
+    seen: usize,
+}
+
+impl Scan {
+    /// Looks at the bytes that are new for an empty line.
+    pub fn has_end(&mut self, bytes: &[u8]) -> bool {
+        // An empty line is LF followed by LF or CRLF; whether that is allowed is the parser's business.
+        let from = self.seen.saturating_sub(2);
+        let new = bytes.get(from..).unwrap_or_default();
+        for at in memchr::memchr_iter(b'\n', new) {
+            match new.get(at + 1..) {
+                Some([b'\n', ..] | [b'\r', b'\n', ..]) => return true,
+                _ => {}
+            }
+        }
+        self.seen = bytes.len();
+        false
+    }
+}
+
+/// How many bytes of empty lines stand before the request line (RFC 9112 2.2).
+pub fn empty_lines(bytes: &[u8]) -> usize {
+    let lines = bytes.chunks(2).take(EMPTY_LINES_MAX).take_while(|line| *line == b"\r\n").count();
+    lines * 2
+}
+
+/// A request head.
+#[derive(Debug, Default)]
+pub struct RequestHead {
+    /// Any token; well-known ones are compared by identity.
+    pub method: Method,
+    /// The request target as it came.
+    pub target: Span,
+    /// The version in the request line.
+    pub version: Version,
+    /// The field lines.
+    pub fields: Fields,
+}
+
+impl RequestHead {
+    /// Reads a head from the start of `bytes`. `Ok(false)`: its end has not arrived.
+    pub fn parse(&mut self, bytes: &[u8], bounds: &Bounds) -> Result<bool, HeadError> {
+        let mut table = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; FIELDS_MAX];
+        let table = table.get_mut(..bounds.fields.min(FIELDS_MAX)).unwrap_or_default();
+        let mut request = httparse::Request::new(&mut []);
+        let window = bytes.get(..bounds.head).unwrap_or(bytes);
+        let len = match request.parse_with_uninit_headers(window, table) {
+            Ok(httparse::Status::Complete(len)) => len,
+            Ok(httparse::Status::Partial) => return too_large_already(bytes, bounds, request.path).map(|()| false),
+            Err(e) => return Err(explain_request(e, bytes)),
+        };
+        let (Some(method), Some(target)) = (request.method, request.path) else {
+            return Err(HeadError::Malformed("no request line"));
+        };
+        if target.len() > bounds.target {
+            return Err(HeadError::TargetTooLong);
+        }
+        self.method = Method::from_bytes(method.as_bytes()).map_err(|_| HeadError::Malformed("not a method"))?;
+        self.target = Span::within(bytes, target.as_bytes());
+        self.version = if request.version == Some(0) { Version::H10 } else { Version::H11 };
+        // One space, then HTTP/1.x: httparse has checked both.
+        let line_end = self.target.end() + " HTTP/1.1".len();
+        self.fields.fill(bytes, request.headers, line_end, len)?;
+        Ok(true)
+    }
+
+    /// Whether the connection stays open after the answer, as far as the client asked (RFC 9112 9.3).
+    pub fn wants_keep_alive(&self) -> bool {
+        match self.version {
+            Version::H11 => !self.fields.close,
+            Version::H10 => self.fields.keep_alive && !self.fields.close,
+        }
+    }
+}
+
+/// A head whose end has not come: is it over a bound already?
+fn too_large_already(bytes: &[u8], bounds: &Bounds, target: Option<&str>) -> Result<(), HeadError> {
+    let target_len = match target {
+        Some(target) => target.len(),
+        // Still within the target: it began behind the first space.
+        None => memchr::memchr(b' ', bytes).map_or(0, |space| bytes.len() - space - 1),
+    };
+    if target_len > bounds.target {
+        return Err(HeadError::TargetTooLong);
+    }
+    if bytes.len() >= bounds.head {
+        return Err(HeadError::TooLarge);
+    }
+    Ok(())
+}
+
+#[cold]
+fn explain_request(e: httparse::Error, bytes: &[u8]) -> HeadError {
+    match e {
+        httparse::Error::TooManyHeaders => HeadError::TooManyFields,
+        httparse::Error::Version if names_another_version(bytes) => HeadError::Version,
+        httparse::Error::Version => HeadError::Malformed("the request line must end with HTTP/1.1"),
+        httparse::Error::HeaderName => HeadError::Malformed("not a field name"),
+        httparse::Error::HeaderValue => HeadError::Malformed("a control character in a field value"),
+        httparse::Error::NewLine => HeadError::Malformed("a line must end with CRLF"),
+        httparse::Error::Token | httparse::Error::Status => HeadError::Malformed("not a request line"),
+    }
+}
+
+/// `HTTP/` DIGIT `.` DIGIT at the end of the first line: a request, of a version not spoken here.
+fn names_another_version(bytes: &[u8]) -> bool {
+    let line = bytes.split(|&b| b == b'\n').next().unwrap_or_default().trim_ascii_end();
+    let last = line.rsplit(|&b| b == b' ').next().unwrap_or_default();
+    matches!(last, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit())
+}
+
+/// A response head.
+#[derive(Debug, Default)]
+pub struct ResponseHead {
+    /// 100–599.
+    pub status: u16,
+    /// The reason phrase, as it came; may be empty.
+    pub reason: Span,
+    /// The version in the status line.
+    pub version: Version,
+    /// The field lines.
+    pub fields: Fields,
+}
+
+impl ResponseHead {
+    /// Reads a head from the start of `bytes`. `Ok(false)`: its end has not arrived.
+    pub fn parse(&mut self, bytes: &[u8], bounds: &Bounds) -> Result<bool, HeadError> {
+        let mut table = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; FIELDS_MAX];
+        let table = table.get_mut(..bounds.fields.min(FIELDS_MAX)).unwrap_or_default();
+        let mut response = httparse::Response::new(&mut []);
+        let window = bytes.get(..bounds.head).unwrap_or(bytes);
+        let config = httparse::ParserConfig::default();
+        let len = match config.parse_response_with_uninit_headers(&mut response, window, table) {
+            Ok(httparse::Status::Complete(len)) => len,
+            Ok(httparse::Status::Partial) if bytes.len() >= bounds.head => return Err(HeadError::TooLarge),
+            Ok(httparse::Status::Partial) => return Ok(false),
+            Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooManyFields),
+            Err(httparse::Error::Version) => return Err(HeadError::Version),
+            Err(httparse::Error::HeaderName) => return Err(HeadError::Malformed("not a field name")),
+            Err(httparse::Error::HeaderValue) => return Err(HeadError::Malformed("a control character in a field value")),
+            Err(_) => return Err(HeadError::Malformed("not a status line")),
+        };
+        // httparse skips empty lines before the status line; nothing allows them.
+        let starts_at_once = bytes.starts_with(b"HTTP/1.");
+        self.status = response.code.filter(|code| starts_at_once && (100..600).contains(code)).ok_or(HeadError::Malformed("not a status line"))?;
+        self.version = if response.version == Some(0) { Version::H10 } else { Version::H11 };
+        // `HTTP/1.1 200`, then a space and the reason, or nothing.
+        let line = memchr::memchr(b'\n', bytes).unwrap_or(0);
+        let status_end = "HTTP/1.1 200".len();
+        let rest = bytes.get(status_end..line).unwrap_or_default();
+        let reason = rest.strip_suffix(b"\r").ok_or(HeadError::Malformed("a line must end with CRLF"))?;
+        let line_end = line - 1;
+        self.reason = Span::within(bytes, reason.strip_prefix(b" ").unwrap_or(reason));
+        self.fields.fill(bytes, response.headers, line_end, len)?;
+        Ok(true)
+    }
+
+    /// Whether the upstream keeps its connection open after this message (RFC 9112 9.3).
+    pub fn keeps_alive(&self) -> bool {
+        match self.version {
+            Version::H11 => !self.fields.close,
+            Version::H10 => self.fields.keep_alive && !self.fields.close,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { head: 512, fields: 8, target: 64 };
+
+    fn request(text: &str) -> Result<Option<RequestHead>, HeadError> {
+        let mut head = RequestHead::default();
+        head.parse(text.as_bytes(), &BOUNDS).map(|complete| complete.then_some(head))
+    }
+
+    fn response(text: &str) -> Result<Option<ResponseHead>, HeadError> {
+        let mut head = ResponseHead::default();
+        head.parse(text.as_bytes(), &BOUNDS).map(|complete| complete.then_some(head))
+    }
+
+    #[test]
+    fn a_head_is_spans_over_its_buffer() {
+        let text = "GET /a?b HTTP/1.1\r\nHost: x\r\nEmpty:\r\nX-A:  v \t\r\n\r\nrest";
+        let head = request(text).unwrap().unwrap();
+        assert_eq!((head.target.of(text.as_bytes()), head.fields.len), (&b"/a?b"[..], text.len() - 4));
+        assert_eq!(head.fields.get(b"x-a", text.as_bytes()), Some(&b"v"[..]));
+        assert_eq!(head.fields.get(b"empty", text.as_bytes()), Some(&b""[..]));
+        assert_eq!(head.fields.get(b"none", text.as_bytes()), None);
+    }
+
+    #[test]
+    fn every_line_ends_with_crlf_and_nothing_else() {
+        for text in [
+            "GET / HTTP/1.1\nHost: x\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: x\n\r\n",
+            "GET / HTTP/1.1\r\nHost: x\r\n\n",
+            "GET / HTTP/1.1\r\nHost: x\n\n",
+            "GET / HTTP/1.1\r\nEmpty:\nHost: x\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: x\ry\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost : x\r\n\r\n",
+            "GET / HTTP/1.1\r\n: x\r\n\r\n",
+            "GET  / HTTP/1.1\r\nHost: x\r\n\r\n",
+            " GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+            "GET / HTTP/1.1 \r\nHost: x\r\n\r\n",
+            "GET /\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: x\0\r\n\r\n",
+            "GET / http/1.1\r\nHost: x\r\n\r\n",
+            "GET / HTTP/1.1\r\nConnection: a b\r\n\r\n",
+        ] {
+            assert!(matches!(request(text), Err(HeadError::Malformed(_))), "{text:?}: {:?}", request(text));
+        }
+        assert_eq!(request("GET / HTTP/2.0\r\n\r\n").unwrap_err(), HeadError::Version);
+    }
+
+    #[test]
+    fn bounds_hold_before_and_after_the_end_has_come() {
+        let long = "a".repeat(65);
+        assert_eq!(request(&format!("GET /{long} HTTP/1.1\r\n\r\n")).unwrap_err(), HeadError::TargetTooLong);
+        assert_eq!(request(&format!("GET /{long}")).unwrap_err(), HeadError::TargetTooLong);
+        let large = "b".repeat(600);
+        assert_eq!(request(&format!("GET / HTTP/1.1\r\nA: {large}\r\n\r\n")).unwrap_err(), HeadError::TooLarge);
+        assert_eq!(request(&format!("GET / HTTP/1.1\r\nA: {large}")).unwrap_err(), HeadError::TooLarge);
+        let many = "a: b\r\n".repeat(9);
+        assert_eq!(request(&format!("GET / HTTP/1.1\r\n{many}\r\n")).unwrap_err(), HeadError::TooManyFields);
+    }
+
+    #[test]
+    fn the_scan_finds_the_end_however_the_bytes_come() {
+        let text = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        let mut scan = Scan::default();
+        for n in 1..text.len() {
+            assert!(!scan.has_end(&text[..n]), "at {n}");
+        }
+        assert!(scan.has_end(text));
+    }
+
+    #[test]
+    fn connection_lists_what_is_hop_by_hop_but_never_host_or_credentials() {
+        let text = "GET / HTTP/1.1\r\nHost: x\r\nAuthorization: y\r\nX-Hop: z\r\nConnection: close, x-hop, Host, authorization\r\n\r\n";
+        let head = request(text).unwrap().unwrap();
+        assert!(head.fields.close && !head.wants_keep_alive());
+        let listed: Vec<_> = head.fields.iter().filter(|f| head.fields.is_listed(f, text.as_bytes())).collect();
+        assert_eq!(listed.len(), 1);
+        assert_eq!(listed[0].name.of(text.as_bytes()), b"X-Hop");
+    }
+
+    #[test]
+    fn status_lines() {
+        let text = "HTTP/1.1 404 Not  Found\r\nA: b\r\n\r\n";
+        let head = response(text).unwrap().unwrap();
+        assert_eq!((head.status, head.reason.of(text.as_bytes())), (404, &b"Not  Found"[..]));
+        for text in ["HTTP/1.1 200\r\n\r\n", "HTTP/1.1 200 \r\n\r\n"] {
+            assert_eq!(response(text).unwrap().unwrap().reason.of(text.as_bytes()), b"");
+        }
+        for text in [
+            "HTTP/1.1 20 OK\r\n\r\n",
+            "HTTP/1.1 2000 OK\r\n\r\n",
+            "HTTP/1.1 999 OK\r\n\r\n",
+            "HTTP/1.1 099 OK\r\n\r\n",
+            "\r\nHTTP/1.1 200 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\n\r\n",
+            "HTTP/1.1 200 OK\r\nA b\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n",
+            "HTTP/1.1  200 OK\r\n\r\n",
+            "HTTP/2 200\r\n\r\n",
+            "ICY 200 OK\r\n\r\n",
+        ] {
+            assert!(response(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The fields a gateway must know by name; all others pass as they came.
+
+/// What a field is to a gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// Nothing special: forwarded as it came.
+    Other,
+    /// RFC 9110 7.2
+    Host,
+    /// RFC 9110 7.6.1
+    Connection,
+    /// RFC 9110 8.6
+    ContentLength,
+    /// RFC 9112 6.1
+    TransferEncoding,
+    /// RFC 9110 10.1.1
+    Expect,
+    /// RFC 9110 10.1.4: hop-by-hop except `trailers`.
+    Te,
+    /// Hop-by-hop and nothing else: Keep-Alive, Upgrade, Proxy-* (RFC 9110 7.6.1), and Proxy (CVE-2016-5385).
+    HopByHop,
+    /// RFC 9110 6.6.2: names the trailer fields that may follow.
+    Trailer,
+    /// RFC 9110 7.6.3
+    Via,
+    /// X-Forwarded-For
+    ForwardedFor,
+    /// X-Forwarded-Proto
+    ForwardedProto,
+    /// X-Forwarded-Host
+    ForwardedHost,
+    /// Others that claim to tell who calls: Forwarded (RFC 7239), X-Forwarded-*, X-Real-IP.
+    ForwardedOther,
+    /// X-Request-Id
+    RequestId,
+    /// RFC 9110 11.6.2: no Connection option can remove it.
+    Authorization,
+    /// RFC 9110 6.6.1
+    Date,
+}
+
+impl Known {
+    /// Recognises a field name, in any case.
+    pub fn of(name: &[u8]) -> Self {
+        let is = |lower: &str| name.eq_ignore_ascii_case(lower.as_bytes());
+        match name.len() {
+            2 if is("te") => Self::Te,
+            3 if is("via") => Self::Via,
+            4 if is("host") => Self::Host,
+            4 if is("date") => Self::Date,
+            5 if is("proxy") => Self::HopByHop,
+            6 if is("expect") => Self::Expect,
+            7 if is("upgrade") => Self::HopByHop,
+            7 if is("trailer") => Self::Trailer,
+            9 if is("forwarded") => Self::ForwardedOther,
+            9 if is("x-real-ip") => Self::ForwardedOther,
+            10 if is("connection") => Self::Connection,
+            10 if is("keep-alive") => Self::HopByHop,
+            12 if is("x-request-id") => Self::RequestId,
+            // A response's own report to the client (RFC 9209), not hop-by-hop.
+            12 if is("proxy-status") => Self::Other,
+            13 if is("authorization") => Self::Authorization,
+            14 if is("content-length") => Self::ContentLength,
+            15 if is("x-forwarded-for") => Self::ForwardedFor,
+            16 if is("x-forwarded-host") => Self::ForwardedHost,
+            17 if is("x-forwarded-proto") => Self::ForwardedProto,
+            17 if is("transfer-encoding") => Self::TransferEncoding,
+            6.. if starts_with(name, b"proxy-") => Self::HopByHop,
+            12.. if starts_with(name, b"x-forwarded-") => Self::ForwardedOther,
+            _ => Self::Other,
+        }
+    }
+}
+
+fn starts_with(name: &[u8], lower: &[u8]) -> bool {
+    name.get(..lower.len()).is_some_and(|front| front.eq_ignore_ascii_case(lower))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_recognised_in_any_case_and_only_whole() {
+        for (name, known) in [
+            ("Host", Known::Host),
+            ("hOsT", Known::Host),
+            ("Hosts", Known::Other),
+            ("Transfer-Encoding", Known::TransferEncoding),
+            ("Proxy-Authorization", Known::HopByHop),
+            ("Proxy-Status", Known::Other),
+            ("proxy", Known::HopByHop),
+            ("X-Forwarded-Port", Known::ForwardedOther),
+            ("", Known::Other),
+        ] {
+            assert_eq!(Known::of(name.as_bytes()), known, "{name}");
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! HTTP as the gateway reads and writes it: bytes and limits in, bytes and decisions out. Nothing here does I/O.
+
+pub mod authority;
+pub mod encode;
+pub mod framing;
+pub mod h1;
+pub mod head;
+pub mod known;
+pub mod reply;
+pub mod target;

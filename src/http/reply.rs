@@ -1,0 +1,99 @@
+//! Answers made by the gateway: the one table from what went wrong to status, code and message.
+
+use crate::error::Kind;
+
+use super::encode;
+
+/// One answer. The envelope's code is `status × 100 + detail`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Status code (RFC 9110 15).
+    pub status: u16,
+    /// Tells apart what shares a status.
+    pub detail: u32,
+    /// For people.
+    pub message: &'static str,
+    /// The connection is closed after it: where the next request would begin is in doubt, or the client is not to be
+    /// listened to any longer.
+    pub close: bool,
+}
+
+/// The answer for `kind`. What can not be answered any more (the client has gone, or half an answer was sent) still has
+/// a row: its status goes into the log.
+pub fn row(kind: Kind) -> Row {
+    let (status, detail, message, close) = match kind {
+        Kind::Malformed(message) => (400, 1, message, true),
+        Kind::BodyMalformed => (400, 2, "the request body's chunks are malformed", true),
+        Kind::NoRoute => (404, 1, "no route matches", false),
+        Kind::MethodNotAllowed => (405, 1, "the route does not allow this method", false),
+        Kind::HeaderTimeout => (408, 1, "the request head did not arrive in time", true),
+        Kind::BodyTimeout => (408, 2, "the request body did not arrive in time", true),
+        Kind::BodyTooLarge => (413, 1, "the request body is larger than the route allows", true),
+        Kind::TargetTooLong => (414, 1, "the request target is too long", true),
+        Kind::HeadTooLarge => (431, 1, "the request head is too large", true),
+        Kind::TooManyFields => (431, 2, "the request has too many header fields", true),
+        Kind::ClientGone => (499, 1, "the client left", true),
+        Kind::WriteTimeout => (499, 2, "the client did not take the answer in time", true),
+        Kind::Internal => (500, 1, "an error in the gateway", true),
+        Kind::UnknownCoding => (501, 1, "the only transfer coding understood is chunked", true),
+        Kind::Reset => (502, 1, "the upstream closed the connection before it answered", false),
+        Kind::BadResponse(_) => (502, 2, "the upstream's answer is not valid HTTP", false),
+        Kind::Truncated => (502, 3, "the upstream's answer ended early", true),
+        Kind::NoEndpoint => (503, 1, "the upstream has no endpoint to ask", false),
+        Kind::Connect => (503, 2, "the upstream can not be reached", false),
+        Kind::Overloaded => (503, 3, "the gateway has as many connections as it may", true),
+        Kind::ConnectTimeout => (504, 1, "the upstream did not accept a connection in time", false),
+        Kind::FirstByteTimeout => (504, 2, "the upstream did not answer in time", false),
+        Kind::RouteTimeout => (504, 3, "the route's time is over", false),
+        Kind::UpstreamBodyTimeout => (504, 4, "the upstream's answer stalled", true),
+        Kind::Version => (505, 1, "only HTTP/1.0 and HTTP/1.1 are spoken here", true),
+    };
+    Row { status, detail, message, close }
+}
+
+/// The envelope: `{"code":40401,"message":"no route matches","data":null,"request_id":"…"}`. Messages and ids hold
+/// nothing that JSON must escape: messages are this file's and the codec's, ids are visible ASCII without `"` and `\`.
+pub fn envelope(row: &Row, request_id: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"code\":");
+    encode::number(u64::from(row.status) * 100 + u64::from(row.detail), out);
+    out.extend_from_slice(b",\"message\":\"");
+    out.extend_from_slice(row.message.as_bytes());
+    out.extend_from_slice(b"\",\"data\":null,\"request_id\":\"");
+    out.extend_from_slice(request_id.as_bytes());
+    out.extend_from_slice(b"\"}");
+}
+
+/// The status line of an answer that the gateway makes.
+pub fn status_line(status: u16, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    encode::number(u64::from(status), out);
+    let known = http::StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason());
+    out.push(b' ');
+    out.extend_from_slice(known.unwrap_or("").as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_envelope_is_json_and_its_code_says_the_status() {
+        for kind in [Kind::NoRoute, Kind::Malformed("a line must end with CRLF"), Kind::Version] {
+            let row = row(kind);
+            let mut out = Vec::new();
+            envelope(&row, "0123abc", &mut out);
+            let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
+            assert_eq!(json["code"].as_u64().unwrap() / 100, u64::from(row.status));
+            assert_eq!(json["message"], row.message);
+            assert!(json["data"].is_null() && json["request_id"] == "0123abc");
+        }
+    }
+
+    #[test]
+    fn a_framing_fault_always_closes() {
+        for kind in [Kind::Malformed(""), Kind::BodyMalformed, Kind::UnknownCoding, Kind::HeadTooLarge, Kind::BodyTooLarge] {
+            assert!(row(kind).close);
+        }
+    }
+}

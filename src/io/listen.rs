@@ -1,0 +1,212 @@
+//! Listening sockets: one per worker on the same address (SO_REUSEPORT), one accept at a time that is never dropped.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io;
+use std::net::{SocketAddr, TcpStream as StdTcp};
+use std::os::fd::{AsFd, OwnedFd};
+
+use monoio::io::Canceller;
+use monoio::net::{TcpListener, TcpStream};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+use super::runtime;
+use super::stream::{Stream, TcpIo};
+
+/// Connections the kernel queues for one worker before it accepts them; `net.core.somaxconn` caps it (4096 on Linux).
+const BACKLOG: i32 = 4096;
+
+/// A bound socket that is not yet on a core: control binds all of them before a worker starts, so that an address in
+/// use is one clear error.
+pub struct Bound {
+    fd: OwnedFd,
+    /// The address it is bound to, with the port the kernel chose if 0 was asked for.
+    pub address: SocketAddr,
+}
+
+/// Binds `address` once per worker: the kernel spreads connections over them.
+pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<Bound>> {
+    let mut bound: Vec<Bound> = Vec::with_capacity(workers);
+    let mut address = address;
+    for _ in 0..workers {
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let fd = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        sockopt::set_socket_reuseaddr(&fd, true)?;
+        sockopt::set_socket_reuseport(&fd, true)?;
+        sockopt::set_tcp_nodelay(&fd, true)?; // accepted sockets inherit it
+        rustix::net::bind(&fd, &address)?;
+        rustix::net::listen(&fd, BACKLOG)?;
+        let name = rustix::net::getsockname(&fd)?;
+        address = SocketAddr::try_from(name).map_err(io::Error::from)?;
+        bound.push(Bound { fd, address });
+    }
+    Ok(bound)
+}
+
+/// Why no further connection comes.
+pub enum AcceptError {
+    /// [`Listener::stop`] was called.
+    Stopped,
+    /// No descriptors or memory (EMFILE, ENFILE, ENOBUFS, ENOMEM): wait before the next try.
+    Exhausted(io::Error),
+    /// This connection failed before it was accepted (ECONNABORTED and the like); the next may not.
+    Other(io::Error),
+}
+
+/// A worker's listening socket.
+pub struct Listener {
+    inner: TcpListener,
+    canceller: Cell<Option<Canceller>>,
+    stopped: Cell<bool>,
+    reserve: Cell<Option<OwnedFd>>,
+}
+
+impl Listener {
+    /// Takes a bound socket onto this core.
+    pub fn new(bound: Bound) -> io::Result<Self> {
+        let std = std::net::TcpListener::from(bound.fd);
+        // io_uring wants a blocking descriptor, epoll a non-blocking one (a blocking one there freezes the core).
+        std.set_nonblocking(runtime::is_epoll())?;
+        Ok(Self {
+            inner: TcpListener::from_std(std)?,
+            canceller: Cell::new(None),
+            stopped: Cell::new(false),
+            reserve: Cell::new(reserve_fd()),
+        })
+    }
+
+    /// The next connection. One task only may call it, and must never drop the future: a dropped accept that had
+    /// completed leaks its descriptor. [`Listener::stop`] ends it.
+    pub async fn accept(&self) -> Result<(Stream, SocketAddr), AcceptError> {
+        if self.stopped.get() {
+            return Err(AcceptError::Stopped);
+        }
+        let canceller = Canceller::new();
+        let handle = canceller.handle();
+        self.canceller.set(Some(canceller));
+        let accepted = self.inner.cancelable_accept(handle).await;
+        match accepted {
+            Ok((tcp, address)) => Ok((Stream::Tcp(TcpIo::new(tcp)), address)),
+            Err(_) if self.stopped.get() => Err(AcceptError::Stopped),
+            Err(e) if is_exhausted(&e) => Err(AcceptError::Exhausted(e)),
+            Err(e) => Err(AcceptError::Other(e)),
+        }
+    }
+
+    /// Frees the reserve descriptor and closes one waiting connection with it, so that clients see an answer (a close)
+    /// instead of a hang while descriptors are out. Call after [`AcceptError::Exhausted`].
+    pub fn shed_one(&self) {
+        drop(self.reserve.take());
+        drop(accept_now(self.inner_fd()));
+        self.reserve.set(reserve_fd());
+    }
+
+    /// Ends the pending accept, and all later ones.
+    pub fn stop(&self) {
+        self.stopped.set(true);
+        if let Some(canceller) = self.canceller.take() {
+            drop(canceller.cancel());
+        }
+    }
+
+    /// After [`Listener::stop`]: the connections that the kernel had already queued. Serve them, then drop the
+    /// listener: closing one of several SO_REUSEPORT sockets resets what is still in its queue.
+    pub fn drain_queue(&self) -> Vec<(Stream, SocketAddr)> {
+        let mut queued = Vec::new();
+        while let Some(next) = accept_now(self.inner_fd()) {
+            queued.extend(next);
+        }
+        queued
+    }
+
+    fn inner_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        use std::os::fd::AsRawFd;
+        #[allow(unsafe_code)]
+        // Safety: the listener owns the descriptor and outlives the borrow.
+        unsafe {
+            std::os::fd::BorrowedFd::borrow_raw(self.inner.as_raw_fd())
+        }
+    }
+}
+
+/// One queued connection without waiting: `None` when the queue is empty, `Some(None)` for one that failed.
+fn accept_now(listener: std::os::fd::BorrowedFd<'_>) -> Option<Option<(Stream, SocketAddr)>> {
+    // The listener itself may be a blocking descriptor (io_uring): make it non-blocking for the look.
+    let flags = rustix::fs::fcntl_getfl(listener).ok()?;
+    rustix::fs::fcntl_setfl(listener, flags | rustix::fs::OFlags::NONBLOCK).ok()?;
+    let accepted = rustix::net::acceptfrom_with(listener, SocketFlags::CLOEXEC);
+    drop(rustix::fs::fcntl_setfl(listener, flags));
+    match accepted {
+        Ok((fd, address)) => Some(adopt(fd, address)),
+        Err(rustix::io::Errno::AGAIN) => None,
+        Err(rustix::io::Errno::CONNABORTED | rustix::io::Errno::INTR) => Some(None),
+        Err(_) => None,
+    }
+}
+
+fn adopt(fd: OwnedFd, address: Option<rustix::net::SocketAddrAny>) -> Option<(Stream, SocketAddr)> {
+    let address = SocketAddr::try_from(address?).ok()?;
+    let std = StdTcp::from(fd);
+    std.set_nonblocking(runtime::is_epoll()).ok()?;
+    let tcp = TcpStream::from_std(std).ok()?;
+    Some((Stream::Tcp(TcpIo::new(tcp)), address))
+}
+
+fn reserve_fd() -> Option<OwnedFd> {
+    let file = File::open("/dev/null").ok()?;
+    file.as_fd().try_clone_to_owned().ok()
+}
+
+fn is_exhausted(e: &io::Error) -> bool {
+    matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::io::Buf;
+
+    #[test]
+    fn queued_connections_survive_a_stop() {
+        runtime::block_on_for_tests(async {
+            let mut bound = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+            let address = bound[0].address;
+            let listener = Rc::new(Listener::new(bound.remove(0)).unwrap());
+            let accepting = Rc::clone(&listener);
+            let accept = monoio::spawn(async move { accepting.accept().await.map(drop) });
+            crate::io::sleep_ms(2).await;
+            listener.stop();
+            assert!(matches!(accept.await, Err(AcceptError::Stopped)));
+            let mut clients: Vec<_> = (0..5).map(|_| StdTcp::connect(address).unwrap()).collect();
+            for client in &mut clients {
+                client.write_all(b"hello").unwrap();
+            }
+            let queued = listener.drain_queue();
+            assert_eq!(queued.len(), 5);
+            for (stream, _) in queued {
+                let (n, buf) = stream.read(Buf::with_capacity(16)).await;
+                assert_eq!((n.unwrap(), buf.bytes()), (5, &b"hello"[..]));
+            }
+        });
+    }
+
+    #[test]
+    fn accepted_sockets_do_not_delay_small_writes() {
+        runtime::block_on_for_tests(async {
+            let mut bound = bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+            assert_eq!(bound[0].address, bound[1].address, "one address, two sockets");
+            bound.truncate(1);
+            let address = bound[0].address;
+            let listener = Listener::new(bound.remove(0)).unwrap();
+            let _client = StdTcp::connect(address).unwrap();
+            let (stream, _) = listener.accept().await.ok().unwrap();
+            #[allow(unsafe_code)]
+            // Safety: the stream lives to the end of the block.
+            let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(stream.watch_fd()) };
+            assert!(sockopt::tcp_nodelay(fd).unwrap());
+        });
+    }
+}

@@ -1,0 +1,24 @@
+//! System calls only: the one place that names monoio, and the only one that may hold `unsafe`.
+//!
+//! Everything above sees streams, deadlines and buffers. The defects of monoio 0.2.4 are contained here by the rules of
+//! RUNTIME_RULES.md; each has a test at the end of the file that keeps it.
+
+pub mod buffers;
+pub mod deadline;
+pub mod dial;
+pub mod listen;
+pub mod memory;
+pub mod recycle;
+pub mod runtime;
+pub mod spawn;
+pub mod stream;
+
+pub use buffers::{Buf, Buffers};
+pub use deadline::{Deadlines, Fired, Slot, guard};
+pub use spawn::spawn;
+pub use stream::Stream;
+
+/// Waits `ms` milliseconds on the core's timer (1 ms resolution; it runs only when the loop parks).
+pub async fn sleep_ms(ms: u64) {
+    monoio::time::sleep(std::time::Duration::from_millis(ms)).await;
+}

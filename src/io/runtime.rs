@@ -1,0 +1,143 @@
+//! One runtime per worker: io_uring with the three flags where the kernel has them, epoll where io_uring is refused.
+
+use std::cell::Cell;
+use std::fmt;
+use std::future::Future;
+use std::io;
+
+use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
+
+/// Submission queue entries: a full round of 1,000 connections fits without an extra submit.
+const ENTRIES: u32 = 4096;
+
+thread_local! {
+    static EPOLL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread's runtime runs on epoll.
+pub fn is_epoll() -> bool {
+    EPOLL.get()
+}
+
+/// What a worker's runtime runs on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// io_uring, with the flags this kernel accepted.
+    IoUring(Flags),
+    /// epoll, with the reason why not io_uring.
+    Epoll(String),
+}
+
+/// Set-up flags of io_uring; all three are worth 20–25 % of a request's CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flags {
+    /// SINGLE_ISSUER | COOP_TASKRUN | DEFER_TASKRUN (Linux 6.1).
+    All,
+    /// COOP_TASKRUN (Linux 5.19).
+    Coop,
+    /// None of them.
+    None,
+}
+
+impl Flags {
+    fn builder(self) -> io_uring::Builder {
+        let mut builder = io_uring::IoUring::builder();
+        match self {
+            Self::All => {
+                builder.setup_single_issuer().setup_coop_taskrun().setup_defer_taskrun();
+            }
+            Self::Coop => {
+                builder.setup_coop_taskrun();
+            }
+            Self::None => {}
+        }
+        builder
+    }
+}
+
+impl fmt::Display for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::IoUring(Flags::All) => f.write_str("io_uring (SINGLE_ISSUER, COOP_TASKRUN, DEFER_TASKRUN)"),
+            Self::IoUring(Flags::Coop) => f.write_str("io_uring (COOP_TASKRUN)"),
+            Self::IoUring(Flags::None) => f.write_str("io_uring"),
+            Self::Epoll(_) => f.write_str("epoll"),
+        }
+    }
+}
+
+/// Finds the best driver by trying: a ring of the real size is set up and thrown away. monoio's own detection ignores
+/// the flags, so it is not asked. `MONOIO_FORCE_LEGACY_DRIVER=1` forces epoll, as it does in monoio.
+pub fn probe() -> Driver {
+    if std::env::var_os("MONOIO_FORCE_LEGACY_DRIVER").is_some_and(|v| v == "1" || v == "true") {
+        return Driver::Epoll("MONOIO_FORCE_LEGACY_DRIVER is set; unset it for io_uring".to_owned());
+    }
+    let mut refused = None;
+    for flags in [Flags::All, Flags::Coop, Flags::None] {
+        match flags.builder().build(ENTRIES) {
+            Ok(_) => return Driver::IoUring(flags),
+            Err(e) => refused = Some(e),
+        }
+    }
+    Driver::Epoll(refused.map_or_else(String::new, |e| explain(&e)))
+}
+
+fn explain(e: &io::Error) -> String {
+    let remedy = match e.raw_os_error() {
+        Some(libc::EPERM) => match disabled_by_sysctl() {
+            true => "try `sysctl -w kernel.io_uring_disabled=0`",
+            false => "a seccomp profile forbids it; allow io_uring_setup, io_uring_enter and io_uring_register",
+        },
+        Some(libc::ENOSYS) => "this kernel was built without it; use Linux 5.19 or later, 6.1 for full speed",
+        Some(libc::ENOMEM) => "raise the locked-memory limit (`ulimit -l`, LimitMEMLOCK=)",
+        Some(libc::EMFILE | libc::ENFILE) => "raise the limit of open files (`ulimit -n`, LimitNOFILE=)",
+        _ => "see `dmesg`",
+    };
+    format!("io_uring_setup: {e}; {remedy}")
+}
+
+fn disabled_by_sysctl() -> bool {
+    std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").is_ok_and(|v| v.trim() != "0")
+}
+
+/// Builds the runtime that `driver` names on this thread and runs `future` to its end.
+pub fn run<F: Future>(driver: &Driver, future: F) -> io::Result<F::Output> {
+    match driver {
+        Driver::IoUring(flags) => {
+            EPOLL.set(false);
+            let builder = RuntimeBuilder::<IoUringDriver>::new().with_entries(ENTRIES).uring_builder(flags.builder());
+            Ok(builder.enable_timer().build()?.block_on(future))
+        }
+        Driver::Epoll(_) => {
+            EPOLL.set(true);
+            let builder = RuntimeBuilder::<LegacyDriver>::new().with_entries(ENTRIES);
+            Ok(builder.enable_timer().build()?.block_on(future))
+        }
+    }
+}
+
+/// Binds this thread to one CPU.
+pub fn pin(cpu: usize) -> io::Result<()> {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(cpu);
+    Ok(rustix::thread::sched_setaffinity(None, &set)?)
+}
+
+/// Runs `future` on whatever driver this machine has.
+#[cfg(test)]
+pub(crate) fn block_on_for_tests<F: Future>(future: F) -> F::Output {
+    run(&probe(), future).unwrap()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_its_remedy() {
+        for (errno, word) in [(libc::EPERM, "allow"), (libc::ENOSYS, "kernel"), (libc::ENOMEM, "ulimit -l")] {
+            let text = explain(&io::Error::from_raw_os_error(errno));
+            assert!(text.contains(word) || text.contains("sysctl"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! What a core writes about the requests it served.
+
+pub mod access_log;

@@ -1,0 +1,147 @@
+//! What the scenarios are built from: a gateway started from the built binary, a scripted upstream, a raw client,
+//! and strict parsers of their own. Nothing here uses the gateway's code: a test that shared its parser with the
+//! gateway would share its mistakes.
+
+pub mod client;
+pub mod foreign;
+pub mod gateway;
+pub mod message;
+pub mod metrics;
+pub mod misbehave;
+pub mod names;
+pub mod setup;
+pub mod upstream;
+pub mod wire;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+pub use client::Client;
+pub use gateway::Gateway;
+pub use setup::Setup;
+pub use upstream::Upstream;
+
+/// How long anything may take before a scenario is called hung. Generous: two cores run eight scenarios at once.
+pub const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Polls `cond` until it gives something, for at most [`PATIENCE`].
+pub fn eventually<T>(what: &str, cond: impl FnMut() -> Option<T>) -> T {
+    eventually_within(PATIENCE, what, cond)
+}
+
+/// Polls `cond` until it gives something; panics with `what` at the deadline.
+pub fn eventually_within<T>(deadline: Duration, what: &str, mut cond: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = cond() {
+            return found;
+        }
+        assert!(start.elapsed() < deadline, "waited {deadline:?} in vain for: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A door that a scenario opens: scripted upstreams wait at it, so that nothing has to be timed.
+#[derive(Clone, Default)]
+pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    pub fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+
+    pub fn wait(&self) {
+        let open = self.0.0.lock().unwrap();
+        let (open, _) = self.0.1.wait_timeout_while(open, PATIENCE * 2, |open| !*open).unwrap();
+        assert!(*open, "nobody opened the gate");
+    }
+}
+
+/// A connection between a test client and the gateway. The one place that decides how it is made: a later issue can
+/// run every scenario over TLS by changing `dial` alone.
+#[derive(Debug)]
+pub struct Link(pub TcpStream);
+
+impl Link {
+    pub fn dial(to: SocketAddr) -> std::io::Result<Link> {
+        let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Link(stream))
+    }
+}
+
+impl Read for Link {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(buf)
+    }
+}
+
+impl Write for Link {
+    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        self.0.write(buf)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// A port that nothing listens on, below the ephemeral range and never given out twice by this process: two gateways
+/// on one port would share it silently (SO_REUSEPORT).
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 10_000 + (std::process::id().wrapping_mul(397).wrapping_add(n) % 20_000) as u16;
+        if port != 8080 && port != 9900 && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// The package's folder.
+pub fn root() -> &'static std::path::Path {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A folder of its own for one scenario.
+pub fn temp_dir(what: &str) -> std::path::PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    let dir = std::env::temp_dir().join(format!("ringway-test-{}-{what}-{n}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+/// A small seeded generator (splitmix64): the same inputs in every run.
+pub struct Seeded(pub u64);
+
+impl Seeded {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `n`.
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    pub fn bytes(&mut self, n: usize) -> Vec<u8> {
+        let mut out = Vec::with_capacity(n + 8);
+        while out.len() < n {
+            out.extend_from_slice(&self.next().to_le_bytes());
+        }
+        out.truncate(n);
+        out
+    }
+}

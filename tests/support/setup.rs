@@ -1,0 +1,102 @@
+//! The config of a scenario's gateway, put together from the parts that the scenario names; everything else is small
+//! and the same everywhere: one worker, log to a file, ports of its own.
+
+use super::{Gateway, Upstream};
+use std::path::Path;
+
+#[derive(Default)]
+pub struct Setup {
+    workers: Option<String>,
+    top: Vec<String>,
+    listener: Vec<String>,
+    upstreams: Vec<String>,
+    routes: Vec<String>,
+}
+
+impl Setup {
+    pub fn new() -> Setup {
+        Setup::default()
+    }
+
+    /// Everything goes to one upstream.
+    pub fn forward(upstream: &Upstream) -> Setup {
+        Setup::new().upstream("u", &[upstream], "").forward_all("")
+    }
+
+    pub fn workers(mut self, workers: &str) -> Setup {
+        self.workers = Some(workers.into());
+        self
+    }
+
+    /// A top-level line, as `drain: 1s`.
+    pub fn top(mut self, line: &str) -> Setup {
+        self.top.push(line.into());
+        self
+    }
+
+    /// A key of the listener, as `timeouts: { keep_alive: 1s }`.
+    pub fn listener(mut self, key: &str) -> Setup {
+        self.listener.push(key.into());
+        self
+    }
+
+    /// An upstream of the given endpoints, with further keys as in a flow map.
+    pub fn upstream(self, name: &str, endpoints: &[&Upstream], keys: &str) -> Setup {
+        let endpoints: Vec<String> = endpoints.iter().map(|u| format!("\"{}\"", u.addr)).collect();
+        self.upstream_at(name, &format!("[{}]", endpoints.join(", ")), keys)
+    }
+
+    /// The same with endpoints as written in the config.
+    pub fn upstream_at(mut self, name: &str, endpoints: &str, keys: &str) -> Setup {
+        let comma = if keys.is_empty() { "" } else { ", " };
+        self.upstreams.push(format!("{name}: {{ endpoints: {endpoints}{comma}{keys} }}"));
+        self
+    }
+
+    /// A route as a flow map without its braces.
+    pub fn route(mut self, route: &str) -> Setup {
+        self.routes.push(format!("- {{ {route} }}"));
+        self
+    }
+
+    /// A route `all` that sends everything to upstream `u`, with further keys of the route.
+    pub fn forward_all(self, keys: &str) -> Setup {
+        let comma = if keys.is_empty() { "" } else { ", " };
+        self.route(&format!("name: all, match: {{ path: \"/{{*rest}}\" }}, forward: {{ upstream: u }}{comma}{keys}"))
+    }
+
+    /// A route that forwards `path` to upstream `u`, with further keys of `forward`.
+    pub fn forward_path(self, path: &str, forward_keys: &str) -> Setup {
+        let comma = if forward_keys.is_empty() { "" } else { ", " };
+        self.route(&format!("match: {{ path: \"{path}\" }}, forward: {{ upstream: u{comma}{forward_keys} }}"))
+    }
+
+    pub fn start(self) -> Gateway {
+        Gateway::start(self)
+    }
+
+    pub fn yaml(&self, port: u16, admin: u16, log: &Path) -> String {
+        let mut yaml = format!(
+            "workers: {}\nadmin: {{ address: \"127.0.0.1:{admin}\" }}\nobserve: {{ access_log: {{ to: {}, format: json }} }}\n",
+            self.workers.as_deref().unwrap_or("1"),
+            log.display(),
+        );
+        for line in &self.top {
+            yaml.push_str(line);
+            yaml.push('\n');
+        }
+        yaml.push_str(&format!("listeners:\n  - name: public\n    address: \"127.0.0.1:{port}\"\n"));
+        for key in &self.listener {
+            yaml.push_str(&format!("    {key}\n"));
+        }
+        for (block, lines) in [("upstreams", &self.upstreams), ("routes", &self.routes)] {
+            if !lines.is_empty() {
+                yaml.push_str(&format!("{block}:\n"));
+            }
+            for line in lines {
+                yaml.push_str(&format!("  {line}\n"));
+            }
+        }
+        yaml
+    }
+}
