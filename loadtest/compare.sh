@@ -17,7 +17,8 @@ usage: loadtest/compare.sh [options]
   --rounds N           rounds, each with all proxies in random order (default: 20)
   --seconds N          length of one proxy's part of a round (default: 1)
   --seed N             of that order (default: random, printed)
-  --peers plain|tuned  routes of nginx and HAProxy as usually written, or as an expert would (default: plain)
+  --peers KIND         nginx and HAProxy: tuned (same work, routes as an expert writes them; the default), plain (one rule per
+                       route, as they are usually written), bare (no routes, no headers added: less work than ringway does)
   --latency            also latency at 60 % of saturation with oha, for the head profiles
   --idle[=N]           memory of N idle keep-alive connections (default: 10000)
   --stream[=BYTES]     memory while a body streams down and up (default: 1 GiB)
@@ -34,7 +35,7 @@ TEXT
 die() { echo "compare.sh: $*" >&2; exit 1; }
 
 PROFILES=head1k2,head60,body256k CONNECTIONS=8,64 PROXIES=ringway,nginx,haproxy,relay WORKERS=1 ROUNDS=20 SECONDS_EACH=1
-SEED=$(((10#$(date +%N) + $$) % 32768)) PEER_CONFIG=plain LATENCY='' IDLE='' STREAM='' ROUNDS_WANTED=1
+SEED=$(((10#$(date +%N) + $$) % 32768)) PEER_CONFIG=tuned LATENCY='' IDLE='' STREAM='' ROUNDS_WANTED=1
 OUT=$HERE/results TMP=$HERE/tmp PORT=18080
 RINGWAY=${RINGWAY:-$ROOT/target/release/ringway}
 RELAY=${RELAY:-$ROOT/target/release/examples/relay}
@@ -69,7 +70,7 @@ while (($#)); do
   esac
   shift
 done
-[[ $PEER_CONFIG == plain || $PEER_CONFIG == tuned ]] || die "--peers is plain or tuned, not $PEER_CONFIG"
+[[ $PEER_CONFIG =~ ^(tuned|plain|bare)$ ]] || die "--peers is tuned, plain or bare, not $PEER_CONFIG"
 [[ $WORKERS$ROUNDS$SECONDS_EACH$SEED$PORT =~ ^[0-9]+$ ]] || die "--workers, --rounds, --seconds, --seed and --port are numbers"
 
 # --- what must be there -------------------------------------------------------------------------------------------
@@ -135,8 +136,9 @@ probe() { taskset -c "$LOAD_CPUS" python3 "$HERE/probe.py" "$@"; }
 broken() { KEEP=1; echo "compare.sh: $1 (see $TMP)" >&2; tail -n 20 "$TMP/$2.out" >&2 2>/dev/null || true; exit 1; }
 
 listening() { # name port
-  probe wait "127.0.0.1:$2" 10 || broken "$1 did not start" "$1"
-  [[ $1 == origin ]] || kill -0 "${PID[$1]}" 2>/dev/null || broken "$1 ended at once; is port $2 taken?" "$1"
+  local pid=${PID[$1]-$ORIGIN_PID}
+  probe wait "127.0.0.1:$2" 10 "$pid" || broken "$1 did not start" "$1"
+  kill -0 "$pid" 2>/dev/null || broken "$1 ended at once; is port $2 taken?" "$1"
 }
 
 start_origin() {
@@ -173,7 +175,9 @@ start() { # name: starts that proxy and waits until it listens
   esac
   PID[$name]=$!
   listening "$name" "$port"
-  probe verify "$name" "http://127.0.0.1:$port" || broken "$name does not do what it should" "$name"
+  local work=full
+  [[ $name != relay && ($PEER_CONFIG != bare || $name == ringway*) ]] || work=bare
+  probe verify "$name" "http://127.0.0.1:$port" "$work" || broken "$name does not do what it should" "$name"
 }
 
 # --- CPU per request ---------------------------------------------------------------------------------------------------
@@ -227,9 +231,9 @@ rounds() { # connections
       asked[$name]=$((asked[$name] + REQUESTS))
       printf '%s\t%s\t%s\t%s\t%s\n' "$round" "$name" "$REQUESTS" "$MICROS" "$CPU_NS" >>"$file.tsv"
     done
-    printf '\r  round %d of %d' "$round" "$ROUNDS" >&2
+    [[ ! -t 2 ]] || printf '\r  round %d of %d ' "$round" "$ROUNDS" >&2
   done
-  echo >&2
+  [[ ! -t 2 ]] || echo >&2
   if [[ $LATENCY && $PROFILE == head* && $connections == "${CONNECTIONS##*,}" ]]; then latency "$file" "$connections"; fi
   for name in "${names[@]}"; do
     printf '%s\t%s\n' "$name" "$(probe rss "${PID[$name]}")" >>"$file.rss"
@@ -239,11 +243,19 @@ rounds() { # connections
   python3 "$HERE/report.py" line "$file"
 }
 
-# In the middle of a round: how the connections lie on the workers.
+# In the middle of a round, as soon as all connections are there: how they lie on the workers.
 spread() { # file connections
-  sleep 0.5
-  probe metrics "${ADMIN[ringway]}" "$METRIC_SPREAD" | sed -n 's/.* //p' | paste -sd' ' >>"$1.spread"
-  [[ -s $1.spread ]]
+  local counts
+  sleep 0.3
+  for _ in {1..8}; do
+    counts=$(probe metrics "${ADMIN[ringway]}" "$METRIC_SPREAD" | sed -n 's/.* //p' | paste -sd' ')
+    [[ $counts ]] || return 1
+    if (($(paste -sd+ <<<"${counts// /$'\n'}") >= $2)); then
+      echo "$counts" >>"$1.spread"
+      break
+    fi
+    sleep 0.1
+  done
 }
 
 # Every request has its line, and none was dropped: a log that loses lines would be cheaper than it is.
@@ -291,7 +303,9 @@ memory() {
     if [[ $IDLE && $name != relay ]]; then
       echo "# $name: $IDLE idle keep-alive connections"
       start_origin; start "$name"
-      probe idle "$name" "${PID[$name]}" "127.0.0.1:${PORTS[$name]}" "$IDLE" | tee -a "$RAW/idle.jsonl"
+      local count=$IDLE
+      [[ $name != haproxy ]] || ((count < HAPROXY_CONNECTIONS - 10)) || count=$((HAPROXY_CONNECTIONS - 10))
+      probe idle "$name" "${PID[$name]}" "127.0.0.1:${PORTS[$name]}" "$count" | tee -a "$RAW/idle.jsonl"
       cleanup
     fi
     if [[ $STREAM && $name != relay ]]; then

@@ -1,9 +1,12 @@
-# The three configurations with the same work on: sourced by compare.sh, which sets the ports.
+# The three configurations: sourced by compare.sh, which sets the ports.
 # 100 routes: 33 resources with {id}, {id}/sub and a static path that overlaps both, and a catch-all.
-# PEER_CONFIG=plain: one location, one rule per route, as nginx and HAProxy are usually written, regex where parameters are.
-# PEER_CONFIG=tuned: what an expert would make of it: nested locations, a prefix map.
+# PEER_CONFIG=tuned: the same work, routes as an expert writes them: nested locations, a prefix map.
+# PEER_CONFIG=plain: the same work, one location or rule per route, as they are usually written, regex where parameters are.
+# PEER_CONFIG=bare: nginx and HAProxy just forward: no routes, no headers added.
 
 RESOURCES=33
+# HAProxy sets two file descriptors aside for each connection.
+HAPROXY_CONNECTIONS=$((($(ulimit -n) - 200) / 2))
 
 ringway_config() { # port admin workers log
   cat <<YAML
@@ -56,11 +59,15 @@ http {
   }
   proxy_http_version 1.1;
   proxy_set_header Connection "";
+CONF
+  [[ $PEER_CONFIG == bare ]] || cat <<CONF
   proxy_set_header X-Forwarded-For \$proxy_add_x_forwarded_for;
   proxy_set_header X-Forwarded-Proto \$scheme;
   proxy_set_header X-Forwarded-Host \$http_host;
   proxy_set_header X-Request-Id \$request_id;
   proxy_set_header Via "1.1 nginx";
+CONF
+  cat <<CONF
   server {
     listen 127.0.0.1:$1 reuseport backlog=4096;
     location / { proxy_pass http://origin; }
@@ -68,7 +75,9 @@ CONF
   local i p
   for ((i = 1; i <= RESOURCES; i++)); do
     p=/api/v1/res$i
-    if [[ $PEER_CONFIG == tuned ]]; then
+    if [[ $PEER_CONFIG == bare ]]; then
+      break
+    elif [[ $PEER_CONFIG == tuned ]]; then
       cat <<CONF
     location = $p/list { proxy_pass http://origin; }
     location $p/ {
@@ -92,7 +101,7 @@ haproxy_config() { # port workers tmp
   cat <<CONF
 global
   nbthread $2
-  maxconn 20000
+  maxconn $HAPROXY_CONNECTIONS
 defaults
   mode http
   option http-keep-alive
@@ -104,6 +113,8 @@ defaults
   timeout http-keep-alive 60s
 frontend load
   bind 127.0.0.1:$1 backlog 4096
+CONF
+  [[ $PEER_CONFIG == bare ]] || cat <<CONF
   option forwardfor
   unique-id-format %{+X}o\\ %ci:%cp_%fi:%fp_%Ts_%rt:%pid
   unique-id-header X-Request-Id
@@ -124,7 +135,7 @@ CONF
   use_backend origin if resource
 CONF
     for ((i = 1; i <= RESOURCES; i++)); do echo "/api/v1/res$i/ res$i"; done >"$3/haproxy.map"
-  else
+  elif [[ $PEER_CONFIG == plain ]]; then
     for ((i = 1; i <= RESOURCES; i++)); do
       p=/api/v1/res$i
       cat <<CONF

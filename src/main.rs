@@ -1,1 +1,126 @@
-fn main(){}
+//! The `ringway` command: arguments → config → control → workers → wait → drain.
+
+use std::future::pending;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use ringway::config::{self, Config};
+use ringway::control::{self, Control, demo};
+use ringway::shared::metrics::Registry;
+use ringway::snapshot::build::{Inputs, build};
+use ringway::worker;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The config of `ringway demo`.
+const DEMO: &str = include_str!("../config/demo.yaml");
+
+/// An API gateway for Linux: one pinned, shared-nothing io_uring runtime per core.
+#[derive(Parser)]
+#[command(version, after_help = "Exit codes: 0 all is well, 1 the config or the start failed, 2 wrong usage.")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway until SIGTERM or SIGINT; a second one ends it at once. SIGUSR1 and SIGHUP re-open the access log
+    Run {
+        /// The config (YAML); config/gateway.yaml shows every key
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Say everything that is wrong with a config, with file, line and column, and exit 1 if anything is
+    Check {
+        /// The config (YAML)
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Run the gateway on 127.0.0.1:8080 with three embedded services behind it, and print requests to try
+    Demo,
+}
+
+fn main() -> ExitCode {
+    let done = match Args::parse().command {
+        Command::Run { config } => config::load(&config).map_err(|e| e.to_string()).and_then(|c| run(c, false)),
+        Command::Check { config } => check(&config),
+        Command::Demo => {
+            let parsed = config::parse("demo.yaml", DEMO, &|_| None);
+            parsed.map_err(|e| e.to_string()).and_then(|config| run(config, true))
+        }
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(what) => {
+            let _ = writeln!(std::io::stderr(), "{what}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn check(path: &Path) -> Result<u8, String> {
+    let config = config::load(path).map_err(|e| e.to_string())?;
+    let (metrics, addresses) = (Registry::default(), Default::default());
+    let inputs = Inputs { config: &config, addresses: &addresses, worker: 0, workers: 1, metrics: &metrics, seed: 0 };
+    build(&inputs).map_err(|e| e.to_string())?;
+    let (listeners, routes, upstreams) = (config.listeners.len(), config.routes.len(), config.upstreams.len());
+    let _ = writeln!(std::io::stdout(), "{}: ok: {listeners} listeners, {routes} routes, {upstreams} upstreams", path.display());
+    Ok(0)
+}
+
+fn run(config: Config, is_demo: bool) -> Result<u8, String> {
+    raise_open_files();
+    let admin = config.admin;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| format!("the control runtime can not start: {e}"))?;
+    let code = runtime.block_on(async {
+        let services = if is_demo { Some(demo_listeners().await?) } else { None };
+        let (control, starts) = control::prepare(config).await?;
+        for start in starts {
+            worker::start(start).map_err(|e| format!("a worker's thread can not start: {e}"))?;
+        }
+        let text = ready_text(&control, admin.map(|a| a.to_string()), is_demo);
+        let beside = async {
+            match services {
+                Some(services) => drop(demo::serve(services).await),
+                None => pending().await,
+            }
+        };
+        let say = move || drop(std::io::stderr().write_all(text.as_bytes()));
+        Ok::<u8, String>(control.run(beside, say).await)
+    })?;
+    // Not a return: a runtime dropped with operations in flight frees buffers that the kernel may still write to.
+    std::process::exit(i32::from(code));
+}
+
+fn ready_text(control: &Control, admin: Option<String>, is_demo: bool) -> String {
+    let listening: Vec<String> = control.addresses().iter().map(|address| format!("http://{address}")).collect();
+    let mut text = format!("ringway: listening on {}", listening.join(", "));
+    if let Some(admin) = &admin {
+        text += &format!(", admin on http://{admin}");
+    }
+    text.push('\n');
+    if let (true, Some(gateway), Some(admin)) = (is_demo, control.addresses().first(), admin) {
+        text += &format!("\nTry:\n\n{}\n", demo::requests_to_try(&gateway.to_string(), &admin));
+    }
+    text
+}
+
+async fn demo_listeners() -> Result<demo::Listeners, String> {
+    let bind = async |port: u16| {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await;
+        listener.map_err(|e| format!("demo service: 127.0.0.1:{port}: {e}; stop what listens there"))
+    };
+    Ok(demo::Listeners { users: bind(9101).await?, orders: bind(9102).await?, permissions: bind(9103).await? })
+}
+
+/// The soft limit of open files is for programs that use select(2); the hard one is what the operator allows.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }); // then the soft one stays
+}

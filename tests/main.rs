@@ -1,1 +1,25 @@
-fn main(){}
+//! The gateway from outside, as one binary of scenarios: a gateway is started from the built binary with a scripted
+//! upstream, and what a client, the upstream, the log and the metrics see is compared with the design documents.
+//! `tests/run.sh` runs all of it twice, on io_uring and on epoll (MONOIO_FORCE_LEGACY_DRIVER=1).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    unreachable_pub,
+    reason = "a scenario ends by panicking, and a test binary has no public interface"
+)]
+
+mod bodies;
+mod client_gone;
+mod config;
+mod deadlines;
+mod demo;
+mod drain;
+mod foreign;
+mod house_rules;
+mod mutation;
+mod observe;
+mod requests_strict;
+mod responses_strict;
+mod routes;
+mod support;
+mod upstreams;

@@ -90,16 +90,12 @@ impl Edits {
 
     /// Whether lines of that name that came with the message are to be left out.
     pub fn removes(&self, name: Span, bytes: &[u8]) -> bool {
-        if self.removed.is_empty() {
-            return false;
-        }
-        let name = name.of(bytes);
-        self.removed.iter().any(|&(from, to)| self.arena.get(from..to).is_some_and(|r| r.eq_ignore_ascii_case(name)))
+        !self.removed.is_empty() && self.replaces(name.of(bytes))
     }
 
-    /// Whether a line of that name is added.
-    pub fn adds(&self, name: &[u8]) -> bool {
-        self.added.iter().any(|line| line_name(&self.arena, line).eq_ignore_ascii_case(name))
+    /// Whether lines of that name are removed or set: the gateway's own line of that name is then left out.
+    pub fn replaces(&self, name: &[u8]) -> bool {
+        self.removed.iter().any(|&(from, to)| self.arena.get(from..to).is_some_and(|r| r.eq_ignore_ascii_case(name)))
     }
 
     /// Writes the added lines.
@@ -146,7 +142,7 @@ mod tests {
         let mut out = Vec::new();
         edits.write_added(&mut out);
         assert_eq!(out, b"b: 3\r\na: 4\r\n");
-        assert!(edits.adds(b"A") && !edits.adds(b"c"));
+        assert!(edits.replaces(b"A") && !edits.replaces(b"b"));
         edits.clear();
         assert!(edits.is_empty());
     }

@@ -7,8 +7,10 @@ use super::known::Known;
 
 /// How a message's body is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Default)]
 pub enum Framing {
     /// No body.
+    #[default]
     None,
     /// Content-Length.
     Length(u64),

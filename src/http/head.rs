@@ -38,7 +38,8 @@ impl Span {
         (self.start + self.len) as usize
     }
 
-    fn within(base: &[u8], part: &[u8]) -> Self {
+    /// Where `part`, a slice of `base`, lies in it.
+    pub fn within(base: &[u8], part: &[u8]) -> Self {
         let start = (part.as_ptr() as usize).saturating_sub(base.as_ptr() as usize);
         Self { start: u32::try_from(start).unwrap_or(0), len: u32::try_from(part.len()).unwrap_or(0) }
     }

@@ -1,5 +1,7 @@
 //! Answers made by the gateway: the one table from what went wrong to status, code and message.
 
+use bytes::Bytes;
+
 use crate::error::Kind;
 
 use super::encode;
@@ -61,6 +63,35 @@ pub fn envelope(row: &Row, request_id: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\",\"data\":null,\"request_id\":\"");
     out.extend_from_slice(request_id.as_bytes());
     out.extend_from_slice(b"\"}");
+}
+
+/// An answer that no upstream made.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// Status code.
+    pub status: u16,
+    /// Field lines, each with its CRLF; without Content-Length, Date and Connection, which belong to the writer.
+    pub fields: Bytes,
+    /// The body.
+    pub body: Bytes,
+    /// Close the connection behind it.
+    pub close: bool,
+    /// What went wrong, if it is the answer to that.
+    pub kind: Option<Kind>,
+}
+
+impl Reply {
+    /// The envelope for `kind`, with further field `lines` (`Allow: …` CRLF).
+    #[cold]
+    pub fn from_error(kind: Kind, request_id: &str, lines: &[u8]) -> Self {
+        let row = row(kind);
+        let mut body = Vec::with_capacity(160);
+        envelope(&row, request_id, &mut body);
+        let mut fields = Vec::with_capacity(64 + lines.len());
+        encode::field(b"Content-Type", b"application/json", &mut fields);
+        fields.extend_from_slice(lines);
+        Self { status: row.status, fields: fields.into(), body: body.into(), close: row.close, kind: Some(kind) }
+    }
 }
 
 /// The status line of an answer that the gateway makes.

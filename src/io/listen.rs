@@ -135,7 +135,7 @@ fn accept_now(listener: std::os::fd::BorrowedFd<'_>) -> Option<Option<(Stream, S
     let flags = rustix::fs::fcntl_getfl(listener).ok()?;
     rustix::fs::fcntl_setfl(listener, flags | rustix::fs::OFlags::NONBLOCK).ok()?;
     let accepted = rustix::net::acceptfrom_with(listener, SocketFlags::CLOEXEC);
-    drop(rustix::fs::fcntl_setfl(listener, flags));
+    let _ = rustix::fs::fcntl_setfl(listener, flags);
     match accepted {
         Ok((fd, address)) => Some(adopt(fd, address)),
         Err(rustix::io::Errno::AGAIN) => None,

@@ -80,28 +80,23 @@ impl Stream {
         }
     }
 
-    /// Writes all of `buf` and gives it back emptied. Not one `write_all` of monoio's: the buffer's own cursor moves.
-    pub async fn write(&self, mut buf: Buf) -> (io::Result<()>, Buf) {
-        match self {
+    /// Writes once and moves the buffer's cursor behind what was sent: what is left is written by the next call. Each
+    /// call is progress, so a deadline around it is a stall deadline, however slow the other side is.
+    pub async fn write(&self, buf: Buf) -> (io::Result<()>, Buf) {
+        let (result, mut buf) = match self {
             Self::Tcp(io) => {
                 let _busy = Busy::enter(&io.writing);
-                while !buf.is_empty() {
-                    let result;
-                    (result, buf) = io.tcp().write(buf).await;
-                    match result {
-                        Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), buf),
-                        Ok(n) => buf.consume(n),
-                        Err(e) => return (Err(e), buf),
-                    }
-                }
-                buf.clear();
+                io.tcp().write(buf).await
+            }
+            Self::Memory(memory) => (memory.write(&buf), buf),
+        };
+        match result {
+            Ok(0) => (Err(io::ErrorKind::WriteZero.into()), buf),
+            Ok(n) => {
+                buf.consume(n);
                 (Ok(()), buf)
             }
-            Self::Memory(memory) => {
-                let result = memory.write(&buf).map(drop);
-                buf.clear();
-                (result, buf)
-            }
+            Err(e) => (Err(e), buf),
         }
     }
 
@@ -139,7 +134,7 @@ impl Stream {
     /// Makes the coming close a reset: the other side can not take a cut message for a whole one.
     pub fn reset_on_close(&self) {
         if let Self::Tcp(io) = self {
-            drop(rustix::net::sockopt::set_socket_linger(io.fd(), Some(Duration::ZERO)));
+            let _ = rustix::net::sockopt::set_socket_linger(io.fd(), Some(Duration::ZERO)); // then the close is a plain one
         }
     }
 

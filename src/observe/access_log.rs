@@ -80,8 +80,7 @@ impl TimeCache {
         let [h0, h1] = two_digits(clock / 3600);
         let [i0, i1] = two_digits(clock / 60 % 60);
         let [s0, s1] = two_digits(clock % 60);
-        self.text =
-            [y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1, b'T', h0, h1, b':', i0, i1, b':', s0, s1, b'.'];
+        self.text = [y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1, b'T', h0, h1, b':', i0, i1, b':', s0, s1, b'.'];
     }
 
     /// `2026-01-31T23:59:59.123456Z`

@@ -96,9 +96,8 @@ pub const TIME_BOUNDS_US: [u64; BOUNDS] = [
 ];
 
 /// Upper bounds in µs for what the gateway itself adds, usually tens of µs: 5 µs to 5 s.
-pub const ADDED_BOUNDS_US: [u64; BOUNDS] = [
-    5, 10, 15, 20, 30, 50, 75, 100, 150, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000, 1_000_000, 5_000_000,
-];
+pub const ADDED_BOUNDS_US: [u64; BOUNDS] =
+    [5, 10, 15, 20, 30, 50, 75, 100, 150, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000, 1_000_000, 5_000_000];
 
 /// Times in buckets, and their sum. One writer.
 #[derive(Debug)]

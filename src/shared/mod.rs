@@ -3,3 +3,12 @@
 pub mod log_ring;
 pub mod mailbox;
 pub mod metrics;
+
+use std::sync::Arc;
+
+/// One core's counters, as the core and control hold them.
+pub type CoreMetrics = Arc<metrics::CoreBlock>;
+/// One core's counters for one route.
+pub type RouteMetrics = Arc<metrics::RouteBlock>;
+/// One core's counters for one upstream.
+pub type UpstreamMetrics = Arc<metrics::UpstreamBlock>;

@@ -82,7 +82,7 @@ impl Client {
     /// Everything that still comes, and how it ends.
     pub fn rest(&mut self) -> (Vec<u8>, Result<(), Fault>) {
         let mut more = Vec::new();
-        let end = self.wire.to_end(&mut |piece| more.extend_from_slice(piece));
+        let end = self.wire.drain(&mut |piece| more.extend_from_slice(piece));
         (more, end)
     }
 
@@ -123,8 +123,7 @@ pub fn post(path: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
 
 /// A plain POST with a chunked body.
 pub fn post_chunked(path: &str, body: &[u8], size: usize) -> Vec<u8> {
-    let mut out =
-        format!("POST {path} HTTP/1.1\r\nHost: gw.test\r\nTransfer-Encoding: chunked\r\n\r\n").into_bytes();
+    let mut out = format!("POST {path} HTTP/1.1\r\nHost: gw.test\r\nTransfer-Encoding: chunked\r\n\r\n").into_bytes();
     out.extend_from_slice(&super::message::chunked(body, size));
     out
 }

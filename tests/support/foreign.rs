@@ -88,6 +88,12 @@ pub fn output_of(program: &str, args: &[&str], stdin: &[u8]) -> String {
     stdout.into_owned()
 }
 
+/// What a program printed, however it ended: curl counts a connection that is closed behind an early answer as an error.
+pub fn output_whatever(program: &str, args: &[&str]) -> String {
+    let out = Command::new(program).args(args).stdin(Stdio::null()).output().unwrap();
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
 /// curl, quiet, with a limit on its time.
 pub fn curl(args: &[&str]) -> String {
     output("curl", &[&["-sS", "--max-time", "20"], args].concat())

@@ -198,7 +198,9 @@ pub fn get(admin: SocketAddr, path: &str) -> Option<Response> {
     let stream = std::net::TcpStream::connect(admin).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     let mut wire = super::wire::Wire::new(stream);
-    wire.stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").as_bytes()).ok()?;
+    wire.stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").as_bytes())
+        .ok()?;
     let mut response = Response::head(&mut wire, false).ok()?;
     response.read_body(&mut wire).ok()?;
     Some(response)

@@ -239,7 +239,7 @@ fn body<S: Read>(wire: &mut Wire<S>, framing: Framing, sink: &mut dyn FnMut(&[u8
     match framing {
         Framing::Nothing => {}
         Framing::Length(n) => wire.exact(n, sink)?,
-        Framing::Close => wire.to_end(sink)?,
+        Framing::Close => wire.drain(sink)?,
         Framing::Chunked => {
             for line in wire.chunked(sink)? {
                 trailers.push_line(&line)?;

@@ -112,9 +112,8 @@ impl Metrics {
     }
 
     pub fn find(&self, name: &str, labels: &[(&str, &str)]) -> Vec<&Sample> {
-        let fits = |s: &&Sample| {
-            s.name == name && labels.iter().all(|(k, v)| s.labels.get(*k).is_some_and(|have| have == v))
-        };
+        let fits =
+            |s: &&Sample| s.name == name && labels.iter().all(|(k, v)| s.labels.get(*k).is_some_and(|have| have == v));
         self.samples.iter().filter(fits).collect()
     }
 

@@ -24,7 +24,6 @@ pub struct Record {
     ended: Mutex<Option<Ending>>,
     /// The script of this connection is over and the socket closed.
     over: AtomicBool,
-    read: AtomicU64,
     written: AtomicU64,
     keep_no_bytes: AtomicBool,
 }
@@ -112,11 +111,6 @@ impl Upstream {
     /// Everything that came on a connection, byte for byte.
     pub fn bytes(&self, conn: usize) -> Vec<u8> {
         self.record(conn).bytes.lock().unwrap().clone()
-    }
-
-    /// Bytes received on all connections.
-    pub fn total_read(&self) -> u64 {
-        self.shared.records.lock().unwrap().iter().map(|r| r.read.load(Ordering::SeqCst)).sum()
     }
 
     /// Bytes written on all connections.
@@ -287,7 +281,7 @@ impl Conn {
 
     /// Reads and records until the gateway ends the connection.
     pub fn until_ended(&mut self) {
-        let _ = self.wire.to_end(&mut |_| {});
+        let _ = self.wire.drain(&mut |_| {});
     }
 
     /// From now on bytes are counted, not kept: for bodies that should not be held twice.
@@ -318,7 +312,6 @@ impl Read for Tee {
                     return Ok(0);
                 }
                 Ok(n) => {
-                    self.record.read.fetch_add(n as u64, Ordering::SeqCst);
                     if !self.record.keep_no_bytes.load(Ordering::SeqCst) {
                         self.record.bytes.lock().unwrap().extend_from_slice(&buf[..n]);
                     }

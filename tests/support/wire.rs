@@ -108,7 +108,7 @@ impl<S: Read> Wire<S> {
     }
 
     /// Everything until the stream ends in an orderly way.
-    pub fn to_end(&mut self, sink: &mut dyn FnMut(&[u8])) -> Result<(), Fault> {
+    pub fn drain(&mut self, sink: &mut dyn FnMut(&[u8])) -> Result<(), Fault> {
         loop {
             sink(&self.buf[self.at..]);
             self.at = self.buf.len();

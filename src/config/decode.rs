@@ -1,0 +1,401 @@
+//! From the tree to typed values. Every wrong value is recorded and decoding goes on with its default, so that all errors
+//! are found at once. A block reads as one row per key: `block.or("idle", default, |v| v.count(0..=100_000))`.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use super::report::{Located, Position, Report, did_you_mean, quote};
+use super::tree::{Key, Kind, Node, Scalar};
+use crate::value::{ByteSize, Duration, Invalid};
+
+/// What the longest name of an upstream, listener, filter or route may be: names are labels of every metric.
+const NAME_BYTES_MAX: usize = 128;
+
+/// The keys of a block.
+pub(super) struct Keys {
+    /// Those that can be used.
+    pub(super) known: &'static [&'static str],
+    /// Those of a later version, each with what brings it.
+    pub(super) later: &'static [(&'static str, &'static str)],
+}
+
+/// A value of the document and the way of keys to it.
+#[derive(Clone)]
+pub(super) struct Value<'d> {
+    node: &'d Node,
+    line: u32,
+    column: u32,
+    key_path: String,
+    report: &'d Report,
+}
+
+/// A mapping whose keys are known.
+pub(super) struct Block<'d> {
+    value: Value<'d>,
+    entries: Vec<(&'d Key, Value<'d>)>,
+}
+
+impl<'d> Value<'d> {
+    /// The whole document.
+    pub(super) fn root(node: &'d Node, report: &'d Report) -> Self {
+        Self { node, line: node.line, column: node.column, key_path: String::new(), report }
+    }
+
+    /// Where it stands.
+    pub(super) fn at(&self) -> Position {
+        Position { line: self.line, column: self.column, key_path: self.key_path.clone() }
+    }
+
+    /// Something typed, with the place of this value.
+    pub(super) fn locate<T>(&self, value: T) -> Located<T> {
+        Located { value, at: self.at() }
+    }
+
+    /// Records that something about this value is wrong.
+    pub(super) fn error(&self, what: impl Into<String>, remedy: impl Into<String>) {
+        self.report.error(&self.at(), what, remedy);
+    }
+
+    fn kind_error(&self, wanted: &str) {
+        match &self.node.kind {
+            Kind::Broken => {}
+            Kind::Scalar(scalar) if scalar.is_null() => {
+                self.error(format!("is empty, {wanted} is expected"), "write it, or remove the key");
+            }
+            Kind::Scalar(_) => self.error(format!("must be {wanted}, not a single value"), ""),
+            Kind::Sequence(_) => {
+                self.error(format!("must be {wanted}, not a list"), "text with `[` in it needs quotes")
+            }
+            Kind::Mapping(_) => {
+                self.error(
+                    format!("must be {wanted}, not a mapping of keys"),
+                    "text with `{` or `: ` in it needs quotes",
+                );
+            }
+        }
+    }
+
+    /// Whether it is a list.
+    pub(super) fn is_list(&self) -> bool {
+        matches!(self.node.kind, Kind::Sequence(_))
+    }
+
+    /// Whether it is a mapping.
+    pub(super) fn is_mapping(&self) -> bool {
+        matches!(self.node.kind, Kind::Mapping(_))
+    }
+
+    /// A mapping with these keys and no others.
+    pub(super) fn block(&self, keys: &Keys) -> Option<Block<'d>> {
+        let mut entries = self.entries(usize::MAX)?;
+        entries.retain(|(key, value)| keys.known.contains(&key.text.as_str()) || value.refuse_key(key, keys));
+        Some(Block { value: self.clone(), entries })
+    }
+
+    /// Records why a key can not be used.
+    fn refuse_key(&self, key: &Key, keys: &Keys) -> bool {
+        let here = self.at_key(key);
+        let key = key.text.as_str();
+        if let Some((_, comes_with)) = keys.later.iter().find(|(later, _)| *later == key) {
+            here.later(key, comes_with);
+        } else if !self.report.is_full() {
+            let known = || format!("the keys here are {}", keys.known.join(", "));
+            let candidates = keys.known.iter().chain(keys.later.iter().map(|(key, _)| key)).copied();
+            here.error("unknown key", did_you_mean(key, candidates).unwrap_or_else(known));
+        } else {
+            here.error("unknown key", "");
+        }
+        false
+    }
+
+    /// The same value, for errors about its key.
+    pub(super) fn at_key(&self, key: &Key) -> Self {
+        Self { line: key.line, column: key.column, ..self.clone() }
+    }
+
+    fn later(&self, word: &str, comes_with: &str) {
+        let what = format!("{} is not part of this version yet", quote(word));
+        self.error(what, format!("it comes with {comes_with}; remove it"));
+    }
+
+    /// The keys of a mapping, known or not, whatever their values are worth; none if it is no mapping.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &'d str> + use<'d> {
+        let entries = match &self.node.kind {
+            Kind::Mapping(entries) => entries.as_slice(),
+            _ => &[],
+        };
+        entries.iter().map(|(key, _)| key.text.as_str())
+    }
+
+    /// A mapping whose keys the operator chooses, at most `entries_max` of them. Values stand at their own place, or at
+    /// their key's if a mapping or nothing follows.
+    pub(super) fn entries(&self, entries_max: usize) -> Option<Vec<(&'d Key, Value<'d>)>> {
+        let Kind::Mapping(entries) = &self.node.kind else {
+            self.kind_error("a mapping of keys");
+            return None;
+        };
+        if entries.len() > entries_max {
+            self.error(format!("has {} entries", entries.len()), format!("at most {entries_max}"));
+            return None;
+        }
+        let value = |(key, node): &'d (Key, Node)| {
+            let dot = if self.key_path.is_empty() { "" } else { "." };
+            let key_path = format!("{}{dot}{}", self.key_path, key.text);
+            // A block mapping begins at its first key, which would be a misleading place for an error about all of it.
+            let (line, column) = match &node.kind {
+                Kind::Scalar(_) => (node.line, node.column),
+                _ => (key.line, key.column),
+            };
+            (key, Value { node, line, column, key_path, report: self.report })
+        };
+        Some(entries.iter().map(value).collect())
+    }
+
+    /// A list of so many items.
+    pub(super) fn list(&self, length: RangeInclusive<usize>) -> Option<Vec<Value<'d>>> {
+        let Kind::Sequence(items) = &self.node.kind else {
+            self.kind_error("a list");
+            return None;
+        };
+        if !length.contains(&items.len()) {
+            self.error(format!("has {} items", items.len()), range_of(&length));
+            return None;
+        }
+        let value = |(index, node): (usize, &'d Node)| {
+            let key_path = format!("{}[{index}]", self.key_path);
+            Value { node, line: node.line, column: node.column, key_path, report: self.report }
+        };
+        Some(items.iter().enumerate().map(value).collect())
+    }
+
+    /// A list of which each item is read in the same way; items that are wrong are recorded and left out.
+    pub(super) fn list_of<T>(
+        &self,
+        length: RangeInclusive<usize>,
+        read: impl Fn(&Value<'d>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        Some(self.list(length)?.iter().filter_map(read).collect())
+    }
+
+    fn scalar(&self, wanted: &str) -> Option<&'d Scalar> {
+        match &self.node.kind {
+            Kind::Scalar(scalar) if !scalar.is_null() => Some(scalar),
+            _ => {
+                self.kind_error(wanted);
+                None
+            }
+        }
+    }
+
+    /// A single value, as text.
+    pub(super) fn text(&self) -> Option<&'d str> {
+        self.scalar("text").map(|scalar| scalar.text.as_str())
+    }
+
+    /// A single value that `parse` understands.
+    pub(super) fn parse<T>(&self, parse: impl FnOnce(&str) -> Result<T, Invalid>) -> Option<T> {
+        let scalar = self.scalar("text")?;
+        match parse(&scalar.text) {
+            Ok(value) => Some(value),
+            Err(Invalid { what, remedy }) => {
+                self.error(format!("{} {what}", quoted(scalar)), remedy);
+                None
+            }
+        }
+    }
+
+    /// `none`, or else what `read` makes of it.
+    pub(super) fn or_none<T>(&self, read: impl FnOnce(&Self) -> Option<T>) -> Option<Option<T>> {
+        self.or_word("none", read)
+    }
+
+    /// `None` for that word, or else what `read` makes of it.
+    pub(super) fn or_word<T>(&self, word: &str, read: impl FnOnce(&Self) -> Option<T>) -> Option<Option<T>> {
+        match &self.node.kind {
+            Kind::Scalar(scalar) if scalar.text == word => Some(None),
+            _ => read(self).map(Some),
+        }
+    }
+
+    /// A whole number within bounds.
+    pub(super) fn count(&self, range: RangeInclusive<u32>) -> Option<u32> {
+        self.parse(|text| {
+            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            let number = if digits { text.parse().unwrap_or(u32::MAX) } else { return Err(not_a_count(&range)) };
+            within(number, range)
+        })
+    }
+
+    /// A time within bounds.
+    pub(super) fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
+        self.parse(|text| within(text.parse()?, range))
+    }
+
+    /// A size within bounds.
+    pub(super) fn size(&self, range: RangeInclusive<ByteSize>) -> Option<ByteSize> {
+        self.parse(|text| within(text.parse()?, range))
+    }
+
+    /// `true` or `false`.
+    pub(super) fn boolean(&self) -> Option<bool> {
+        self.word(&[("true", true), ("false", false)], &[])
+    }
+
+    /// One of a few words; `later` are those of a later version, each with what brings it.
+    pub(super) fn word<T: Copy>(&self, words: &[(&str, T)], later: &[(&str, &str)]) -> Option<T> {
+        let scalar = self.scalar("one word")?;
+        if let Some((_, value)) = words.iter().find(|(word, _)| *word == scalar.text) {
+            return Some(*value);
+        }
+        if let Some((word, comes_with)) = later.iter().find(|(word, _)| *word == scalar.text) {
+            self.later(word, comes_with);
+            return None;
+        }
+        let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let remedy = did_you_mean(&scalar.text, known.iter().copied());
+        let remedy = remedy.unwrap_or_else(|| format!("allowed: {}", known.join(", ")));
+        self.error(format!("{} is not a word that is known here", quoted(scalar)), remedy);
+        None
+    }
+
+    /// A name that others refer to, or the reference.
+    pub(super) fn name(&self) -> Option<Located<String>> {
+        let name = self.parse(|text| check_name(text).map(|()| text.to_owned()))?;
+        Some(self.locate(name))
+    }
+
+    /// A list of names, each only once.
+    pub(super) fn names(&self) -> Option<Vec<Located<String>>> {
+        // Each is a step on the way of every request; more than this is a mistake.
+        let items = self.list(0..=64)?;
+        let mut names: Vec<Located<String>> = Vec::with_capacity(items.len());
+        for item in items {
+            let Some(name) = item.name() else { continue };
+            if names.iter().any(|earlier| earlier.value == name.value) {
+                item.error(format!("{} is listed twice", quote(&name.value)), "remove one");
+            } else {
+                names.push(name);
+            }
+        }
+        Some(names)
+    }
+
+    /// Text for a header, a path or an address: not empty, no control characters, no more than `bytes_max`.
+    pub(super) fn line(&self, bytes_max: usize) -> Option<Located<String>> {
+        let line = self.parse(|text| match text {
+            "" => Err(Invalid::new("is empty", "")),
+            _ if text.len() > bytes_max => Err(Invalid::new("is too long", format!("at most {bytes_max} bytes"))),
+            _ if text.contains(char::is_control) => Err(Invalid::new("has a control character in it", "remove it")),
+            _ => Ok(text.to_owned()),
+        })?;
+        Some(self.locate(line))
+    }
+}
+
+impl<'d> Block<'d> {
+    /// The block as a value: its place, and errors about all of it.
+    pub(super) fn value(&self) -> &Value<'d> {
+        &self.value
+    }
+
+    /// The value of a key, if it is given.
+    pub(super) fn get(&self, key: &str) -> Option<&Value<'d>> {
+        self.entries.iter().find(|(name, _)| name.text == key).map(|(_, value)| value)
+    }
+
+    /// The value of a key that must be given.
+    pub(super) fn required(&self, key: &str) -> Option<&Value<'d>> {
+        let value = self.get(key);
+        if value.is_none() {
+            self.value.error(format!("the key {} is missing", quote(key)), "add it");
+        }
+        value
+    }
+
+    /// What `read` makes of a key; the default if it is not given, or wrong (recorded).
+    pub(super) fn or<T>(&self, key: &str, default: T, read: impl FnOnce(&Value<'d>) -> Option<T>) -> T {
+        self.get(key).and_then(read).unwrap_or(default)
+    }
+}
+
+/// Names and references: visible ASCII, so that they read the same in a log, a metric and an error.
+pub(super) fn check_name(text: &str) -> Result<(), Invalid> {
+    if text.is_empty() || text.len() > NAME_BYTES_MAX {
+        return Err(Invalid::new("is not a name", format!("1 to {NAME_BYTES_MAX} characters")));
+    }
+    match text.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '"' | '\\')) {
+        None => Ok(()),
+        Some(c) => {
+            let what = format!("is not a name: {:?} can not be part of it", c);
+            Err(Invalid::new(what, "use letters, digits and signs such as `-`, `_` and `.`"))
+        }
+    }
+}
+
+fn quoted(scalar: &Scalar) -> String {
+    quote(scalar.written.as_deref().unwrap_or(&scalar.text))
+}
+
+fn not_a_count(range: &RangeInclusive<u32>) -> Invalid {
+    Invalid::new("is not a whole number", range_of(range))
+}
+
+fn within<T: PartialOrd + Display>(value: T, range: RangeInclusive<T>) -> Result<T, Invalid> {
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    Err(Invalid::new("is out of bounds", range_of(&range)))
+}
+
+fn range_of<T: Display + PartialOrd>(range: &RangeInclusive<T>) -> String {
+    format!("allowed: {} to {}", range.start(), range.end())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::tree;
+    use super::*;
+
+    const KEYS: Keys = Keys { known: &["idle", "timeout", "mode", "list"], later: &[("tls", "TLS")] };
+
+    /// The errors that reading `text` as a block with [`KEYS`] records.
+    fn errors(text: &str) -> Vec<String> {
+        let report = Report::new("f");
+        let root = tree::read(text, &|_| Some("secret".to_owned()), &report).unwrap();
+        if let Some(block) = Value::root(&root, &report).block(&KEYS) {
+            block.or("idle", 64, |v| v.count(1..=100));
+            block.or("timeout", None, |v| v.or_none(|v| v.duration(Duration::from_secs(1)..=Duration::from_secs(60))));
+            block.or("mode", 0, |v| v.word(&[("p2c", 1), ("round_robin", 2)], &[("hash", "hashing")]));
+            block.or("list", Vec::new(), |v| v.names());
+        }
+        report.finish::<()>(None).unwrap_err().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn every_error_is_recorded_with_its_way_and_remedy() {
+        assert_eq!(
+            errors("idle: 0\ntimeout: 2m\nmode: p2\nlist: [a, b, a]\ntls: {}\nidel: 1\nzzzzzz: 1\n"),
+            [
+                "f:1:7: idle: `0` is out of bounds (allowed: 1 to 100)",
+                "f:2:10: timeout: `2m` is out of bounds (allowed: 1s to 1m)",
+                "f:3:7: mode: `p2` is not a word that is known here (did you mean `p2c`?)",
+                "f:4:14: list[2]: `a` is listed twice (remove one)",
+                "f:5:1: tls: `tls` is not part of this version yet (it comes with TLS; remove it)",
+                "f:6:1: idel: unknown key (did you mean `idle`?)",
+                "f:7:1: zzzzzz: unknown key (the keys here are idle, timeout, mode, list)",
+            ]
+        );
+        assert_eq!(
+            errors("idle: +1\ntimeout:\nmode: hash\nlist: x\n"),
+            [
+                "f:1:7: idle: `+1` is not a whole number (allowed: 1 to 100)",
+                "f:2:1: timeout: is empty, text is expected (write it, or remove the key)",
+                "f:3:7: mode: `hash` is not part of this version yet (it comes with hashing; remove it)",
+                "f:4:7: list: must be a list, not a single value",
+            ]
+        );
+        assert_eq!(errors("idle: ${SECRET}"), ["f:1:7: idle: `${SECRET}` is not a whole number (allowed: 1 to 100)"]);
+        assert_eq!(errors("timeout: none\nidle: '7'"), ["f: could not be read"], "nothing is wrong");
+    }
+}

@@ -1,0 +1,157 @@
+//! `request_headers`, `response_headers` and the `headers` of an answer: which fields may be set, added and removed.
+
+use super::decode::{Keys, Value};
+use super::report::{Located, quote};
+use crate::value::Invalid;
+
+pub(super) const EDIT_KEYS: Keys = Keys { known: &["set", "add", "remove"], later: &[] };
+
+/// Each is work for every request; more than this is a mistake.
+const FIELDS_MAX: usize = 100;
+const NAME_BYTES_MAX: usize = 128;
+/// Fits into the head of a message beside everything else.
+const VALUE_BYTES_MAX: usize = 4096;
+
+/// Changes to the header fields of a message: first `remove`, then `set`, then `add`. No name is both removed and given.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct HeaderEdits {
+    /// Replaces every field of that name.
+    pub set: Vec<HeaderTemplate>,
+    /// Comes after what the message has.
+    pub add: Vec<HeaderTemplate>,
+    /// Names of fields that are taken out.
+    pub remove: Vec<String>,
+}
+
+impl HeaderEdits {
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
+    }
+}
+
+/// A header field to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeaderTemplate {
+    /// A token of RFC 9110 5.6.2, in the case that the operator wrote.
+    pub name: String,
+    /// Text with `{…}` in it, without control characters.
+    pub value: Located<String>,
+}
+
+/// Whose fields they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    Request,
+    Response,
+}
+
+/// Fields that belong to one connection or say where a message ends: the gateway writes them itself, since one wrong
+/// value would let a message be cut in two (RFC 9110 7.6.1, RFC 9112 6).
+const OWN_FIELDS: [&str; 8] =
+    ["connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
+
+/// The `set`, `add` and `remove` of a message.
+pub(super) fn edits(value: &Value<'_>, direction: Direction) -> Option<HeaderEdits> {
+    let block = value.block(&EDIT_KEYS)?;
+    let set = block.or("set", Vec::new(), |v| fields(v, direction));
+    let add = block.or("add", Vec::new(), |v| fields(v, direction));
+    let remove = block.or("remove", Vec::new(), |v| v.list_of(0..=FIELDS_MAX, |item| removed(item, direction)));
+    for (name, value) in &remove {
+        if set.iter().chain(&add).any(|field| field.name.eq_ignore_ascii_case(name)) {
+            value.error(format!("{} is both given and removed", quote(name)), "`set` alone replaces what was there");
+        }
+    }
+    Some(HeaderEdits { set, add, remove: remove.into_iter().map(|(name, _)| name).collect() })
+}
+
+/// A mapping of field names to templates.
+pub(super) fn fields(value: &Value<'_>, direction: Direction) -> Option<Vec<HeaderTemplate>> {
+    let mut fields: Vec<HeaderTemplate> = Vec::new();
+    for (key, value) in value.entries(FIELDS_MAX)? {
+        let name = key.text.as_str();
+        if let Err(fault) = check_field(name, direction) {
+            value.at_key(key).error(format!("{} {}", quote(name), fault.what), fault.remedy);
+        } else if fields.iter().any(|field| field.name.eq_ignore_ascii_case(name)) {
+            value
+                .at_key(key)
+                .error(format!("{} is given twice", quote(name)), "field names do not differ by case; remove one");
+        } else if let Some(value) = field_value(&value) {
+            fields.push(HeaderTemplate { name: name.to_owned(), value });
+        }
+    }
+    Some(fields)
+}
+
+/// An empty value is allowed (RFC 9110 5.5), but only in quotes: without them it is more likely forgotten.
+fn field_value(value: &Value<'_>) -> Option<Located<String>> {
+    match value.text()? {
+        "" => Some(value.locate(String::new())),
+        _ => value.line(VALUE_BYTES_MAX),
+    }
+}
+
+fn removed<'d>(item: &Value<'d>, direction: Direction) -> Option<(String, Value<'d>)> {
+    let name = item.parse(|text| check_field(text, direction).map(|()| text.to_owned()))?;
+    Some((name, item.clone()))
+}
+
+fn check_field(name: &str, direction: Direction) -> Result<(), Invalid> {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_token) {
+        let remedy = "1 to 128 letters, digits and signs such as `-`; no spaces, no `:`";
+        return Err(Invalid::new("is not a field name", remedy));
+    }
+    if let Some(own) = OWN_FIELDS.iter().find(|own| name.eq_ignore_ascii_case(own)) {
+        return Err(Invalid::new(format!("can not be changed: the gateway itself writes {own}"), "remove it"));
+    }
+    if name.eq_ignore_ascii_case("host") {
+        let remedy = match direction {
+            Direction::Request => "use rewrite.host of the route",
+            Direction::Response => "it is a field of requests; remove it",
+        };
+        return Err(Invalid::new("can not be changed here", remedy));
+    }
+    Ok(())
+}
+
+/// `tchar`, RFC 9110 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::{report::Report, tree};
+    use super::*;
+
+    fn read(text: &str) -> Result<HeaderEdits, String> {
+        let report = Report::new("f");
+        let root = tree::read(text, &|_| None, &report).unwrap();
+        let edits = edits(&Value::root(&root, &report), Direction::Request);
+        report.finish(edits).map_err(|errors| errors.to_string())
+    }
+
+    #[test]
+    fn edits_keep_order_case_and_place() {
+        let edits = read("set: { X-B: '{host}', x-a: '' }\nadd: { Vary: Accept }\nremove: [x-debug]").unwrap();
+        let set: Vec<_> = edits.set.iter().map(|field| (field.name.as_str(), field.value.value.as_str())).collect();
+        assert_eq!(set, [("X-B", "{host}"), ("x-a", "")]);
+        assert_eq!((edits.set[0].value.at.line, edits.set[0].value.at.key_path.as_str()), (1, "set.X-B"));
+        assert_eq!(edits.remove, ["x-debug"]);
+        assert!(HeaderEdits::default().is_empty() && !edits.is_empty());
+    }
+
+    #[test]
+    fn fields_that_would_break_a_message_are_refused() {
+        for name in OWN_FIELDS.iter().copied().chain(["Host", "Content-LENGTH", "x y", "x:", "é", ""]) {
+            assert!(read(&format!("set: {{ {name:?}: x }}")).is_err(), "{name}");
+            assert!(read(&format!("remove: [{name:?}]")).is_err(), "{name}");
+        }
+        assert!(read("set: { Host: a }").unwrap_err().contains("rewrite.host"));
+        assert!(read(r#"set: { x: "a\r\nb: c" }"#).unwrap_err().contains("control character"));
+        assert!(read("set: { x: }").unwrap_err().contains("is empty"));
+        assert!(read("set: { x: a, X: b }").unwrap_err().contains("given twice"));
+        assert!(read("set: { x: a }\nremove: [X]").unwrap_err().contains("both given and removed"));
+    }
+}

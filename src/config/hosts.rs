@@ -1,0 +1,201 @@
+//! Addresses and host names as they are written in a config.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use super::report::quote;
+use crate::value::Invalid;
+
+/// RFC 1035 2.3.4.
+const HOST_BYTES_MAX: usize = 253;
+const LABEL_BYTES_MAX: usize = 63;
+
+/// Where an endpoint listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// `ip:port`.
+    Ip(SocketAddr),
+    /// `host:port`; control resolves the name, and does so again when its record expires.
+    Name {
+        /// In lower case, without a final dot.
+        host: String,
+        /// 1 to 65535.
+        port: u16,
+    },
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Name { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// The hosts that a route is for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum HostMatch {
+    /// One host, in lower case.
+    Exact(String),
+    /// Every host under this one, not itself: `*.example.com` is kept as `example.com`.
+    Under(String),
+}
+
+impl fmt::Display for HostMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(host) => f.write_str(host),
+            Self::Under(host) => write!(f, "*.{host}"),
+        }
+    }
+}
+
+/// `ip:port` to listen on; port 0 lets the kernel choose one.
+pub(super) fn listen_address(text: &str) -> Result<SocketAddr, Invalid> {
+    refuse_unix(text)?;
+    text.parse().map_err(|_| Invalid::new("is not an address", "write ip:port, like 0.0.0.0:8080 or \"[::]:8080\""))
+}
+
+/// `ip:port` or `host:port` of an endpoint.
+pub(super) fn endpoint_address(text: &str) -> Result<Address, Invalid> {
+    refuse_unix(text)?;
+    if text.contains("://") {
+        return Err(Invalid::new("is not an address but a URL", "write host:port, without scheme and path"));
+    }
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return if address.port() == 0 { Err(port_invalid()) } else { Ok(Address::Ip(address)) };
+    }
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return Err(Invalid::new("has no port", format!("write host:port, like {}:80", quote(text).replace('`', ""))));
+    };
+    Ok(Address::Name { host: host_name(host)?, port: parse_port(port)? })
+}
+
+/// The `host` of a route.
+pub(super) fn host_match(text: &str) -> Result<HostMatch, Invalid> {
+    match text.strip_prefix("*.") {
+        Some(under) => host_name(under).map(HostMatch::Under),
+        None if text == "*" => Err(Invalid::new("is not a host", "remove the key: a route without a host matches any")),
+        None => host(text).map(HostMatch::Exact),
+    }
+}
+
+/// `host` or `host:port`, as the Host field of a request to an upstream.
+pub(super) fn authority(text: &str) -> Result<String, Invalid> {
+    match text.rsplit_once(':') {
+        // The last colon of a bracketed IPv6 address without a port is inside of the brackets.
+        Some((name, port)) if !port.ends_with(']') => Ok(format!("{}:{}", host(name)?, parse_port(port)?)),
+        _ => host(text),
+    }
+}
+
+/// A name, an IPv4 address or a bracketed IPv6 address.
+fn host(text: &str) -> Result<String, Invalid> {
+    let bracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    match bracketed {
+        Some(ip) if ip.parse::<std::net::Ipv6Addr>().is_ok() => Ok(text.to_ascii_lowercase()),
+        Some(_) => Err(Invalid::new("is not an IPv6 address", "like [::1]")),
+        None if text.parse::<std::net::Ipv4Addr>().is_ok() => Ok(text.to_owned()),
+        None => host_name(text),
+    }
+}
+
+/// A DNS name in lower case, RFC 1123 2.1 and underscores, which names of services have.
+fn host_name(text: &str) -> Result<String, Invalid> {
+    let invalid = |what: &str, remedy: &str| Err(Invalid::new(format!("is not a host name: {what}"), remedy));
+    if text.is_empty() || text.len() > HOST_BYTES_MAX {
+        return invalid("it is empty or too long", "1 to 253 characters");
+    }
+    if text.contains(':') {
+        return invalid("it has a `:`", "no port here; an IPv6 address goes in brackets, like [::1]");
+    }
+    if text.ends_with('.') {
+        return invalid("it ends with a dot", "remove the dot");
+    }
+    if text.contains('*') {
+        return invalid(
+            "`*` stands only in front, for whole labels",
+            "write *.example.com, or list the hosts as routes",
+        );
+    }
+    for label in text.split('.') {
+        let characters = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+        if label.is_empty() || label.len() > LABEL_BYTES_MAX || !characters {
+            return invalid(
+                &format!("{} is not a label", quote(label)),
+                "1 to 63 letters, digits, `-` or `_`; international names in their xn-- form",
+            );
+        }
+        if label.starts_with('-') || label.ends_with('-') {
+            return invalid(&format!("{} begins or ends with `-`", quote(label)), "remove it");
+        }
+    }
+    // Resolvers would take such a name for a mistyped IPv4 address, and no top-level domain is a number.
+    if text.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit())) {
+        return invalid("it ends like an IP address and is none", "write four numbers from 0 to 255");
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
+fn parse_port(text: &str) -> Result<u16, Invalid> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|port| digits && *port > 0).ok_or_else(port_invalid)
+}
+
+fn port_invalid() -> Invalid {
+    Invalid::new("has no valid port", "1 to 65535")
+}
+
+fn refuse_unix(text: &str) -> Result<(), Invalid> {
+    if !text.starts_with("unix:") {
+        return Ok(());
+    }
+    Err(Invalid::new("is not part of this version yet", "it comes with Unix sockets; use ip:port"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn endpoints_are_addresses_or_names() {
+        let name = Address::Name { host: "users.internal".to_owned(), port: 9000 };
+        assert_eq!(endpoint_address("Users.Internal:9000"), Ok(name));
+        assert_eq!(endpoint_address("[::1]:80"), Ok(Address::Ip("[::1]:80".parse().unwrap())));
+        for wrong in [
+            "10.0.0.1",
+            "10.0.0.1:0",
+            "a:99999",
+            "a:+80",
+            ":80",
+            "10.0.0:80",
+            "1.2.3.256:80",
+            "::1:80",
+            "http://a:80",
+            "unix:/x",
+            "a b:80",
+            "-a:80",
+            "a..b:80",
+            "a.:80",
+            "*.a:80",
+            "é.de:80",
+            "",
+        ] {
+            assert!(endpoint_address(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn hosts_of_routes_and_requests() {
+        assert_eq!(host_match("API.example.com"), Ok(HostMatch::Exact("api.example.com".to_owned())));
+        assert_eq!(host_match("*.Example.com").unwrap().to_string(), "*.example.com");
+        assert_eq!(host_match("[::1]"), Ok(HostMatch::Exact("[::1]".to_owned())));
+        assert!(["*", "*.", "a.*.b", "api.example.com:80", "*.10.0.0.1", "[x]"].iter().all(|h| host_match(h).is_err()));
+        assert_eq!(authority("Users.internal:80").as_deref(), Ok("users.internal:80"));
+        assert_eq!(authority("[::1]").as_deref(), Ok("[::1]"));
+        assert_eq!(authority("[::1]:80").as_deref(), Ok("[::1]:80"));
+        assert!(["", "a:", "a:b", "::1", "[::1]x", "a/b"].iter().all(|text| authority(text).is_err()));
+    }
+}

@@ -1,0 +1,201 @@
+//! `listeners`: where clients connect, and what one connection and one message may cost.
+
+use std::net::SocketAddr;
+
+use super::decode::{Keys, Value};
+use super::hosts;
+use super::report::{Located, quote};
+use crate::value::{ByteSize, Duration};
+
+pub(super) const KEYS: Keys = Keys {
+    known: &["name", "address", "bounds", "timeouts", "max_requests", "max_age", "half_close", "paths", "filters"],
+    later: &[("tls", "TLS"), ("protocols", "HTTP/2"), ("proxy_protocol", "the PROXY protocol")],
+};
+pub(super) const BOUNDS_KEYS: Keys = Keys { known: &["connections", "head", "headers", "target"], later: &[] };
+pub(super) const TIMEOUTS_KEYS: Keys =
+    Keys { known: &["request_header", "request_body", "keep_alive", "write"], later: &[("tls_handshake", "TLS")] };
+pub(super) const PATHS_KEYS: Keys = Keys { known: &["merge_slashes", "encoded_slashes"], later: &[] };
+
+/// Each listener is a socket per worker.
+const LISTENERS_MAX: usize = 64;
+
+/// One address that clients connect to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listener {
+    /// Unique among listeners; the address as it was written if none is given.
+    pub name: Located<String>,
+    /// Unique among listeners, but for port 0, which lets the kernel choose a port.
+    pub address: SocketAddr,
+    /// What a connection and a message may cost.
+    pub bounds: Bounds,
+    /// How long a client may take.
+    pub timeouts: Timeouts,
+    /// Requests after which a connection is closed; `None`: never.
+    pub max_requests: Option<u32>,
+    /// Age at which a connection is closed after the request at hand; `None`: never.
+    pub max_age: Option<Duration>,
+    /// What a client's half-close means.
+    pub half_close: HalfClose,
+    /// How the path of a request is read.
+    pub paths: Paths,
+    /// Names of filters for every request of this listener, in order; all of them exist.
+    pub filters: Vec<Located<String>>,
+}
+
+/// What a connection and a message may cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bounds {
+    /// Open connections of this listener, per process.
+    pub connections: u32,
+    /// Request line and header fields together; more is answered 431.
+    pub head: ByteSize,
+    /// Number of header fields; more are answered 431.
+    pub headers: u32,
+    /// Request target; a longer one is answered 414. At most `head`.
+    pub target: ByteSize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { connections: 20_000, head: ByteSize::from_kib(32), headers: 100, target: ByteSize::from_kib(8) }
+    }
+}
+
+/// How long a client may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the first byte of a request to the end of its head, however slowly the bytes drip.
+    pub request_header: Duration,
+    /// Between two pieces of a request body.
+    pub request_body: Duration,
+    /// Between two requests of a connection.
+    pub keep_alive: Duration,
+    /// Without the client taking any byte of an answer.
+    pub write: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            request_header: Duration::from_secs(10),
+            request_body: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(60),
+            write: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What it means when a client closes its sending side while its request is being answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HalfClose {
+    /// It is gone: the upstream call is cancelled.
+    Gone,
+    /// It still reads: the request at hand is answered, then the connection is closed.
+    Answer,
+}
+
+/// How the path of a request is read, before routes are matched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    /// Whether `//` counts as `/`.
+    pub merge_slashes: bool,
+    /// What happens to `%2F` and `%5C`.
+    pub encoded_slashes: EncodedSlashes,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self { merge_slashes: false, encoded_slashes: EncodedSlashes::Reject }
+    }
+}
+
+/// What happens to a path with `%2F` or `%5C` in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EncodedSlashes {
+    /// Answered 400: an upstream that decodes them would see other segments than the gateway matched.
+    Reject,
+    /// Matched as ordinary characters of a segment and passed on as they are.
+    Keep,
+}
+
+/// All listeners; at least one.
+pub(super) fn decode(value: &Value<'_>) -> Option<Vec<Listener>> {
+    let mut listeners: Vec<Listener> = Vec::new();
+    for item in value.list(1..=LISTENERS_MAX)? {
+        let Some(listener) = listener(&item) else { continue };
+        if let Some(same) = listeners.iter().find(|earlier| earlier.name.value == listener.name.value) {
+            let what = format!("a listener {} already exists on line {}", quote(&same.name.value), same.name.at.line);
+            item.error(what, "give each its own name and address");
+        } else if listeners.iter().any(|earlier| earlier.address == listener.address && listener.address.port() != 0) {
+            item.error(format!("{} is the address of another listener", listener.address), "remove one");
+        }
+        listeners.push(listener);
+    }
+    Some(listeners)
+}
+
+fn listener(item: &Value<'_>) -> Option<Listener> {
+    let block = item.block(&KEYS)?;
+    let address_value = block.required("address");
+    let address = address_value.and_then(|v| v.parse(hosts::listen_address));
+    let default_name = address_value.unwrap_or(item).locate(address.map(|a| a.to_string()).unwrap_or_default());
+    let listener = Listener {
+        name: block.or("name", default_name, |v| v.name()),
+        // Stands in for an address that is wrong, which is recorded: the rest of the listener is read all the same.
+        address: address.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0))),
+        bounds: block.or("bounds", Bounds::default(), bounds),
+        timeouts: block.or("timeouts", Timeouts::default(), timeouts),
+        max_requests: block.or("max_requests", Some(10_000), |v| v.or_none(|v| v.count(1..=1_000_000_000))),
+        max_age: block.or("max_age", None, |v| {
+            v.or_none(|v| v.duration(Duration::from_secs(1)..=Duration::from_secs(30 * 86_400)))
+        }),
+        half_close: block.or("half_close", HalfClose::Gone, |v| {
+            v.word(&[("gone", HalfClose::Gone), ("answer", HalfClose::Answer)], &[])
+        }),
+        paths: block.or("paths", Paths::default(), paths),
+        filters: block.or("filters", Vec::new(), |v| v.names()),
+    };
+    address.map(|_| listener)
+}
+
+fn bounds(value: &Value<'_>) -> Option<Bounds> {
+    let block = value.block(&BOUNDS_KEYS)?;
+    let default = Bounds::default();
+    let bounds = Bounds {
+        connections: block.or("connections", default.connections, |v| v.count(1..=1_000_000)),
+        // Less than 1 KiB does not hold what browsers send; more than 1 MiB is memory that any client can claim.
+        head: block.or("head", default.head, |v| v.size(ByteSize::from_kib(1)..=ByteSize::from_kib(1024))),
+        // The table of fields that a head is parsed into has this many rows.
+        headers: block.or("headers", default.headers, |v| v.count(1..=256)),
+        target: block.or("target", default.target, |v| v.size(ByteSize::from_bytes(64)..=ByteSize::from_kib(1024))),
+    };
+    if bounds.target > bounds.head {
+        let what = format!("target ({}) is larger than head ({}), which contains it", bounds.target, bounds.head);
+        block.get("target").unwrap_or(value).error(what, "raise head or lower target");
+    }
+    Some(bounds)
+}
+
+fn timeouts(value: &Value<'_>) -> Option<Timeouts> {
+    let block = value.block(&TIMEOUTS_KEYS)?;
+    let default = Timeouts::default();
+    let shortest = Duration::from_millis(10);
+    let hour = shortest..=Duration::from_secs(3600);
+    Some(Timeouts {
+        request_header: block.or("request_header", default.request_header, |v| v.duration(hour.clone())),
+        request_body: block.or("request_body", default.request_body, |v| v.duration(hour.clone())),
+        keep_alive: block.or("keep_alive", default.keep_alive, |v| v.duration(shortest..=Duration::from_secs(86_400))),
+        write: block.or("write", default.write, |v| v.duration(hour.clone())),
+    })
+}
+
+fn paths(value: &Value<'_>) -> Option<Paths> {
+    let block = value.block(&PATHS_KEYS)?;
+    let default = Paths::default();
+    Some(Paths {
+        merge_slashes: block.or("merge_slashes", default.merge_slashes, |v| v.boolean()),
+        encoded_slashes: block.or("encoded_slashes", default.encoded_slashes, |v| {
+            v.word(&[("reject", EncodedSlashes::Reject), ("keep", EncodedSlashes::Keep)], &[])
+        }),
+    })
+}

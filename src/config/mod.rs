@@ -1,0 +1,235 @@
+//! The config as the operator wrote it, with defaults filled in: [`load`] a file or [`parse`] a text.
+//!
+//! Reading goes through four steps, each of which records every error it finds: `tree` (YAML with line and column, no
+//! anchors, variables replaced), `decode` (typed values), one file per block, and the references between blocks, here.
+//! Templates and conflicts between routes are found when snapshots are built; they are reported through the same
+//! [`Report`], at the places that [`Located`] values carry.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use ipnet::IpNet;
+
+mod decode;
+pub mod filters;
+pub mod headers;
+pub mod hosts;
+pub mod listeners;
+pub mod observe;
+pub mod report;
+pub mod rewrite;
+pub mod routes;
+mod tree;
+pub mod upstreams;
+mod variables;
+
+pub use report::{Error, Errors, Located, Position, Report};
+
+use crate::value::{Duration, Invalid};
+use decode::{Block, Keys, Value};
+use filters::NamedFilter;
+use listeners::Listener;
+use observe::Observe;
+use report::{did_you_mean, quote};
+use routes::{Action, Route};
+use tree::Node;
+use upstreams::Upstream;
+
+const KEYS: Keys = Keys {
+    known: &[
+        "workers",
+        "drain",
+        "errors",
+        "trusted_proxies",
+        "listeners",
+        "upstreams",
+        "filters",
+        "all_routes",
+        "routes",
+        "observe",
+        "admin",
+    ],
+    later: &[("rate_limits", "rate limits"), ("source", "etcd")],
+};
+const ALL_ROUTES_KEYS: Keys = Keys { known: &["filters"], later: &[] };
+
+/// `CPU_SETSIZE` of Linux: an affinity mask names no more.
+const CPUS_MAX: u32 = 1024;
+const TRUSTED_MAX: usize = 1024;
+
+/// Everything an operator can say. Names are unique, and every name that refers to an upstream or a filter exists.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The file it was read from, for errors that are found later.
+    pub file: String,
+    /// How many cores serve.
+    pub workers: Workers,
+    /// How long requests may still take after a first SIGTERM.
+    pub drain: Duration,
+    /// Networks whose forwarding fields (X-Forwarded-For …) are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// At least one.
+    pub listeners: Vec<Listener>,
+    /// In the order of the file.
+    pub upstreams: Vec<Upstream>,
+    /// In the order of the file.
+    pub filters: Vec<NamedFilter>,
+    /// Names of filters for every route, in order, before those of listener and route.
+    pub all_routes_filters: Vec<Located<String>>,
+    /// In the order of the file.
+    pub routes: Vec<Route>,
+    /// What the gateway tells about requests.
+    pub observe: Observe,
+    /// Where the admin API listens; `None`: nowhere.
+    pub admin: Option<SocketAddr>,
+}
+
+/// How many cores serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Workers {
+    /// As many as the affinity mask and the cgroup quota allow.
+    Auto,
+    /// So many, at least 1.
+    Count(u32),
+    /// One on each of these CPUs; at least one, none twice.
+    Cpus(Vec<u32>),
+}
+
+/// Reads a config file, with the variables of this process.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load(path: &Path) -> Result<Config, Errors> {
+    let file_name = path.display().to_string();
+    match read_file(path) {
+        Ok(text) => parse(&file_name, &text, &|name| std::env::var(name).ok()),
+        Err(fault) => {
+            let report = Report::new(&file_name);
+            report.error(&Position::default(), fault.what, fault.remedy);
+            report.finish(None)
+        }
+    }
+}
+
+fn read_file(path: &Path) -> Result<String, Invalid> {
+    let failed =
+        |cause: std::io::Error| Invalid::new(format!("can not be read: {cause}"), "check path and permissions");
+    // One byte more than is allowed shows that there is too much; a device that never ends is read no further.
+    let limit = u64::try_from(tree::FILE_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    File::open(path).map_err(failed)?.take(limit).read_to_end(&mut bytes).map_err(failed)?;
+    String::from_utf8(bytes).map_err(|fault| {
+        let valid = fault.as_bytes().get(..fault.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = valid.iter().filter(|byte| **byte == b'\n').count().saturating_add(1);
+        Invalid::new(format!("is not UTF-8: see line {line}"), "save it as UTF-8")
+    })
+}
+
+/// Reads the text of a config; `file_name` is for messages, `env` gives the values of variables.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse(file_name: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Errors> {
+    let report = Report::new(file_name);
+    let config = tree::read(text, env, &report).and_then(|root| document(&root, file_name, &report));
+    report.finish(config)
+}
+
+fn document(root: &Node, file_name: &str, report: &Report) -> Option<Config> {
+    let root = Value::root(root, report);
+    let block = root.block(&KEYS)?;
+    block.or("errors", (), |v| {
+        v.word(&[("envelope", ())], &[("problem+json", "more error formats"), ("text", "more error formats")])
+    });
+    let config = Config {
+        file: file_name.to_owned(),
+        workers: block.or("workers", Workers::Auto, workers),
+        drain: block
+            .or("drain", Duration::from_secs(30), |v| v.duration(Duration::from_secs(0)..=Duration::from_secs(3600))),
+        trusted_proxies: block.or("trusted_proxies", Vec::new(), |v| v.list_of(0..=TRUSTED_MAX, |v| v.parse(network))),
+        listeners: block.required("listeners").and_then(listeners::decode).unwrap_or_default(),
+        upstreams: block.or("upstreams", Vec::new(), upstreams::decode),
+        filters: block.or("filters", Vec::new(), filters::decode),
+        all_routes_filters: block.or("all_routes", Vec::new(), |v| {
+            Some(v.block(&ALL_ROUTES_KEYS)?.or("filters", Vec::new(), |v| v.names()))
+        }),
+        routes: block.or("routes", Vec::new(), routes::decode),
+        observe: block.or("observe", Observe::default(), observe::decode),
+        admin: block.or("admin", Some(observe::default_admin()), observe::admin),
+    };
+    check_references(&config, &block, report);
+    check_admin(&config, block.get("admin").unwrap_or(&root));
+    Some(config)
+}
+
+fn workers(value: &Value<'_>) -> Option<Workers> {
+    if !value.is_list() {
+        return value
+            .or_word("auto", |v| v.count(1..=CPUS_MAX))
+            .map(|count| count.map_or(Workers::Auto, Workers::Count));
+    }
+    let mut cpus = Vec::new();
+    for item in value.list(1..=1024)? {
+        match item.count(0..=CPUS_MAX - 1) {
+            Some(cpu) if cpus.contains(&cpu) => item.error(format!("CPU {cpu} is listed twice"), "remove one"),
+            Some(cpu) => cpus.push(cpu),
+            None => {}
+        }
+    }
+    Some(Workers::Cpus(cpus))
+}
+
+/// `10.0.0.0/8`, or one address.
+fn network(text: &str) -> Result<IpNet, Invalid> {
+    let invalid = || Invalid::new("is not a network", "write an address, or one with a prefix length, like 10.0.0.0/8");
+    let net: IpNet = match text.parse::<std::net::IpAddr>() {
+        Ok(address) => address.into(),
+        Err(_) => text.parse().map_err(|_| invalid())?,
+    };
+    if net.trunc() == net {
+        return Ok(net);
+    }
+    Err(Invalid::new("has bits set beyond its prefix", format!("write {}, or a longer prefix", net.trunc())))
+}
+
+/// Every name that is used must be defined. What is defined wrongly is still known by its name.
+fn check_references(config: &Config, block: &Block<'_>, report: &Report) {
+    let defined = |key| block.get(key).into_iter().flat_map(Value::keys).collect::<HashSet<_>>();
+    let (upstreams, filters) = (defined("upstreams"), defined("filters"));
+    let check = |kind: &str, names: &[Located<String>], known: &HashSet<&str>| {
+        for name in names.iter().filter(|name| !known.contains(name.value.as_str())) {
+            // Comparing with every name is left out once nobody would see it.
+            let near = if report.is_full() { None } else { did_you_mean(&name.value, known.iter().copied()) };
+            let remedy = near.unwrap_or_else(|| format!("define it under {kind}s"));
+            report.error(&name.at, format!("unknown {kind} {}", quote(&name.value)), remedy);
+        }
+    };
+    check("filter", &config.all_routes_filters, &filters);
+    for listener in &config.listeners {
+        check("filter", &listener.filters, &filters);
+    }
+    for route in &config.routes {
+        check("filter", &route.filters, &filters);
+        check("filter", &route.without, &filters);
+        if let Action::Forward(forward) = &route.action {
+            check("upstream", std::slice::from_ref(&forward.upstream), &upstreams);
+        }
+    }
+}
+
+/// Two sockets that are not of one group can not share an address.
+fn check_admin(config: &Config, at: &Value<'_>) {
+    let taken = |admin: SocketAddr| config.listeners.iter().find(|l| l.address == admin && admin.port() != 0);
+    if let Some(listener) = config.admin.and_then(taken) {
+        at.error(
+            format!("the admin API and a listener both use {}", listener.address),
+            "give admin another port, or `off`",
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests;

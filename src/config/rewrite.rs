@@ -1,0 +1,128 @@
+//! `rewrite` of a route that forwards: how path and host differ between the request and what the upstream gets.
+
+use super::decode::{Keys, Value};
+use super::hosts;
+use super::report::{Located, quote};
+use crate::value::Invalid;
+
+pub(super) const KEYS: Keys = Keys { known: &["strip_prefix", "add_prefix", "path", "host"], later: &[] };
+
+const PATH_BYTES_MAX: usize = 1024;
+
+/// How path and host differ between the request and what the upstream gets.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Rewrite {
+    /// The path.
+    pub path: PathRewrite,
+    /// The Host field.
+    pub host: HostRewrite,
+}
+
+/// What becomes of the path. The query stays.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum PathRewrite {
+    /// As it was matched.
+    #[default]
+    Keep,
+    /// First `strip` is taken from its front, if it is there as whole segments, then `add` is put in front. At least one
+    /// is given; both begin with `/` and do not end with it.
+    Prefix {
+        /// Taken from the front.
+        strip: Option<Located<String>>,
+        /// Put in front.
+        add: Option<Located<String>>,
+    },
+    /// A template that gives the whole path, like `/v2/{path.id}`.
+    Template(Located<String>),
+}
+
+/// The Host field that the upstream gets.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum HostRewrite {
+    /// The address of the endpoint as it is configured.
+    #[default]
+    Upstream,
+    /// The Host of the request.
+    Pass,
+    /// This host, with a port if one was written.
+    Literal(String),
+}
+
+/// The block; `pattern` is the path that the route matches.
+pub(super) fn decode(value: &Value<'_>, pattern: Option<&str>) -> Option<Rewrite> {
+    let block = value.block(&KEYS)?;
+    let host = block.or("host", HostRewrite::Upstream, |v| match v.text()? {
+        "upstream" => Some(HostRewrite::Upstream),
+        "pass" => Some(HostRewrite::Pass),
+        _ => v.parse(hosts::authority).map(HostRewrite::Literal),
+    });
+    let strip = block.get("strip_prefix").and_then(|v| strip_prefix(v, pattern));
+    let add = block.get("add_prefix").and_then(prefix);
+    let template = block.get("path").and_then(|v| target_template(v, &["/", "{"]));
+    if let (Some(at), true) =
+        (block.get("path"), block.get("strip_prefix").is_some() || block.get("add_prefix").is_some())
+    {
+        at.error("gives the whole path already", "use either path, or strip_prefix and add_prefix");
+    }
+    let path = match (template, strip, add) {
+        (Some(template), ..) => PathRewrite::Template(template),
+        (None, None, None) => PathRewrite::Keep,
+        (None, strip, add) => PathRewrite::Prefix { strip, add },
+    };
+    Some(Rewrite { path, host })
+}
+
+fn prefix(value: &Value<'_>) -> Option<Located<String>> {
+    let prefix = value.parse(|text| {
+        if text.len() > PATH_BYTES_MAX {
+            return Err(Invalid::new("is too long", format!("at most {PATH_BYTES_MAX} bytes")));
+        }
+        if !text.starts_with('/') || text.ends_with('/') {
+            return Err(Invalid::new("is not a prefix", "it begins with `/` and does not end with it, like /user"));
+        }
+        if text.contains(['?', '#', '{', '}']) || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Invalid::new(
+                "is not a prefix: it has a character that no path has",
+                "use `path` for a template",
+            ));
+        }
+        if text.split('/').any(|segment| matches!(segment, "." | "..")) {
+            return Err(Invalid::new("is not a prefix: it has a segment `.` or `..`", "write the path it leads to"));
+        }
+        Ok(text.to_owned())
+    })?;
+    Some(value.locate(prefix))
+}
+
+/// A prefix that the route's own pattern rules out is a mistake that would otherwise do nothing, silently.
+fn strip_prefix(value: &Value<'_>, pattern: Option<&str>) -> Option<Located<String>> {
+    let strip = prefix(value)?;
+    if let Some(pattern) = pattern {
+        let literal = pattern.split('{').next().unwrap_or_default();
+        let continues = strip.value.starts_with(literal) && literal.len() < pattern.len();
+        let contained = literal.strip_prefix(&strip.value).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if !continues && !contained {
+            let what = format!("no path of {} begins with {}", quote(pattern), quote(&strip.value));
+            value.error(what, "remove it, or change match.path");
+        }
+    }
+    Some(strip)
+}
+
+/// A template for a path or a URL, which begins in one of these ways.
+pub(super) fn target_template(value: &Value<'_>, beginnings: &[&str]) -> Option<Located<String>> {
+    let template = value.parse(|text| {
+        if text.len() > PATH_BYTES_MAX {
+            return Err(Invalid::new("is too long", format!("at most {PATH_BYTES_MAX} bytes")));
+        }
+        if !beginnings.iter().any(|beginning| text.starts_with(beginning)) {
+            let what = "does not begin as it must";
+            return Err(Invalid::new(what, format!("with one of {}", beginnings.join(" "))));
+        }
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Invalid::new("has a space, a control character or a letter beyond ASCII", "percent-encode it"));
+        }
+        Ok(text.to_owned())
+    })?;
+    Some(value.locate(template))
+}

@@ -1,0 +1,281 @@
+//! `routes`: which requests are meant, and what becomes of them. Templates and conflicts between routes are checked where
+//! snapshots are built; here every key is checked for itself.
+
+use std::collections::HashMap;
+
+use http::{Method, StatusCode};
+
+use super::decode::{Block, Keys, Value};
+use super::headers::{self, Direction, HeaderEdits, HeaderTemplate};
+use super::hosts::{self, HostMatch};
+use super::report::{Located, quote};
+use super::rewrite::{self, Rewrite};
+use crate::value::{ByteSize, Duration, Invalid};
+
+pub(super) const KEYS: Keys = Keys {
+    known: &["name", "match", "filters", "without", "timeout", "body_limit", "forward", "respond", "redirect"],
+    later: &[("aggregate", "aggregation"), ("priority", "more predicates"), ("trailing_slash", "more path options")],
+};
+pub(super) const MATCH_KEYS: Keys = Keys {
+    known: &["host", "path", "methods"],
+    later: &[
+        ("headers", "more predicates"),
+        ("cookies", "more predicates"),
+        ("query", "more predicates"),
+        ("priority", "more predicates"),
+        ("trailing_slash", "more path options"),
+    ],
+};
+pub(super) const FORWARD_KEYS: Keys = Keys {
+    known: &["upstream", "rewrite", "request_headers", "response_headers"],
+    later: &[("split", "weighted splits"), ("retry", "retry policies")],
+};
+pub(super) const RESPOND_KEYS: Keys = Keys { known: &["status", "headers", "body"], later: &[] };
+pub(super) const REDIRECT_KEYS: Keys = Keys { known: &["to", "status"], later: &[] };
+
+const ACTIONS: [&str; 3] = ["forward", "respond", "redirect"];
+const ROUTES_MAX: usize = 100_000;
+const PATH_BYTES_MAX: usize = 1024;
+/// An answer of the config is held in memory by every worker.
+const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// One kind of request and what becomes of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    /// Unique among routes; made of methods, host and path if none is given, so that it does not depend on other routes.
+    pub name: Located<String>,
+    /// Which requests are meant.
+    pub matches: Match,
+    /// Names of filters of this route, in order; all of them exist.
+    pub filters: Vec<Located<String>>,
+    /// Names of filters of all routes or of the listener that do not act on this route; all of them exist.
+    pub without: Vec<Located<String>>,
+    /// From the request's head to the head of the answer.
+    pub timeout: Duration,
+    /// The largest request body; `None`: any.
+    pub body_limit: Option<ByteSize>,
+    /// What becomes of the request.
+    pub action: Action,
+}
+
+/// Which requests are meant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Match {
+    /// `None`: any host.
+    pub host: Option<Located<HostMatch>>,
+    /// A pattern that begins with `/`, like `/user/{id}` or `/user/{*rest}`; its braces are not checked yet.
+    pub path: Located<String>,
+    /// Sorted, each once; empty: any method.
+    pub methods: Vec<Method>,
+}
+
+/// What becomes of a request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// It goes to an upstream.
+    Forward(Box<Forward>),
+    /// The gateway answers.
+    Respond(Respond),
+    /// The client is sent elsewhere.
+    Redirect(Redirect),
+}
+
+/// `forward`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Forward {
+    /// The name of an upstream, which exists.
+    pub upstream: Located<String>,
+    /// Changes to path and host.
+    pub rewrite: Rewrite,
+    /// Changes to the request.
+    pub request_headers: HeaderEdits,
+    /// Changes to the answer.
+    pub response_headers: HeaderEdits,
+}
+
+/// `respond`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Respond {
+    /// 200 to 599.
+    pub status: StatusCode,
+    /// Beside those that the gateway writes itself.
+    pub headers: Vec<HeaderTemplate>,
+    /// As it is, no template; empty for 204, 205 and 304.
+    pub body: String,
+}
+
+/// `redirect`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Redirect {
+    /// A template, like `https://{host}{path}`.
+    pub to: Located<String>,
+    /// 301, 302, 303, 307 or 308.
+    pub status: StatusCode,
+}
+
+/// All routes, in the order of the file.
+pub(super) fn decode(value: &Value<'_>) -> Option<Vec<Route>> {
+    let routes = value.list_of(0..=ROUTES_MAX, |item| Some((item.clone(), route(item)?)))?;
+    let mut lines: HashMap<&str, u32> = HashMap::with_capacity(routes.len());
+    for (item, route) in &routes {
+        if let Some(line) = lines.insert(&route.name.value, route.name.at.line) {
+            let what = format!("a route {} already exists on line {line}", quote(&route.name.value));
+            item.error(what, "give it another name, or another match if it has no name");
+        }
+    }
+    Some(routes.into_iter().map(|(_, route)| route).collect())
+}
+
+fn route(item: &Value<'_>) -> Option<Route> {
+    let block = item.block(&KEYS)?;
+    let matches = block.required("match").and_then(matches);
+    let action = action(&block, matches.as_ref());
+    let filters = block.or("filters", Vec::new(), |v| v.names());
+    let without = block.or("without", Vec::new(), |v| v.names());
+    if let Some(both) = without.iter().find(|name| filters.iter().any(|used| used.value == name.value)) {
+        let what = format!("{} is in both filters and without", quote(&both.value));
+        block.get("without").unwrap_or(item).error(what, "remove it from one of them");
+    }
+    let timeout = block.or("timeout", Duration::from_secs(30), |v| {
+        v.duration(Duration::from_millis(10)..=Duration::from_secs(86_400))
+    });
+    let body_limit =
+        block.or("body_limit", None, |v| v.or_none(|v| v.size(ByteSize::from_bytes(0)..=ByteSize::from_kib(1 << 30))));
+    let name = block.get("name").map(|v| v.name());
+    let matches = matches?;
+    let name = name.unwrap_or_else(|| Some(item.locate(derived_name(&matches))))?;
+    Some(Route { name, matches, filters, without, timeout, body_limit, action: action? })
+}
+
+/// `GET,POST api.example.com/user/{id}`, of which only the path is always there.
+fn derived_name(matches: &Match) -> String {
+    let methods: Vec<&str> = matches.methods.iter().map(Method::as_str).collect();
+    let space = if methods.is_empty() { "" } else { " " };
+    let host = matches.host.as_ref().map(|host| host.value.to_string()).unwrap_or_default();
+    format!("{}{space}{host}{}", methods.join(","), matches.path.value)
+}
+
+fn matches(value: &Value<'_>) -> Option<Match> {
+    let block = value.block(&MATCH_KEYS)?;
+    let host = block.get("host").map(|v| Some(v.locate(v.parse(hosts::host_match)?)));
+    let path = block.required("path").and_then(path);
+    let methods = block.or("methods", Vec::new(), methods);
+    // A host that is wrong must not turn into "any host", nor must the derived name.
+    let host = match host {
+        None => None,
+        Some(host) => Some(host?),
+    };
+    Some(Match { host, path: path?, methods })
+}
+
+/// A pattern is compared with paths after their dot segments are removed and before `?`.
+fn path(value: &Value<'_>) -> Option<Located<String>> {
+    let path = value.parse(|text| {
+        if !text.starts_with('/') {
+            return Err(Invalid::new("does not begin with `/`", "a path is matched from its start, like /user/{id}"));
+        }
+        if text.len() > PATH_BYTES_MAX {
+            return Err(Invalid::new("is too long", format!("at most {PATH_BYTES_MAX} bytes")));
+        }
+        if text.contains(['?', '#']) || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let remedy = "write it percent-encoded, without query and fragment";
+            return Err(Invalid::new("has a character that no path has", remedy));
+        }
+        if text.split('/').any(|segment| matches!(segment, "." | "..")) {
+            return Err(Invalid::new("has a segment `.` or `..`", "requests are matched after those are removed"));
+        }
+        Ok(text.to_owned())
+    })?;
+    Some(value.locate(path))
+}
+
+fn methods(value: &Value<'_>) -> Option<Vec<Method>> {
+    let mut methods = value.list_of(1..=32, |item| item.parse(method))?;
+    methods.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    methods.dedup();
+    Some(methods)
+}
+
+fn method(text: &str) -> Result<Method, Invalid> {
+    let token = Method::from_bytes(text.as_bytes()).ok().filter(|_| text.len() <= 32);
+    match token {
+        None => Err(Invalid::new("is not a method", "like GET")),
+        Some(method) if method == Method::CONNECT => {
+            Err(Invalid::new("can not be routed yet", "it comes with tunnels; remove it"))
+        }
+        // Methods differ by case (RFC 9110 9.1), and none in use has a small letter.
+        Some(_) if text.bytes().any(|byte| byte.is_ascii_lowercase()) => {
+            Err(Invalid::new("is not a method", format!("methods are in capitals: {}", text.to_ascii_uppercase())))
+        }
+        Some(method) => Ok(method),
+    }
+}
+
+fn action(block: &Block<'_>, matches: Option<&Match>) -> Option<Action> {
+    let given: Vec<_> = ACTIONS.iter().filter_map(|key| Some((*key, block.get(key)?))).collect();
+    match given.as_slice() {
+        [("forward", value)] => forward(value, matches).map(|forward| Action::Forward(Box::new(forward))),
+        [("respond", value)] => respond(value).map(Action::Respond),
+        [(_, value)] => redirect(value).map(Action::Redirect),
+        [] => {
+            // An action of a later version is already told about.
+            if !block.value().keys().any(|key| key == "aggregate") {
+                block.value().error("says not what to do", format!("give exactly one of {}", ACTIONS.join(", ")));
+            }
+            None
+        }
+        [_, (_, second), ..] => {
+            second.error("a second action", format!("give exactly one of {}", ACTIONS.join(", ")));
+            None
+        }
+    }
+}
+
+fn forward(value: &Value<'_>, matches: Option<&Match>) -> Option<Forward> {
+    let block = value.block(&FORWARD_KEYS)?;
+    // A split, of a later version, is already told about: it stands for the upstream.
+    let split = value.keys().any(|key| key == "split");
+    let upstream = if split { None } else { block.required("upstream").and_then(|v| v.name()) };
+    let path = matches.map(|matches| matches.path.value.as_str());
+    let rewrite = block.or("rewrite", Rewrite::default(), |v| rewrite::decode(v, path));
+    let request_headers =
+        block.or("request_headers", HeaderEdits::default(), |v| headers::edits(v, Direction::Request));
+    let response_headers =
+        block.or("response_headers", HeaderEdits::default(), |v| headers::edits(v, Direction::Response));
+    Some(Forward { upstream: upstream?, rewrite, request_headers, response_headers })
+}
+
+fn respond(value: &Value<'_>) -> Option<Respond> {
+    let block = value.block(&RESPOND_KEYS)?;
+    let status = block.or("status", StatusCode::OK, |v| {
+        // 1xx is never a final answer (RFC 9110 15.2).
+        v.count(200..=599).and_then(|status| StatusCode::from_u16(u16::try_from(status).ok()?).ok())
+    });
+    let headers = block.or("headers", Vec::new(), |v| headers::fields(v, Direction::Response));
+    let body = block.or("body", String::new(), |v| {
+        v.parse(|text| match text.len() {
+            0..=BODY_BYTES_MAX => Ok(text.to_owned()),
+            _ => Err(Invalid::new("is too long", format!("at most {} MiB", BODY_BYTES_MAX >> 20))),
+        })
+    });
+    // RFC 9110 15.3.5, 15.3.6 and 15.4.5.
+    if matches!(status.as_u16(), 204 | 205 | 304) && !body.is_empty() {
+        let at = block.get("body").unwrap_or(value);
+        at.error(format!("an answer {} has no body", status.as_u16()), "remove it, or use another status");
+    }
+    Some(Respond { status, headers, body })
+}
+
+fn redirect(value: &Value<'_>) -> Option<Redirect> {
+    const STATUSES: [(&str, StatusCode); 5] = [
+        ("301", StatusCode::MOVED_PERMANENTLY),
+        ("302", StatusCode::FOUND),
+        ("303", StatusCode::SEE_OTHER),
+        ("307", StatusCode::TEMPORARY_REDIRECT),
+        ("308", StatusCode::PERMANENT_REDIRECT),
+    ];
+    let block = value.block(&REDIRECT_KEYS)?;
+    let status = block.or("status", StatusCode::PERMANENT_REDIRECT, |v| v.word(&STATUSES, &[]));
+    let to = block.required("to").and_then(|v| rewrite::target_template(v, &["/", "{", "http://", "https://"]))?;
+    Some(Redirect { to, status })
+}

@@ -1,0 +1,219 @@
+//! The admin listener: metrics, liveness and readiness. Read only; by default it listens on loopback alone.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use super::prometheus;
+use crate::shared::metrics::{Driver, Registry};
+
+/// What the admin listener tells. Control writes it, requests read it.
+#[derive(Debug)]
+pub struct AdminState {
+    metrics: Arc<Registry>,
+    workers: usize,
+    phase: Mutex<Phase>,
+    /// Numbers the requests that bring no id of their own.
+    requests: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Phase {
+    running: BTreeSet<usize>,
+    draining: bool,
+    unresolved: Vec<String>,
+}
+
+/// A longer id of a request is not repeated in the answer.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+
+impl AdminState {
+    /// Not ready until `workers` workers run.
+    #[must_use]
+    pub fn new(metrics: Arc<Registry>, workers: usize) -> Self {
+        AdminState { metrics, workers, phase: Mutex::default(), requests: AtomicU64::new(0) }
+    }
+
+    /// Worker number `worker` accepts connections.
+    pub fn worker_running(&self, worker: usize) {
+        self.phase().running.insert(worker);
+    }
+
+    /// Worker number `worker` has ended, as planned or not.
+    pub fn worker_stopped(&self, worker: usize) {
+        self.phase().running.remove(&worker);
+    }
+
+    /// The gateway stops: not ready from here on.
+    pub fn drain(&self) {
+        self.phase().draining = true;
+    }
+
+    /// The host names that have no address now.
+    pub fn set_unresolved(&self, names: Vec<String>) {
+        self.phase().unresolved = names;
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        // Nothing that can panic runs under the lock, and half of a change would still be readable.
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Answers on `listener` until the task is dropped.
+///
+/// # Errors
+/// None in practice: failed accepts are retried.
+pub async fn serve(listener: TcpListener, state: Arc<AdminState>) -> io::Result<()> {
+    axum::serve(listener, router(state)).await
+}
+
+fn router(state: Arc<AdminState>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(async || answer(StatusCode::OK, json!({"status": "ok"}))))
+        .route("/readyz", get(readiness))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(state)
+}
+
+async fn metrics(State(state): State<Arc<AdminState>>, headers: HeaderMap) -> Response {
+    match prometheus::encode(&state.metrics) {
+        Ok(text) => ([(CONTENT_TYPE, prometheus::CONTENT_TYPE)], text).into_response(),
+        Err(_) => envelope(&state, &headers, StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written"),
+    }
+}
+
+async fn readiness(State(state): State<Arc<AdminState>>) -> Response {
+    let drivers: Vec<Driver> = state.metrics.with(|b| b.cores.values().filter_map(|core| core.driver()).collect());
+    let count = |driver| drivers.iter().filter(|d| **d == driver).count();
+    let phase = state.phase();
+    let running = phase.running.len();
+    let (status, word) = match (phase.draining, running >= state.workers) {
+        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
+        (false, true) => (StatusCode::OK, "ready"),
+    };
+    let body = json!({
+        "status": word,
+        "workers": {"configured": state.workers, "running": running},
+        "driver": {"io_uring": count(Driver::IoUring), "epoll": count(Driver::Epoll)},
+        "unresolved": phase.unresolved,
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    answer(status, body)
+}
+
+async fn not_found(State(state): State<Arc<AdminState>>, headers: HeaderMap) -> Response {
+    envelope(&state, &headers, StatusCode::NOT_FOUND, "no such page: try /metrics, /healthz or /readyz")
+}
+
+/// axum adds the Allow field.
+async fn method_not_allowed(State(state): State<Arc<AdminState>>, headers: HeaderMap) -> Response {
+    envelope(&state, &headers, StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD")
+}
+
+/// The gateway's error envelope; its code is the status × 100 + 1.
+fn envelope(state: &AdminState, headers: &HeaderMap, status: StatusCode, message: &str) -> Response {
+    let given = headers.get("x-request-id").and_then(|id| id.to_str().ok());
+    let request_id = match given.filter(|id| !id.is_empty() && id.len() <= REQUEST_ID_BYTES_MAX) {
+        Some(id) => id.to_owned(),
+        None => format!("admin-{:08x}", state.requests.fetch_add(1, Ordering::Relaxed)),
+    };
+    let code = u32::from(status.as_u16()) * 100 + 1;
+    answer(status, json!({"code": code, "message": message, "data": null, "request_id": request_id}))
+}
+
+/// JSON that no cache on the way may keep: readiness is about now.
+fn answer(status: StatusCode, body: serde_json::Value) -> Response {
+    (status, [(CACHE_CONTROL, "no-store")], Json(body)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::Value;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// Asks a running admin listener; gives the head and the body.
+    async fn ask(address: std::net::SocketAddr, request_line: &str) -> (String, String) {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request =
+            format!("{request_line} HTTP/1.1\r\nhost: admin\r\nx-request-id: r1\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        (head.to_lowercase(), body.to_owned())
+    }
+
+    fn with_admin(workers: usize, test: impl AsyncFnOnce(Arc<AdminState>, std::net::SocketAddr)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let state = Arc::new(AdminState::new(Arc::new(Registry::default()), workers));
+            tokio::spawn(serve(listener, Arc::clone(&state)));
+            test(state, address).await;
+        });
+    }
+
+    #[test]
+    fn ready_only_between_the_last_start_and_the_drain() {
+        with_admin(2, async |state, address| {
+            let status = async || {
+                let (head, body) = ask(address, "GET /readyz").await;
+                let body: Value = serde_json::from_str(&body).unwrap();
+                (head.get(9..12).unwrap().to_owned(), body)
+            };
+            state.worker_running(0);
+            state.worker_running(0);
+            let (code, body) = status().await;
+            assert_eq!((code.as_str(), &body["status"]), ("503", &json!("starting")));
+            state.metrics.core(0).set_driver(Driver::Epoll);
+            state.worker_running(1);
+            state.set_unresolved(vec!["users.internal".into()]);
+            let (code, body) = status().await;
+            assert_eq!((code.as_str(), &body["status"]), ("200", &json!("ready")));
+            assert_eq!(body["workers"], json!({"configured": 2, "running": 2}));
+            assert_eq!(body["driver"], json!({"io_uring": 0, "epoll": 1}));
+            assert_eq!(body["unresolved"], json!(["users.internal"]));
+            state.drain();
+            let (code, body) = status().await;
+            assert_eq!((code.as_str(), &body["status"]), ("503", &json!("draining")));
+            let (head, _) = ask(address, "GET /healthz").await;
+            assert!(head.starts_with("http/1.1 200"), "alive while it drains");
+        });
+    }
+
+    #[test]
+    fn metrics_carry_their_media_type_and_the_rest_is_an_envelope() {
+        with_admin(1, async |_, address| {
+            let (head, body) = ask(address, "GET /metrics").await;
+            assert!(head.contains("content-type: application/openmetrics-text"), "{head}");
+            assert!(body.ends_with("# EOF\n"));
+            let (head, body) = ask(address, "GET /nothing").await;
+            assert!(head.starts_with("http/1.1 404"), "{head}");
+            let body: Value = serde_json::from_str(&body).unwrap();
+            assert_eq!(
+                (&body["code"], &body["request_id"], &body["data"]),
+                (&json!(40401), &json!("r1"), &Value::Null)
+            );
+            let (head, body) = ask(address, "DELETE /metrics").await;
+            assert!(head.starts_with("http/1.1 405") && head.contains("allow: get,head"), "{head}");
+            assert!(body.contains("40501"));
+        });
+    }
+}

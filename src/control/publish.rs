@@ -1,0 +1,72 @@
+//! Building snapshots and moving them over to the workers: all are built, or none is published.
+
+use std::sync::Arc;
+
+use async_channel::Sender;
+
+use crate::config::{Config, Errors};
+use crate::shared::mailbox::ToWorker;
+use crate::shared::metrics::Registry;
+use crate::snapshot::Snapshot;
+use crate::snapshot::build::{Addresses, Inputs, build};
+
+/// The config that runs, and the way to the workers.
+pub struct Publisher {
+    config: Config,
+    metrics: Arc<Registry>,
+    workers: usize,
+    mailboxes: Vec<Sender<ToWorker<Snapshot>>>,
+}
+
+impl Publisher {
+    /// Builds the first snapshot of each worker.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the config.
+    pub fn new(
+        config: Config,
+        metrics: Arc<Registry>,
+        workers: usize,
+        addresses: &Addresses,
+    ) -> Result<(Self, Vec<Box<Snapshot>>), Errors> {
+        let publisher = Self { config, metrics, workers, mailboxes: Vec::new() };
+        let snapshots = publisher.build_all(addresses)?;
+        Ok((publisher, snapshots))
+    }
+
+    /// The way to the next worker.
+    pub fn add_worker(&mut self, mailbox: Sender<ToWorker<Snapshot>>) {
+        self.mailboxes.push(mailbox);
+    }
+
+    fn build_all(&self, addresses: &Addresses) -> Result<Vec<Box<Snapshot>>, Errors> {
+        let one = |worker: usize| {
+            let Self { config, metrics, workers, .. } = self;
+            let seed = crate::core::random_u64();
+            build(&Inputs { config, addresses, worker, workers: *workers, metrics, seed }).map(Box::new)
+        };
+        (0..self.workers).map(one).collect()
+    }
+
+    /// Publishes the config with other addresses.
+    ///
+    /// # Errors
+    /// As for [`Publisher::new`]; what runs goes on.
+    pub async fn publish(&self, addresses: &Addresses) -> Result<(), Errors> {
+        let snapshots = self.build_all(addresses)?;
+        for (mailbox, snapshot) in self.mailboxes.iter().zip(snapshots) {
+            let _ = mailbox.send(ToWorker::Snapshot(snapshot)).await; // a worker that has ended reports it itself
+        }
+        Ok(())
+    }
+
+    /// Tells all workers to finish.
+    pub fn drain(&self) {
+        for mailbox in &self.mailboxes {
+            // A full mailbox holds snapshots that nobody needs any more: closing it says the same.
+            if mailbox.try_send(ToWorker::Drain).is_err() {
+                mailbox.close();
+            }
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! What one core owns, and shares with no other: clock, deadlines, buffers, upstream connections, metrics, its log ring.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::hash::BuildHasher;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::io::{Buffers, Deadlines, Stream};
+use crate::observe::access_log::{Record, TimeCache, write_json};
+use crate::shared::log_ring::Producer;
+use crate::shared::CoreMetrics;
+use crate::upstream::endpoint::Endpoint;
+use crate::upstream::pool::PoolLimits;
+
+/// An upstream connection: shared by the two directions of one exchange.
+pub type UpstreamStream = Rc<Stream>;
+/// An endpoint with its idle connections.
+pub type CoreEndpoint = Endpoint<UpstreamStream>;
+
+/// One core's own state. It outlives snapshots.
+pub struct Core {
+    /// Which worker this is, from 0.
+    pub worker: usize,
+    /// Time, read once per step of a request.
+    pub clock: Clock,
+    /// What waits, and until when.
+    pub deadlines: Rc<Deadlines>,
+    /// Free I/O buffers.
+    pub buffers: Buffers,
+    /// This core's counters.
+    pub metrics: CoreMetrics,
+    /// Set once the worker is to finish what runs and accept no more.
+    pub draining: Cell<bool>,
+    /// Request ids.
+    pub ids: RequestIds,
+    endpoints: RefCell<HashMap<EndpointKey, Rc<CoreEndpoint>, foldhash::fast::RandomState>>,
+    log: RefCell<Option<Log>>,
+    date: RefCell<Date>,
+}
+
+type EndpointKey = (Box<str>, SocketAddr);
+
+struct Log {
+    ring: Producer,
+    time: TimeCache,
+    line: Vec<u8>,
+}
+
+impl Core {
+    /// A core that has not served anything. `log` is its end of the access log's ring, if there is one.
+    pub fn new(worker: usize, metrics: CoreMetrics, log: Option<Producer>) -> Self {
+        Self {
+            worker,
+            clock: Clock::start(),
+            deadlines: Rc::default(),
+            buffers: Buffers::default(),
+            metrics,
+            draining: Cell::new(false),
+            ids: RequestIds::new(random_u64()),
+            endpoints: RefCell::default(),
+            log: RefCell::new(log.map(|ring| Log { ring, time: TimeCache::default(), line: Vec::new() })),
+            date: RefCell::default(),
+        }
+    }
+
+    /// The endpoint at `address` of the upstream `name`: the same one from snapshot to snapshot.
+    pub fn endpoint(&self, name: &str, address: SocketAddr) -> Rc<CoreEndpoint> {
+        let mut endpoints = self.endpoints.borrow_mut();
+        Rc::clone(endpoints.entry((name.into(), address)).or_insert_with(|| Rc::new(Endpoint::new(address))))
+    }
+
+    /// Closes idle upstream connections that are spent or dead, and forgets endpoints that no snapshot uses.
+    pub fn prune(&self, now_ms: u32, limits_of: impl Fn(&str) -> Option<PoolLimits>) {
+        let mut discarded = 0;
+        self.endpoints.borrow_mut().retain(|(name, _), endpoint| {
+            if let Some(limits) = limits_of(name) {
+                discarded += endpoint.pool.borrow_mut().prune(now_ms, &limits, |stream| stream.is_quiet());
+            }
+            Rc::strong_count(endpoint) > 1
+        });
+        self.metrics.pool_discarded.add(discarded as u64);
+    }
+
+    /// Writes an access log line into the ring.
+    pub fn log(&self, record: &Record<'_>) {
+        if let Some(log) = self.log.borrow_mut().as_mut() {
+            log.line.clear();
+            write_json(record, &mut log.time, &mut log.line);
+            log.ring.push(&log.line); // a full ring drops the line and counts it
+        }
+    }
+
+    /// Appends the value of a Date field (RFC 9110 6.6.1).
+    pub fn write_date(&self, out: &mut Vec<u8>) {
+        let second = self.clock.unix_us(self.clock.now_us()) / 1_000_000;
+        let mut date = self.date.borrow_mut();
+        if date.second != second {
+            date.second = second;
+            date.text.clear();
+            let time = jiff::Timestamp::from_second(i64::try_from(second).unwrap_or(0)).unwrap_or_default();
+            let _ = write!(date.text, "{}", time.strftime("%a, %d %b %Y %H:%M:%S GMT")); // a String takes all
+        }
+        out.extend_from_slice(date.text.as_bytes());
+    }
+}
+
+#[derive(Default)]
+struct Date {
+    second: u64,
+    text: String,
+}
+
+/// Monotonic time since the core started, and what the wall clock said then.
+pub struct Clock {
+    start: Instant,
+    unix_us_at_start: Cell<u64>,
+}
+
+impl Clock {
+    fn start() -> Self {
+        let clock = Self { start: Instant::now(), unix_us_at_start: Cell::new(0) };
+        clock.follow_wall_clock();
+        clock
+    }
+
+    /// µs since the core started (25 ns a call).
+    pub fn now_us(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// The wall clock at `us` µs since the core started, in µs since 1970.
+    pub fn unix_us(&self, us: u64) -> u64 {
+        self.unix_us_at_start.get() + us
+    }
+
+    /// Takes over a step of the wall clock. Called once a second.
+    pub fn follow_wall_clock(&self) {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix_us = u64::try_from(unix.as_micros()).unwrap_or(0);
+        self.unix_us_at_start.set(unix_us.saturating_sub(self.now_us()));
+    }
+}
+
+/// `us` as ms in the table of deadlines.
+pub fn ms(us: u64) -> u32 {
+    u32::try_from(us / 1000).unwrap_or(u32::MAX)
+}
+
+/// Ids that no other core and no other run repeats: 64 random bits of the core, then a count, in hex.
+pub struct RequestIds {
+    prefix: String,
+    count: Cell<u64>,
+}
+
+impl RequestIds {
+    fn new(random: u64) -> Self {
+        Self { prefix: format!("{random:016x}"), count: Cell::new(0) }
+    }
+
+    /// Writes the next id into `out`, replacing what is there.
+    pub fn next(&self, out: &mut String) {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let n = self.count.get();
+        self.count.set(n + 1);
+        out.clear();
+        out.push_str(&self.prefix);
+        for shift in (0..10).rev() {
+            let nibble = (n >> (shift * 4)) & 15;
+            out.push(char::from(*HEX.get(nibble as usize).unwrap_or(&b'0')));
+        }
+    }
+}
+
+/// Random bits that differ from core to core and from start to start.
+pub fn random_u64() -> u64 {
+    std::hash::RandomState::new().hash_one(std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_do_not_repeat() {
+        let ids = RequestIds::new(random_u64());
+        let (mut a, mut b) = (String::new(), String::new());
+        ids.next(&mut a);
+        ids.next(&mut b);
+        assert_ne!(a, b);
+        assert_eq!(a.len(), 26);
+    }
+
+    #[test]
+    fn dates_are_in_the_format_of_http() {
+        let core = Core::new(0, CoreMetrics::default(), None);
+        let mut out = Vec::new();
+        core.write_date(&mut out);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.len() == 29 && text.ends_with(" GMT"), "{text}");
+    }
+}

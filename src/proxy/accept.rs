@@ -1,0 +1,126 @@
+//! Accepting: one task per listener and core, never dropped; a cap, a back-off when descriptors are out, a clean stop.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use crate::end::Closed;
+use crate::error::Kind;
+use crate::http::reply::{self, Reply};
+use crate::io::listen::{AcceptError, Listener};
+use crate::io::recycle::Recycler;
+use crate::io::{self, Buf, Stream, guard};
+
+use super::connection::{Next, request, serve};
+use super::plane::{Downstream, Plane};
+
+/// First pause after descriptors ran out, in ms; it doubles up to the last.
+const BACK_OFF_MS: (u64, u64) = (10, 1_000);
+/// Longest time the answer to a connection over the cap may take, in ms.
+const REFUSAL_MS: u32 = 1_000;
+
+/// Accepts on `listener`, number `index` of the config, until it is stopped; then serves what the kernel had queued.
+pub async fn accept(listener: Rc<Listener>, index: usize, plane: Rc<Plane>) {
+    let requests = Rc::new(Recycler::default());
+    let open = Rc::new(Cell::new(0_usize));
+    let mut back_off_ms = BACK_OFF_MS.0;
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                back_off_ms = BACK_OFF_MS.0;
+                start(stream, peer, index, &plane, &open, &requests, request);
+            }
+            Err(AcceptError::Stopped) => break,
+            Err(AcceptError::Exhausted(_)) => {
+                plane.core.metrics.accept_errors.add(1);
+                listener.shed_one();
+                io::sleep_ms(back_off_ms).await;
+                back_off_ms = (back_off_ms * 2).min(BACK_OFF_MS.1);
+            }
+            Err(AcceptError::Other(_)) => plane.core.metrics.accept_errors.add(1),
+        }
+    }
+    for (stream, peer) in listener.drain_queue() {
+        start(stream, peer, index, &plane, &open, &requests, request);
+    }
+}
+
+/// Starts to serve one accepted connection.
+pub fn start<F, M>(
+    stream: Stream,
+    peer: SocketAddr,
+    listener: usize,
+    plane: &Rc<Plane>,
+    open: &Rc<Cell<usize>>,
+    requests: &Rc<Recycler<F>>,
+    make: M,
+) where
+    F: std::future::Future<Output = Next> + 'static,
+    M: Fn(Rc<Downstream>, Rc<Plane>, Buf) -> F + 'static,
+{
+    let core = Rc::clone(&plane.core);
+    let on_panic = move || core.metrics.panics.add(1);
+    let down = Rc::new(Downstream {
+        stream,
+        peer,
+        peer_text: peer.ip().to_canonical().to_string(),
+        listener,
+        slot: plane.core.deadlines.slot(),
+        idle: Cell::new(false),
+        served: Cell::new(0),
+        opened_ms: plane.core.deadlines.now_ms(),
+    });
+    let cap = plane.live().snapshot.listeners.get(listener).map_or(0, |rules| rules.connections_max);
+    if open.get() >= cap {
+        io::spawn(refuse(down, Rc::clone(plane)), on_panic);
+        return;
+    }
+    open.set(open.get() + 1);
+    let counted = Counted { open: Rc::clone(open) };
+    let serving = serve(down, Rc::clone(plane), Rc::clone(requests), make);
+    io::spawn(
+        async move {
+            serving.await;
+            drop(counted);
+        },
+        on_panic,
+    );
+}
+
+struct Counted {
+    open: Rc<Cell<usize>>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.open.set(self.open.get().saturating_sub(1));
+    }
+}
+
+/// A connection over the cap: 503 and closed, without waiting for its request.
+#[cold]
+async fn refuse(down: Rc<Downstream>, plane: Rc<Plane>) {
+    let core = &plane.core;
+    core.metrics.connections_accepted.add(1);
+    core.metrics.connections_refused.add(1);
+    core.metrics.connections_closed.add(Closed::Overloaded.index(), 1);
+    let mut id = String::new();
+    core.ids.next(&mut id);
+    let answer = Reply::from_error(Kind::Overloaded, &id, b"Retry-After: 1\r\nConnection: close\r\n");
+    let mut out = Buf::with_capacity(512);
+    reply::status_line(answer.status, out.vec());
+    out.extend(&answer.fields);
+    out.extend(format!("Content-Length: {}\r\n\r\n", answer.body.len()).as_bytes());
+    out.extend(&answer.body);
+    let due_ms = down.slot.now_ms().saturating_add(REFUSAL_MS);
+    if guard(&down.slot, due_ms, down.stream.write(out)).await.is_err() {
+        return;
+    }
+    down.stream.shutdown_write();
+    // Read the request that comes anyway, so that closing does not reset the answer away.
+    while let Ok((Ok(n), _)) = guard(&down.slot, due_ms, down.stream.read(Buf::with_capacity(4096))).await {
+        if n == 0 {
+            return;
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! An upstream's answer on its way to the client: head and first bytes in one write, then a fixed window.
+
+use std::rc::Rc;
+
+use crate::context::Context;
+use crate::core::Core;
+use crate::error::{Error, Kind};
+use crate::http::encode::{self, copy_fields};
+use crate::http::framing::Framing;
+use crate::http::h1::chunked::{Decoder, Limits};
+use crate::http::head::Version;
+use crate::http::known::Known;
+use crate::io::buffers::{BODY_BYTES, HEADROOM, TAILROOM};
+use crate::io::{Buf, Fired, guard};
+use crate::request::Request;
+use crate::snapshot::{ListenerSpec, UpstreamSpec};
+
+use super::connection::write_downstream;
+use super::forward::{Lease, OUT_BYTES};
+use super::plane::Downstream;
+use super::upload::{Upload, alongside, write_chunk};
+
+/// Bodies of unknown length are read in pieces of this size until one fills it: event streams stay small.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// An answer whose head has come.
+pub struct Answer {
+    /// The connection it comes on.
+    pub lease: Lease,
+    /// The head, and what came with it.
+    pub buf: Buf,
+    /// How the body is delimited.
+    pub framing: Framing,
+    /// The request body, if it was streamed.
+    pub upload: Option<Upload>,
+    /// Longest pause in the body, in ms.
+    pub body_ms: u32,
+}
+
+/// What is still to come of the body.
+enum Rest {
+    Nothing,
+    Length(u64),
+    Chunked(Decoder),
+    Close,
+}
+
+/// How the client gets the body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Coding {
+    /// As bytes, with a length or up to the end of the connection.
+    Plain,
+    /// In chunks.
+    Chunks,
+}
+
+/// Sends the answer, and keeps the upstream's connection if it can be used again. Returns whether the client's may be;
+/// what it sent behind a streamed request body goes to `leftover`.
+/// An error after the first byte leaves the client with half an answer: its connection must be cut.
+#[allow(clippy::too_many_arguments)] // each is another owner's; a struct of them would be built for this call alone
+pub async fn send(
+    answer: Answer,
+    req: &Request,
+    down: &Rc<Downstream>,
+    rules: &ListenerSpec,
+    spec: &UpstreamSpec,
+    core: &Core,
+    keep: bool,
+    leftover: &mut Option<Buf>,
+    cx: &mut Context,
+) -> Result<bool, Error> {
+    let Answer { lease, mut buf, framing, mut upload, body_ms } = answer;
+    let sent_whole = |upload: &Option<Upload>| {
+        upload.as_ref().is_none_or(|upload| upload.outcome().is_some_and(|done| done.result.is_ok()))
+    };
+    let coding = match (framing, req.head.version) {
+        (Framing::Chunked | Framing::Close, Version::H11) => Coding::Chunks,
+        _ => Coding::Plain,
+    };
+    let until_close = coding == Coding::Plain && matches!(framing, Framing::Chunked | Framing::Close);
+    // An answer before the whole request: it is streamed, then both connections are closed.
+    let keep = keep && !until_close && sent_whole(&upload);
+
+    let mut out = core.buffers.take(OUT_BYTES);
+    write_head(req, buf.bytes(), framing, coding, keep, out.vec());
+    buf.consume(req.answer.fields.len);
+    let (mut rest, mut surplus) = begin(framing, &mut buf, &mut out, coding).map_err(|()| Kind::BadResponse("bad chunk"))?;
+    core.buffers.give(buf);
+    cx.status = req.answer.status;
+    let write = write_downstream(down, rules.write_ms, out, cx);
+    let mut out = alongside(upload.as_mut(), (&down.slot, u32::MAX), write).await??;
+
+    if !matches!(rest, Rest::Nothing) {
+        core.buffers.give(std::mem::take(&mut out));
+        let streamed = Box::pin(stream(&mut rest, &lease, &mut upload, body_ms, down, rules, coding, core, cx)).await;
+        if streamed.is_err() && until_close {
+            // Only a reset tells this client that the end it sees is not the end.
+            down.stream.reset_on_close();
+        }
+        surplus |= streamed?;
+    }
+    core.buffers.give(out);
+    let upload_done = sent_whole(&upload);
+    if upload_done && !surplus && framing != Framing::Close && req.answer.keeps_alive() {
+        lease.give_back(spec, down.slot.now_ms());
+    }
+    if let Some(uploaded) = upload.and_then(Upload::into_outcome) {
+        cx.bytes_in += uploaded.received;
+        *leftover = Some(uploaded.leftover);
+    }
+    Ok(keep && upload_done)
+}
+
+/// The status line and fields as the client gets them.
+fn write_head(req: &Request, bytes: &[u8], framing: Framing, coding: Coding, keep: bool, out: &mut Vec<u8>) {
+    let head = &req.answer;
+    // The reason phrase survives: everything behind `HTTP/1.x` goes on as it came.
+    let line_end = head.fields.iter().next().map_or(head.fields.len.saturating_sub(2), |field| field.name.start());
+    out.extend_from_slice(b"HTTP/1.1");
+    out.extend_from_slice(bytes.get("HTTP/1.1".len()..line_end).unwrap_or_default());
+    let mut length_seen = false;
+    let drop = |field: &crate::http::head::Field| {
+        let dropped = match field.known {
+            Known::Connection | Known::HopByHop | Known::Te | Known::TransferEncoding => true,
+            Known::Trailer => coding == Coding::Plain,
+            // RFC 9110 8.6: none on 204; elsewhere the first, which the others equal.
+            Known::ContentLength => {
+                let listed = field.value.of(bytes).contains(&b',');
+                std::mem::replace(&mut length_seen, true) || listed || head.status == 204
+            }
+            _ => false,
+        };
+        dropped || head.fields.is_listed(field, bytes) || req.answer_edits.removes(field.name, bytes)
+    };
+    copy_fields(&head.fields, bytes, drop, out);
+    let listed_length = |f: &crate::http::head::Field| f.value.of(bytes).contains(&b',');
+    if let (Framing::Length(n), true) = (framing, head.fields.all(Known::ContentLength).next().is_some_and(listed_length)) {
+        out.extend_from_slice(b"Content-Length: ");
+        encode::number(n, out);
+        out.extend_from_slice(b"\r\n");
+    }
+    if coding == Coding::Chunks {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    write_connection(req.head.version, keep, out);
+    req.answer_edits.write_added(out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// RFC 9112 9.3, 9.6: said only where it is not the version's default.
+pub fn write_connection(version: Version, keep: bool, out: &mut Vec<u8>) {
+    match (version, keep) {
+        (_, false) => out.extend_from_slice(b"Connection: close\r\n"),
+        (Version::H10, true) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+        (Version::H11, true) => {}
+    }
+}
+
+/// Puts the body bytes that came with the head behind it, and tells what is still to come, and whether bytes came that
+/// belong to no answer.
+fn begin(framing: Framing, buf: &mut Buf, out: &mut Buf, coding: Coding) -> Result<(Rest, bool), ()> {
+    let there = buf.len();
+    let (data, rest, surplus) = match framing {
+        Framing::None => (0, Rest::Nothing, there > 0),
+        Framing::Length(n) => {
+            let take = usize::try_from(n).unwrap_or(usize::MAX).min(there);
+            let left = n - take as u64;
+            (take, if left == 0 { Rest::Nothing } else { Rest::Length(left) }, there > take)
+        }
+        Framing::Close => (there, Rest::Close, false),
+        Framing::Chunked => {
+            let mut decoder = Decoder::new(Limits::default());
+            let step = decoder.decode(buf.bytes_mut()).map_err(drop)?;
+            if step.done {
+                let trailers = decoder.take_trailers();
+                append(out, buf.bytes().get(..step.data).unwrap_or_default(), coding);
+                append_last(out, coding, trailers.as_deref());
+                return Ok((Rest::Nothing, there > step.consumed));
+            }
+            (step.data, Rest::Chunked(decoder), false)
+        }
+    };
+    append(out, buf.bytes().get(..data).unwrap_or_default(), coding);
+    Ok((rest, surplus))
+}
+
+fn append(out: &mut Buf, data: &[u8], coding: Coding) {
+    match coding {
+        Coding::Plain => out.extend(data),
+        Coding::Chunks if data.is_empty() => {}
+        Coding::Chunks => {
+            let mut line = [0; HEADROOM];
+            let n = crate::http::h1::chunked::prefix(data.len(), &mut line);
+            out.extend(line.get(HEADROOM - n..).unwrap_or_default());
+            out.extend(data);
+            out.extend(b"\r\n");
+        }
+    }
+}
+
+fn append_last(out: &mut Buf, coding: Coding, trailers: Option<&[u8]>) {
+    if coding == Coding::Chunks {
+        let mut end = Buf::with_capacity(HEADROOM + TAILROOM);
+        end.reserve_ends();
+        write_chunk(&mut end, true, trailers);
+        out.extend(end.bytes());
+    }
+}
+
+/// The rest of a body, one buffer at a time: read, decode, encode, write. Returns whether bytes came that belong to no
+/// answer.
+#[allow(clippy::too_many_arguments)]
+async fn stream(
+    rest: &mut Rest,
+    lease: &Lease,
+    upload: &mut Option<Upload>,
+    body_ms: u32,
+    down: &Rc<Downstream>,
+    rules: &ListenerSpec,
+    coding: Coding,
+    core: &Core,
+    cx: &mut Context,
+) -> Result<bool, Error> {
+    let mut surplus = false;
+    let mut size = match rest {
+        Rest::Length(left) => usize::try_from(*left).unwrap_or(BODY_BYTES).clamp(PIECE_BYTES, BODY_BYTES),
+        _ => PIECE_BYTES,
+    };
+    let mut buf = core.buffers.take(size);
+    loop {
+        buf.reserve_ends();
+        let due_ms = down.slot.now_ms().saturating_add(body_ms);
+        let read = guard(&down.slot, due_ms, lease.stream.read(buf));
+        let (n, filled) = match alongside(upload.as_mut(), (&down.slot, due_ms), read).await? {
+            Ok((n, filled)) => (n.unwrap_or(usize::MAX), filled),
+            Err(Fired::Deadline) => return Err(Kind::UpstreamBodyTimeout.never()),
+            Err(Fired::Gone) => return Err(Kind::ClientGone.never()),
+        };
+        cx.upstream_until_us = core.clock.now_us();
+        buf = filled;
+        let full = buf.spare() == 0;
+        let ended = match rest {
+            Rest::Close if n == 0 => true,
+            _ if n == 0 || n == usize::MAX => return Err(Kind::Truncated.never()),
+            _ => {
+                let (ended, over) = decode(rest, &mut buf)?;
+                surplus = over;
+                ended
+            }
+        };
+        let trailers = match rest {
+            Rest::Chunked(decoder) if ended => decoder.take_trailers(),
+            _ => None,
+        };
+        if coding == Coding::Chunks {
+            write_chunk(&mut buf, ended, trailers.as_deref());
+        }
+        let write = write_downstream(down, rules.write_ms, buf, cx);
+        buf = alongside(upload.as_mut(), (&down.slot, u32::MAX), write).await??;
+        if ended {
+            break;
+        }
+        if full && size < BODY_BYTES {
+            size = BODY_BYTES;
+            core.buffers.give(std::mem::replace(&mut buf, core.buffers.take(size)));
+        }
+    }
+    core.buffers.give(buf);
+    *rest = Rest::Nothing;
+    Ok(surplus)
+}
+
+/// Leaves the payload in `buf`; whether the body has ended, and whether more came than belongs to it.
+fn decode(rest: &mut Rest, buf: &mut Buf) -> Result<(bool, bool), Error> {
+    let came = buf.len();
+    match rest {
+        Rest::Length(left) => {
+            let n = usize::try_from(*left).unwrap_or(usize::MAX).min(came);
+            buf.truncate(n);
+            *left -= n as u64;
+            Ok((*left == 0, came > n))
+        }
+        Rest::Chunked(decoder) => {
+            let step = decoder.decode(buf.bytes_mut()).map_err(|_| Kind::Truncated.never())?;
+            buf.truncate(step.data);
+            Ok((step.done, came > step.consumed))
+        }
+        Rest::Nothing | Rest::Close => Ok((false, false)),
+    }
+}

@@ -1,0 +1,391 @@
+//! One downstream connection: wait, serve a request, wait again. It alone writes the final answer.
+
+use std::future::Future;
+use std::rc::Rc;
+
+use crate::context::Context;
+use crate::core::ms;
+use crate::end::{Closed, Deadline};
+use crate::error::{Error, Kind};
+use crate::http::encode;
+use crate::http::framing::Framing;
+use crate::http::reply::{self, Reply};
+use crate::io::buffers::IDLE_BYTES;
+use crate::io::recycle::Recycler;
+use crate::io::{Buf, Fired, guard};
+use crate::request::Request;
+use crate::snapshot::ListenerSpec;
+
+use super::exchange::{Response, exchange};
+use super::finish::{closed_by, deadline_of, end_of, finish};
+use super::forward::OUT_BYTES;
+use super::plane::{Downstream, Live, Plane};
+use super::{answer, receive, upload};
+
+/// A client that is cut off while it still sends is read for this long, in ms, so that it sees the answer and not a
+/// reset (RFC 9112 9.6).
+const LINGER_MS: u32 = 2_000;
+
+/// What becomes of a connection after a request.
+pub enum Next {
+    /// Wait for the next one; bytes of it may be there.
+    Keep(Buf),
+    /// Close it.
+    Close(Closed),
+}
+
+/// The keep-alive loop. `requests` and `make` give each request a recycled box, so that a waiting connection holds
+/// nothing but this small future and a 1 KiB buffer.
+pub async fn serve<F, M>(down: Rc<Downstream>, plane: Rc<Plane>, requests: Rc<Recycler<F>>, make: M)
+where
+    F: Future<Output = Next>,
+    M: Fn(Rc<Downstream>, Rc<Plane>, Buf) -> F,
+{
+    let metrics = Rc::clone(&plane.core);
+    let registered = plane.register(&down);
+    metrics.metrics.connections_accepted.add(1);
+    metrics.metrics.connections_active.add(1);
+    let closing = Closing { core: metrics, reason: Closed::Panic };
+    let reason = keep_alive(&down, &plane, &requests, &make).await;
+    closing.with(reason);
+    drop(registered);
+}
+
+/// Counts the close of a connection even if its task panics.
+struct Closing {
+    core: Rc<crate::core::Core>,
+    reason: Closed,
+}
+
+impl Closing {
+    fn with(mut self, reason: Closed) {
+        self.reason = reason;
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.core.metrics.connections_active.add(-1);
+        self.core.metrics.connections_closed.add(self.reason.index(), 1);
+    }
+}
+
+async fn keep_alive<F, M>(down: &Rc<Downstream>, plane: &Rc<Plane>, requests: &Recycler<F>, make: &M) -> Closed
+where
+    F: Future<Output = Next>,
+    M: Fn(Rc<Downstream>, Rc<Plane>, Buf) -> F,
+{
+    let mut class = IDLE_BYTES;
+    let mut buf = Buf::default();
+    loop {
+        if buf.is_empty() {
+            match await_request(down, plane, class, buf).await {
+                Ok(filled) => buf = filled,
+                Err(reason) => return reason,
+            }
+        }
+        down.served.set(down.served.get().saturating_add(1));
+        match requests.run(make(Rc::clone(down), Rc::clone(plane), buf)).await {
+            Next::Keep(rest) => buf = rest,
+            Next::Close(reason) => return reason,
+        }
+        // The buffer that holds the next head in one read; a larger one goes back while nothing comes.
+        if buf.is_empty() {
+            class = buf.capacity().clamp(IDLE_BYTES, IDLE_CLASS_MAX);
+        }
+    }
+}
+
+/// Largest buffer that a connection waits with; heads beyond it are rare and pay for a second read.
+const IDLE_CLASS_MAX: usize = 8 * 1024;
+
+async fn await_request(down: &Rc<Downstream>, plane: &Plane, class: usize, buf: Buf) -> Result<Buf, Closed> {
+    let core = &plane.core;
+    let buf = if buf.capacity() == class {
+        buf
+    } else {
+        core.buffers.give(buf);
+        core.buffers.take(class)
+    };
+    let (first, idle_ms, header_ms) = {
+        let live = plane.live();
+        let rules = live.snapshot.listeners.get(down.listener);
+        let times = rules.map_or((0, 0), |rules| (rules.keep_alive_ms, rules.request_header_ms));
+        (down.served.get() == 0, times.0, times.1)
+    };
+    if core.draining.get() && !first {
+        return Err(Closed::Drain);
+    }
+    let wait_ms = if first { header_ms } else { idle_ms };
+    let due_ms = ms(core.clock.now_us()).saturating_add(wait_ms);
+    down.idle.set(true);
+    let read = guard(&down.slot, due_ms, down.stream.read(buf)).await;
+    down.idle.set(false);
+    match read {
+        Ok((Ok(n), buf)) if n > 0 => Ok(buf),
+        Ok(_) if core.draining.get() => Err(Closed::Drain),
+        Ok(_) | Err(Fired::Gone) => Err(Closed::Client),
+        Err(Fired::Deadline) => {
+            core.metrics.deadlines.add(Deadline::KeepAlive.index(), 1);
+            Err(Closed::KeepAlive)
+        }
+    }
+}
+
+/// One request from its first bytes to its log line.
+pub async fn request(down: Rc<Downstream>, plane: Rc<Plane>, buf: Buf) -> Next {
+    let live = plane.live();
+    let Some(rules) = live.snapshot.listeners.get(down.listener) else { return Next::Close(Closed::Requested) };
+    let core = &plane.core;
+    core.metrics.requests_active.add(1);
+    let active = Active { plane: &plane };
+    let mut req = plane.take_request();
+    req.buf = buf;
+    let mut cx = Context::new(core.clock.now_us());
+    let received = receive::head(&down, rules, core, &mut req).await;
+    let received = received.and_then(|()| receive::decide(&down, rules, &live.snapshot, &mut req));
+    receive::name(core, &mut req);
+    cx.bytes_in = match received {
+        Ok(()) => req.head.fields.len as u64,
+        Err(_) => req.buf.len() as u64,
+    };
+    let next = match received {
+        Ok(()) => answer_request(&mut req, &live, &plane, &down, rules, &mut cx).await,
+        Err(kind) => Box::pin(refuse(kind, &req, &plane, &down, rules, &mut cx)).await,
+    };
+    down.slot.unwatch();
+    if cx.status != 0 || cx.bytes_in > 0 {
+        finish(&req, &down, &live, core, &cx);
+    }
+    let next = match next {
+        Ok(consumed) => Next::Keep(take_rest(&mut req, consumed)),
+        Err(reason) => {
+            core.buffers.give(std::mem::take(&mut req.buf));
+            Next::Close(reason)
+        }
+    };
+    plane.give_request(req);
+    drop(active);
+    next
+}
+
+struct Active<'a> {
+    plane: &'a Plane,
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.plane.core.metrics.requests_active.add(-1);
+    }
+}
+
+/// How much of the buffer the request took, when the connection stays open.
+enum Consumed {
+    /// So many bytes, head included.
+    Bytes(usize),
+    /// All of it, and this came behind the body.
+    All(Buf),
+}
+
+fn take_rest(req: &mut Request, consumed: Consumed) -> Buf {
+    let mut buf = std::mem::take(&mut req.buf);
+    match consumed {
+        Consumed::Bytes(n) => buf.consume(n),
+        Consumed::All(rest) => {
+            buf.clear();
+            buf.extend(rest.bytes());
+        }
+    }
+    buf
+}
+
+async fn answer_request(
+    req: &mut Request,
+    live: &Live,
+    plane: &Rc<Plane>,
+    down: &Rc<Downstream>,
+    rules: &ListenerSpec,
+    cx: &mut Context,
+) -> Result<Consumed, Closed> {
+    let core = &plane.core;
+    let limit = closes_after(req, down, rules, plane);
+    let response = exchange(req, live, plane, down, cx).await;
+    let answer = match response {
+        Response::Reply(reply) => return send_reply(reply, req, plane, down, rules, limit, cx).await,
+        Response::Answer(answer) => answer,
+    };
+    let Some(spec) = cx.upstream.and_then(|index| live.snapshot.upstreams.get(index)) else {
+        return Err(Closed::Requested);
+    };
+    let with_head = upload::with_head(req);
+    let mut leftover = None;
+    let sent = answer::send(answer, req, down, rules, spec, core, limit.is_none(), &mut leftover, cx).await;
+    if let Some(n) = with_head {
+        cx.bytes_in += n as u64;
+    }
+    match sent {
+        Ok(true) => Ok(match (with_head, leftover) {
+            (Some(n), _) => Consumed::Bytes(req.head.fields.len + n),
+            (None, rest) => Consumed::All(rest.unwrap_or_default()),
+        }),
+        Ok(false) => {
+            if req.framing != Framing::None {
+                linger(down, plane).await;
+            }
+            Err(limit.unwrap_or(Closed::Requested))
+        }
+        Err(e) => {
+            note(e, plane, cx);
+            if cx.status == 0 {
+                // Nothing was sent yet: the client can still be told.
+                let reply = Reply::from_error(e.kind, &req.request_id, b"");
+                return send_reply(reply, req, plane, down, rules, Some(closed_by(e.kind)), cx).await;
+            }
+            Err(closed_by(e.kind))
+        }
+    }
+}
+
+/// Why the connection is not kept after this request, whatever comes of it.
+fn closes_after(req: &Request, down: &Downstream, rules: &ListenerSpec, plane: &Plane) -> Option<Closed> {
+    let age_ms = || plane.core.deadlines.now_ms().saturating_sub(down.opened_ms);
+    if !req.head.wants_keep_alive() {
+        Some(Closed::Requested)
+    } else if plane.core.draining.get() {
+        Some(Closed::Drain)
+    } else if down.served.get() >= rules.max_requests {
+        Some(Closed::MaxRequests)
+    } else if rules.max_age_ms != u32::MAX && age_ms() >= rules.max_age_ms {
+        Some(Closed::MaxAge)
+    } else {
+        None
+    }
+}
+
+#[cold]
+fn note(e: Error, plane: &Plane, cx: &mut Context) {
+    cx.end = end_of(e.kind);
+    if let Some(deadline) = deadline_of(e.kind) {
+        plane.core.metrics.deadlines.add(deadline.index(), 1);
+    }
+}
+
+/// Answers a request whose head is refused, and closes.
+#[cold]
+async fn refuse(
+    kind: Kind,
+    req: &Request,
+    plane: &Rc<Plane>,
+    down: &Rc<Downstream>,
+    rules: &ListenerSpec,
+    cx: &mut Context,
+) -> Result<Consumed, Closed> {
+    if kind != Kind::ClientGone {
+        plane.core.metrics.parse_error(reply::row(kind).status);
+    }
+    let reply = Reply::from_error(kind, &req.request_id, b"");
+    send_reply(reply, req, plane, down, rules, Some(closed_by(kind)), cx).await
+}
+
+/// Sends an answer made by the gateway.
+async fn send_reply(
+    reply: Reply,
+    req: &Request,
+    plane: &Rc<Plane>,
+    down: &Rc<Downstream>,
+    rules: &ListenerSpec,
+    limit: Option<Closed>,
+    cx: &mut Context,
+) -> Result<Consumed, Closed> {
+    let core = &plane.core;
+    if let Some(kind) = reply.kind {
+        note(kind.never(), plane, cx);
+        if kind == Kind::ClientGone {
+            return Err(closed_by(kind));
+        }
+    }
+    down.slot.unwatch();
+    // The next request begins behind this one's body: keep the connection only where that is known.
+    let body = upload::with_head(req);
+    let limit = limit.or(match reply.kind {
+        Some(kind) if reply.close => Some(closed_by(kind)),
+        _ if reply.close || body.is_none() => Some(Closed::Requested),
+        _ => None,
+    });
+    let mut out = core.buffers.take(OUT_BYTES);
+    write_reply(&reply, req, core, limit.is_none(), out.vec());
+    cx.status = reply.status;
+    let out = match write_downstream(down, rules.write_ms, out, cx).await {
+        Ok(out) => out,
+        Err(e) => {
+            note(e, plane, cx);
+            return Err(closed_by(e.kind));
+        }
+    };
+    core.buffers.give(out);
+    match (limit, body) {
+        (None, Some(n)) => {
+            cx.bytes_in += n as u64;
+            Ok(Consumed::Bytes(req.head.fields.len + n))
+        }
+        (limit, _) => {
+            if body.is_none() || reply.close {
+                linger(down, plane).await;
+            }
+            Err(limit.unwrap_or(Closed::Requested))
+        }
+    }
+}
+
+fn write_reply(reply: &Reply, req: &Request, core: &crate::core::Core, keep: bool, out: &mut Vec<u8>) {
+    reply::status_line(reply.status, out);
+    out.extend_from_slice(&reply.fields);
+    out.extend_from_slice(b"Date: ");
+    core.write_date(out);
+    out.extend_from_slice(b"\r\n");
+    // RFC 9110 8.6: no Content-Length where there can be no body.
+    let bodiless = reply.status == 204 || reply.status == 304;
+    if !bodiless {
+        out.extend_from_slice(b"Content-Length: ");
+        encode::number(reply.body.len() as u64, out);
+        out.extend_from_slice(b"\r\n");
+    }
+    answer::write_connection(req.head.version, keep, out);
+    out.extend_from_slice(b"\r\n");
+    if !bodiless && req.head.method != http::Method::HEAD {
+        out.extend_from_slice(&reply.body);
+    }
+}
+
+/// Writes all of `out` to the client and gives it back emptied. A client that takes nothing for `write_ms` is given up.
+pub async fn write_downstream(down: &Downstream, write_ms: u32, mut out: Buf, cx: &mut Context) -> Result<Buf, Error> {
+    cx.bytes_out += out.len() as u64;
+    while !out.is_empty() {
+        let due_ms = down.slot.now_ms().saturating_add(write_ms);
+        match guard(&down.slot, due_ms, down.stream.write(out)).await {
+            Ok((Ok(()), rest)) => out = rest,
+            Ok((Err(_), _)) | Err(Fired::Gone) => return Err(Kind::ClientGone.never()),
+            Err(Fired::Deadline) => return Err(Kind::WriteTimeout.never()),
+        }
+    }
+    out.clear();
+    Ok(out)
+}
+
+/// Ends our side and reads what still comes, for a while: closing with unread bytes would reset the connection, and
+/// the answer with it.
+#[cold]
+async fn linger(down: &Rc<Downstream>, plane: &Rc<Plane>) {
+    down.stream.shutdown_write();
+    let due_ms = down.slot.now_ms().saturating_add(LINGER_MS);
+    let mut buf = plane.core.buffers.take(OUT_BYTES);
+    loop {
+        match guard(&down.slot, due_ms, down.stream.read(buf)).await {
+            Ok((Ok(n), mut filled)) if n > 0 => {
+                filled.clear();
+                buf = filled;
+            }
+            _ => return,
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! One request, on one screen: find its route, run the filters, act.
+
+use std::rc::Rc;
+
+use http::Method;
+
+use crate::context::Context;
+use crate::error::Kind;
+use crate::filter::{self, Filter, Flow, Verdict};
+use crate::http::encode;
+use crate::http::reply::Reply;
+use crate::request::Request;
+use crate::route::Lookup;
+use crate::route::template::Place;
+use crate::snapshot::{Action, Route};
+
+use super::answer::Answer;
+use super::forward::forward;
+use super::plane::{Downstream, Live, Plane};
+use super::receive;
+
+/// Methods that the gateway itself knows, for Allow where no route speaks.
+const ALLOW_ANY: &[u8] = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+/// What the client is to get.
+pub enum Response {
+    /// An upstream's answer: its head has come, its body is to be pulled.
+    Answer(Answer),
+    /// An answer made here.
+    Reply(Reply),
+}
+
+/// Answers a request whose head has been read and decided.
+pub async fn exchange(
+    req: &mut Request,
+    live: &Live,
+    plane: &Plane,
+    down: &Rc<Downstream>,
+    cx: &mut Context,
+) -> Response {
+    if receive::is_for_the_gateway(req) {
+        return about_the_gateway(req);
+    }
+    let (host, path) = (req.host_str(), req.path_str());
+    let index = match live.snapshot.router.find(host, path, &req.head.method) {
+        Lookup::Found { route, params } => {
+            req.params = params;
+            route
+        }
+        Lookup::MethodNotAllowed { allow } => return not_allowed(req, allow.as_bytes()),
+        Lookup::NotFound => return Response::Reply(Reply::from_error(Kind::NoRoute, &req.request_id, b"")),
+    };
+    let Some(route) = live.snapshot.routes.get(index) else {
+        return Response::Reply(Reply::from_error(Kind::Internal, &req.request_id, b""));
+    };
+    cx.route = Some(index);
+    let filters = route.filters.get(down.listener).map(Vec::as_slice).unwrap_or_default();
+    if let Some(reply) = run_filters(filters, req, plane).await {
+        return Response::Reply(reply);
+    }
+    act(route, req, live, plane, down, cx).await
+}
+
+/// All filters in order; the one that waits is the rare one.
+async fn run_filters(mut filters: &[Filter], req: &mut Request, plane: &Plane) -> Option<Reply> {
+    loop {
+        let (ran, flow) = filter::on_request(filters, req, &plane.core);
+        match flow {
+            Flow::Continue => return None,
+            Flow::Reply(reply) => return Some(reply),
+            Flow::Wait(verdict) => match verdict.await {
+                Verdict::Continue => filters = filters.get(ran..).unwrap_or_default(),
+                Verdict::Reply(reply) => return Some(reply),
+            },
+        }
+    }
+}
+
+async fn act(
+    route: &Route,
+    req: &mut Request,
+    live: &Live,
+    plane: &Plane,
+    down: &Rc<Downstream>,
+    cx: &mut Context,
+) -> Response {
+    match &route.action {
+        Action::Forward(action) => match forward(req, route, action, live, plane, down, cx).await {
+            Ok(answer) => Response::Answer(answer),
+            Err(e) => Response::Reply(Reply::from_error(e.kind, &req.request_id, b"")),
+        },
+        Action::Respond(respond) => {
+            let mut fields = Vec::new();
+            for (name, value) in &respond.fields {
+                fields.extend_from_slice(name.as_bytes());
+                fields.extend_from_slice(b": ");
+                value.render(req, Place::Header, &mut fields);
+                fields.extend_from_slice(b"\r\n");
+            }
+            Response::Reply(Reply { status: respond.status, fields: fields.into(), body: respond.body.clone(), close: false, kind: None })
+        }
+        Action::Redirect(redirect) => {
+            let mut fields = b"Location: ".to_vec();
+            redirect.to.render(req, Place::Location, &mut fields);
+            fields.extend_from_slice(b"\r\n");
+            Response::Reply(Reply { status: redirect.status, fields: fields.into(), body: Default::default(), close: false, kind: None })
+        }
+    }
+}
+
+#[cold]
+fn about_the_gateway(req: &Request) -> Response {
+    if req.head.method == Method::CONNECT {
+        return not_allowed(req, ALLOW_ANY);
+    }
+    let mut fields = Vec::new();
+    encode::field(b"Allow", ALLOW_ANY, &mut fields);
+    Response::Reply(Reply { status: 204, fields: fields.into(), body: Default::default(), close: false, kind: None })
+}
+
+#[cold]
+fn not_allowed(req: &Request, allow: &[u8]) -> Response {
+    let mut line = Vec::new();
+    encode::field(b"Allow", allow, &mut line);
+    Response::Reply(Reply::from_error(Kind::MethodNotAllowed, &req.request_id, &line))
+}

@@ -1,0 +1,106 @@
+//! The end of a request, exactly once: its reason, its metrics, its log line.
+
+use crate::context::Context;
+use crate::core::Core;
+use crate::end::{Closed, Deadline, End};
+use crate::error::Kind;
+use crate::observe::access_log::Record;
+use crate::request::Request;
+use crate::shared::metrics::Finished;
+
+use super::plane::{Downstream, Live};
+
+/// Who ended it, and why.
+pub fn end_of(kind: Kind) -> End {
+    match kind {
+        Kind::Malformed(_)
+        | Kind::HeadTooLarge
+        | Kind::TooManyFields
+        | Kind::TargetTooLong
+        | Kind::Version
+        | Kind::UnknownCoding
+        | Kind::BodyMalformed => End::ClientBadRequest,
+        Kind::HeaderTimeout => End::ClientTimeoutHeader,
+        Kind::BodyTimeout => End::ClientTimeoutBody,
+        Kind::WriteTimeout => End::ClientTimeoutWrite,
+        Kind::ClientGone => End::ClientGone,
+        Kind::BodyTooLarge => End::BodyTooLarge,
+        Kind::NoRoute => End::RouteNotFound,
+        Kind::MethodNotAllowed => End::MethodNotAllowed,
+        Kind::NoEndpoint => End::NoEndpoint,
+        Kind::Connect => End::UpstreamConnect,
+        Kind::ConnectTimeout => End::UpstreamConnectTimeout,
+        Kind::Reset => End::UpstreamReset,
+        Kind::FirstByteTimeout => End::UpstreamTimeoutFirstByte,
+        Kind::RouteTimeout => End::RouteTimeout,
+        Kind::BadResponse(_) => End::UpstreamBadResponse,
+        Kind::UpstreamBodyTimeout => End::UpstreamTimeoutBody,
+        Kind::Truncated => End::UpstreamTruncated,
+        Kind::Overloaded => End::Overloaded,
+        Kind::Internal => End::Internal,
+    }
+}
+
+/// The deadline that fired, if one did.
+pub fn deadline_of(kind: Kind) -> Option<Deadline> {
+    match kind {
+        Kind::HeaderTimeout => Some(Deadline::RequestHeader),
+        Kind::BodyTimeout => Some(Deadline::RequestBody),
+        Kind::WriteTimeout => Some(Deadline::Write),
+        Kind::ConnectTimeout => Some(Deadline::Connect),
+        Kind::FirstByteTimeout => Some(Deadline::FirstByte),
+        Kind::UpstreamBodyTimeout => Some(Deadline::Body),
+        Kind::RouteTimeout => Some(Deadline::Route),
+        _ => None,
+    }
+}
+
+/// Why the connection is closed after such an error.
+pub fn closed_by(kind: Kind) -> Closed {
+    match end_of(kind) {
+        End::ClientBadRequest => Closed::BadRequest,
+        End::ClientTimeoutHeader | End::ClientTimeoutBody | End::ClientTimeoutWrite => Closed::Timeout,
+        End::ClientGone | End::UpstreamTruncated | End::UpstreamTimeoutBody => Closed::Aborted,
+        _ => Closed::Requested,
+    }
+}
+
+/// Counts and logs a request. Call it once, when its last byte was sent or given up.
+pub fn finish(req: &Request, down: &Downstream, live: &Live, core: &Core, cx: &Context) {
+    let snapshot = &live.snapshot;
+    let now_us = core.clock.now_us();
+    let total_us = now_us.saturating_sub(cx.started_us);
+    let upstream_us = cx.upstream_us();
+    let added_us = total_us.saturating_sub(upstream_us.unwrap_or(0));
+    let route = cx.route.and_then(|index| snapshot.routes.get(index));
+    let upstream = cx.upstream.and_then(|index| snapshot.upstreams.get(index));
+    let metrics = route.map_or(&snapshot.no_route, |route| &route.metrics);
+    metrics.finish(&Finished {
+        status: cx.status,
+        end: cx.end,
+        bytes_in: cx.bytes_in,
+        bytes_out: cx.bytes_out,
+        total_us,
+        upstream_us,
+        added_us,
+    });
+    let bytes = req.bytes();
+    core.log(&Record {
+        unix_us: core.clock.unix_us(cx.started_us),
+        client: req.client.unwrap_or(down.peer.ip()),
+        method: if req.head.target.end() == 0 { "" } else { req.head.method.as_str() },
+        host: &req.authority,
+        path: req.head.target.of(bytes),
+        route: route.map_or("", |route| &route.name),
+        upstream: upstream.map_or("", |upstream| &upstream.name),
+        endpoint: cx.endpoint,
+        status: cx.status,
+        bytes_in: cx.bytes_in,
+        bytes_out: cx.bytes_out,
+        total_us,
+        upstream_us: upstream_us.unwrap_or(0),
+        added_us,
+        end: cx.end.code(),
+        request_id: &req.request_id,
+    });
+}

@@ -1,0 +1,172 @@
+//! What all connections of a worker share: its core, and the snapshot that new requests are served by.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use crate::core::{Core, CoreEndpoint};
+use crate::io::{Slot, Stream};
+use crate::request::Request;
+use crate::snapshot::Snapshot;
+use crate::upstream::pool::PoolLimits;
+
+/// Request memory kept for reuse; more concurrent requests than this go through the allocator.
+const REQUESTS_FREE_MAX: usize = 256;
+
+/// A snapshot in use on this core, joined with the core's own endpoints.
+pub struct Live {
+    /// The rules.
+    pub snapshot: Box<Snapshot>,
+    endpoints: Vec<Vec<Rc<CoreEndpoint>>>,
+}
+
+impl Live {
+    /// The endpoints of the upstream at `index`, in the balancer's order.
+    pub fn endpoints(&self, index: usize) -> &[Rc<CoreEndpoint>] {
+        self.endpoints.get(index).map(Vec::as_slice).unwrap_or_default()
+    }
+}
+
+/// One worker's data plane.
+pub struct Plane {
+    /// What the core owns.
+    pub core: Rc<Core>,
+    live: RefCell<Rc<Live>>,
+    retiring: RefCell<Vec<Rc<Live>>>,
+    requests: RefCell<Vec<Box<Request>>>,
+    downstreams: RefCell<Vec<Option<Rc<Downstream>>>>,
+    free: RefCell<Vec<usize>>,
+    open: Cell<usize>,
+}
+
+/// One client connection.
+pub struct Downstream {
+    /// Its bytes.
+    pub stream: Stream,
+    /// The client's address, or that of the proxy before us.
+    pub peer: SocketAddr,
+    /// The peer's IP address as text: written into every forwarded request.
+    pub peer_text: String,
+    /// Index of its listener.
+    pub listener: usize,
+    /// Its place in the table of deadlines.
+    pub slot: Slot,
+    /// Waiting for a request, not within one.
+    pub idle: Cell<bool>,
+    /// Requests begun.
+    pub served: Cell<u32>,
+    /// When it was accepted, in ms since the core started.
+    pub opened_ms: u32,
+}
+
+/// A connection's entry in the worker's list; removed on drop, however the connection ends.
+pub struct Registered {
+    plane: Rc<Plane>,
+    index: usize,
+}
+
+impl Plane {
+    /// A data plane that serves by `snapshot`.
+    pub fn new(core: Rc<Core>, snapshot: Box<Snapshot>) -> Self {
+        let live = join(&core, snapshot);
+        Self {
+            core,
+            live: RefCell::new(Rc::new(live)),
+            retiring: RefCell::default(),
+            requests: RefCell::default(),
+            downstreams: RefCell::default(),
+            free: RefCell::default(),
+            open: Cell::new(0),
+        }
+    }
+
+    /// The snapshot for a request that begins now; it keeps it to its end.
+    pub fn live(&self) -> Rc<Live> {
+        Rc::clone(&self.live.borrow())
+    }
+
+    /// New requests are served by `snapshot` from now on.
+    pub fn publish(&self, snapshot: Box<Snapshot>) {
+        let next = Rc::new(join(&self.core, snapshot));
+        let old = self.live.replace(next);
+        self.retiring.borrow_mut().push(old);
+    }
+
+    /// Snapshots that no request uses any more, to be dropped elsewhere.
+    pub fn retired(&self) -> Vec<Box<Snapshot>> {
+        let mut retiring = self.retiring.borrow_mut();
+        let (done, waiting): (Vec<_>, Vec<_>) = retiring.drain(..).partition(|live| Rc::strong_count(live) == 1);
+        *retiring = waiting;
+        done.into_iter().filter_map(Rc::into_inner).map(|live| live.snapshot).collect()
+    }
+
+    /// Closes idle upstream connections that are spent or dead. Called about once a second.
+    pub fn prune(&self, now_ms: u32) {
+        let live = self.live();
+        let limits_of = |name: &str| -> Option<PoolLimits> {
+            live.snapshot.upstreams.iter().find(|spec| spec.name == name).map(|spec| spec.pool)
+        };
+        self.core.prune(now_ms, limits_of);
+    }
+
+    /// Memory for a request.
+    pub fn take_request(&self) -> Box<Request> {
+        self.requests.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes the memory back for the next one.
+    pub fn give_request(&self, mut request: Box<Request>) {
+        let mut requests = self.requests.borrow_mut();
+        if requests.len() < REQUESTS_FREE_MAX {
+            request.reset();
+            requests.push(request);
+        }
+    }
+
+    /// Client connections open now.
+    pub fn open(&self) -> usize {
+        self.open.get()
+    }
+
+    /// Client connections open on one listener.
+    pub fn register(self: &Rc<Self>, downstream: &Rc<Downstream>) -> Registered {
+        let mut list = self.downstreams.borrow_mut();
+        let index = self.free.borrow_mut().pop().unwrap_or_else(|| {
+            list.push(None);
+            list.len() - 1
+        });
+        if let Some(entry) = list.get_mut(index) {
+            *entry = Some(Rc::clone(downstream));
+        }
+        self.open.set(self.open.get() + 1);
+        Registered { plane: Rc::clone(self), index }
+    }
+
+    /// Ends connections that wait for a request; those that have not sent their first one only if `fresh_too`. Bytes
+    /// that have arrived are still read: the reading side alone is shut.
+    pub fn end_idle(&self, fresh_too: bool) {
+        for downstream in self.downstreams.borrow().iter().flatten() {
+            if downstream.idle.get() && (fresh_too || downstream.served.get() > 0) {
+                downstream.stream.shutdown_read();
+            }
+        }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        if let Some(entry) = self.plane.downstreams.borrow_mut().get_mut(self.index) {
+            *entry = None;
+        }
+        self.plane.free.borrow_mut().push(self.index);
+        self.plane.open.set(self.plane.open.get().saturating_sub(1));
+    }
+}
+
+fn join(core: &Core, snapshot: Box<Snapshot>) -> Live {
+    let of = |spec: &crate::snapshot::UpstreamSpec| {
+        spec.endpoints.iter().map(|(address, _)| core.endpoint(&spec.name, *address)).collect()
+    };
+    let endpoints = snapshot.upstreams.iter().map(of).collect();
+    Live { snapshot, endpoints }
+}

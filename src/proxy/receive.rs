@@ -1,0 +1,172 @@
+//! Receiving a request: its head within its deadline and bounds, then what routing needs, decided once.
+
+use std::net::IpAddr;
+
+use http::Method;
+
+use crate::core::{Core, ms};
+use crate::error::Kind;
+use crate::http::authority::validate_host;
+use crate::http::framing::{self, FramingError};
+use crate::http::head::{HeadError, Scan, Version, empty_lines};
+use crate::http::known::Known;
+use crate::http::target::{Normalized, Target, normalize, split};
+use crate::io::{Fired, guard};
+use crate::request::Request;
+use crate::snapshot::{ListenerSpec, Snapshot};
+
+use super::plane::Downstream;
+
+/// Longest request id that is taken over from a trusted proxy.
+const REQUEST_ID_MAX: usize = 128;
+
+/// Reads a whole head into `req`, of which some bytes may be there. Errors are the client's; [`Kind::ClientGone`] means
+/// there is nobody to answer.
+pub async fn head(down: &Downstream, rules: &ListenerSpec, core: &Core, req: &mut Request) -> Result<(), Kind> {
+    let due_ms = ms(core.clock.now_us()).saturating_add(rules.request_header_ms);
+    let mut scan = Scan::default();
+    let mut parse_at = 0;
+    loop {
+        let skip = empty_lines(req.buf.bytes());
+        req.buf.consume(skip);
+        let bytes = req.buf.bytes();
+        // A head that comes in one piece is parsed at once, without a scan. One that drips in is scanned for its end,
+        // and parsed again only when it has doubled, to see malformed ones early.
+        if !bytes.is_empty() && (bytes.len() >= parse_at || bytes.len() >= rules.bounds.head || scan.has_end(bytes)) {
+            if req.head.parse(bytes, &rules.bounds).map_err(head_error)? {
+                return Ok(());
+            }
+            parse_at = bytes.len() * 2;
+        }
+        if req.buf.spare() == 0 {
+            let larger = req.buf.capacity() * 2;
+            req.buf.grow(larger, &core.buffers);
+        }
+        let buf = std::mem::take(&mut req.buf);
+        match guard(&down.slot, due_ms, down.stream.read(buf)).await {
+            Ok((Ok(n), buf)) => {
+                req.buf = buf;
+                if n == 0 {
+                    return Err(Kind::ClientGone);
+                }
+            }
+            Ok((Err(_), buf)) => {
+                req.buf = buf;
+                return Err(Kind::ClientGone);
+            }
+            Err(Fired::Deadline) => return Err(Kind::HeaderTimeout),
+            Err(Fired::Gone) => return Err(Kind::ClientGone),
+        }
+    }
+}
+
+#[cold]
+fn head_error(e: HeadError) -> Kind {
+    match e {
+        HeadError::Malformed(what) => Kind::Malformed(what),
+        HeadError::TooLarge => Kind::HeadTooLarge,
+        HeadError::TooManyFields => Kind::TooManyFields,
+        HeadError::TargetTooLong => Kind::TargetTooLong,
+        HeadError::Version => Kind::Version,
+    }
+}
+
+/// Decides path, host, framing and client from a head that was read.
+pub fn decide(down: &Downstream, rules: &ListenerSpec, snapshot: &Snapshot, req: &mut Request) -> Result<(), Kind> {
+    let Request { buf, head, path, query, host, authority, framing: body, .. } = req;
+    let bytes = buf.bytes();
+    *body = framing::of_request(head, bytes).map_err(|e| match e {
+        FramingError::Malformed(what) => Kind::Malformed(what),
+        FramingError::UnknownCoding => Kind::UnknownCoding,
+    })?;
+    let bad_target = |_| Kind::Malformed("not a request target");
+    let target = split(&head.method, head.target.of(bytes)).map_err(bad_target)?;
+    let mut from_target: Option<&[u8]> = None;
+    let raw_path: &[u8] = match target {
+        Target::Origin { path, query: q } => {
+            *query = q.map(|q| crate::http::head::Span::within(bytes, q));
+            path
+        }
+        Target::Absolute { authority, path, query: q, .. } => {
+            *query = q.map(|q| crate::http::head::Span::within(bytes, q));
+            from_target = Some(authority);
+            path
+        }
+        Target::Authority(authority) => {
+            from_target = Some(authority);
+            b""
+        }
+        Target::Asterisk => b"",
+    };
+    if raw_path.is_empty() {
+        path.push(b'*');
+    } else if let Normalized::AsIs(same) = normalize(raw_path, &rules.paths, path).map_err(bad_target)? {
+        path.clear();
+        path.extend_from_slice(same.as_bytes());
+    }
+
+    // Exactly one Host on 1.1 (RFC 9112 3.2), and a valid one even where an absolute target wins over it.
+    if head.fields.all(Known::Host).nth(1).is_some() {
+        return Err(Kind::Malformed("more than one Host"));
+    }
+    let field = head.fields.all(Known::Host).next().map(|field| field.value.of(bytes));
+    if field.is_none() && head.version == Version::H11 {
+        return Err(Kind::Malformed("no Host"));
+    }
+    let bad_host = |_| Kind::Malformed("not a valid Host");
+    if let Some(field) = field {
+        let valid = validate_host(field).map_err(bad_host)?;
+        if from_target.is_none() {
+            valid.lowercase_into(host);
+            authority.extend_from_slice(field);
+        }
+    }
+    if let Some(target) = from_target {
+        validate_host(target).map_err(bad_host)?.lowercase_into(host);
+        authority.extend_from_slice(target);
+    }
+    decide_client(down, snapshot, req);
+    Ok(())
+}
+
+/// Who calls: the downstream address, or behind trusted proxies the last one that none of them vouches for.
+fn decide_client(down: &Downstream, snapshot: &Snapshot, req: &mut Request) {
+    let peer = down.peer.ip().to_canonical();
+    req.client = Some(peer);
+    let trusted = |ip: IpAddr| snapshot.trusted_proxies.iter().any(|net| net.contains(&ip));
+    if snapshot.trusted_proxies.is_empty() || !trusted(peer) {
+        return;
+    }
+    req.from_trusted = true;
+    let bytes = req.buf.bytes();
+    let fields: Vec<&[u8]> = req.head.fields.all(Known::ForwardedFor).map(|f| f.value.of(bytes)).collect();
+    let hops = fields.iter().rev().flat_map(|value| value.rsplit(|&b| b == b','));
+    for hop in hops {
+        let parsed = std::str::from_utf8(hop.trim_ascii()).ok().and_then(|text| text.parse::<IpAddr>().ok());
+        let Some(ip) = parsed else { break }; // what stands left of nonsense can not be believed
+        req.client = Some(ip.to_canonical());
+        if !trusted(ip.to_canonical()) {
+            break;
+        }
+    }
+}
+
+/// Gives the request its id: that of a trusted proxy if it is harmless, else a new one.
+pub fn name(core: &Core, req: &mut Request) {
+    let given = if req.from_trusted { req.head.fields.get(b"x-request-id", req.buf.bytes()) } else { None };
+    let harmless = |id: &&[u8]| {
+        !id.is_empty() && id.len() <= REQUEST_ID_MAX && id.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=@".contains(b))
+    };
+    match given.filter(harmless).and_then(|id| std::str::from_utf8(id).ok()) {
+        Some(id) => {
+            req.request_id.clear();
+            req.request_id.push_str(id);
+        }
+        None => core.ids.next(&mut req.request_id),
+    }
+}
+
+/// CONNECT is refused on every route (RFC 9110 9.3.6); `OPTIONS *` is about the gateway itself (9.3.7).
+pub fn is_for_the_gateway(req: &Request) -> bool {
+    req.head.method == Method::CONNECT || req.path == b"*"
+}

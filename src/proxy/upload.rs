@@ -1,0 +1,284 @@
+//! A request body on its way to the upstream, in a fixed window: read, decode, encode, write, again. The client is read
+//! only as fast as the upstream takes.
+//!
+//! It runs beside the wait for the answer, in the same task: an upstream may answer before it has the whole body.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use crate::core::{Core, UpstreamStream};
+use crate::error::{Error, Kind, Side};
+use crate::http::encode;
+use crate::http::framing::Framing;
+use crate::http::h1::chunked::{CRLF, Decoder, LAST_CHUNK, Limits, prefix};
+use crate::io::buffers::BODY_BYTES;
+use crate::io::{Buf, Fired, Slot, guard};
+use crate::request::Request;
+
+use super::plane::Downstream;
+
+/// A body up to this size that has arrived with its head is sent with it, in one write.
+pub const WITH_HEAD_MAX: usize = 8 * 1024;
+
+/// Bytes of the body that have arrived whole and leave with the head; `None`: it must be streamed.
+pub fn with_head(req: &Request) -> Option<usize> {
+    match req.framing {
+        Framing::None => Some(0),
+        Framing::Length(n) => {
+            usize::try_from(n).ok().filter(|&n| n <= WITH_HEAD_MAX && n <= req.behind_head().len())
+        }
+        Framing::Chunked | Framing::Close => None,
+    }
+}
+
+/// How a streamed body is bounded.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Most bytes, by the route.
+    pub limit: Option<u64>,
+    /// Longest pause of the client, in ms.
+    pub read_ms: u32,
+    /// Longest stall of the upstream, in ms.
+    pub write_ms: u32,
+}
+
+/// What became of a streamed body.
+pub struct Uploaded {
+    /// Whether all of it was sent.
+    pub result: Result<(), Error>,
+    /// What the client sent behind it: its next request.
+    pub leftover: Buf,
+    /// Body bytes received.
+    pub received: u64,
+}
+
+/// A streamed body.
+pub struct Upload {
+    running: Option<Pin<Box<dyn Future<Output = Uploaded>>>>,
+    done: Option<Uploaded>,
+}
+
+impl Upload {
+    /// Starts to send; `first` is what has arrived behind the head.
+    pub fn start(
+        down: Rc<Downstream>,
+        stream: UpstreamStream,
+        core: Rc<Core>,
+        framing: Framing,
+        first: &[u8],
+        bounds: Bounds,
+    ) -> Self {
+        let size = match framing {
+            Framing::Length(n) => usize::try_from(n).unwrap_or(BODY_BYTES).min(BODY_BYTES),
+            _ => BODY_BYTES,
+        };
+        let mut buf = core.buffers.take(size.max(first.len()) + crate::io::buffers::HEADROOM);
+        buf.reserve_ends();
+        buf.extend(first);
+        let body = Body { framing: framing_state(framing), received: 0, limit: bounds.limit };
+        let running = run(down, stream, core, body, buf, bounds);
+        Self { running: Some(Box::pin(running)), done: None }
+    }
+
+    /// What became of it, if it has ended.
+    pub fn outcome(&self) -> Option<&Uploaded> {
+        self.done.as_ref()
+    }
+
+    /// What became of it, if it has ended, to keep.
+    pub fn into_outcome(self) -> Option<Uploaded> {
+        self.done
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<&Uploaded> {
+        if let Some(running) = self.running.as_mut() {
+            let Poll::Ready(uploaded) = running.as_mut().poll(cx) else { return Poll::Pending };
+            self.running = None;
+            self.done = Some(uploaded);
+        }
+        match self.done.as_ref() {
+            Some(done) => Poll::Ready(done),
+            None => Poll::Pending,
+        }
+    }
+}
+
+enum State {
+    Length(u64),
+    Chunked(Decoder),
+}
+
+fn framing_state(framing: Framing) -> State {
+    match framing {
+        Framing::Chunked => State::Chunked(Decoder::new(Limits::default())),
+        Framing::Length(n) => State::Length(n),
+        Framing::None | Framing::Close => State::Length(0),
+    }
+}
+
+struct Body {
+    framing: State,
+    received: u64,
+    limit: Option<u64>,
+}
+
+impl Body {
+    /// Turns what was read into what is to be written, in place; true when that was the last. What follows the body
+    /// goes to `leftover`.
+    fn pass(&mut self, buf: &mut Buf, leftover: &mut Buf) -> Result<bool, Error> {
+        let done = match &mut self.framing {
+            State::Length(left) => {
+                let n = usize::try_from(*left).unwrap_or(usize::MAX).min(buf.len());
+                leftover.extend(buf.bytes().get(n..).unwrap_or_default());
+                buf.truncate(n);
+                *left -= n as u64;
+                self.received += n as u64;
+                *left == 0
+            }
+            State::Chunked(decoder) => {
+                let step = decoder.decode(buf.bytes_mut()).map_err(|_| Kind::BodyMalformed.never())?;
+                leftover.extend(buf.bytes().get(step.consumed..).unwrap_or_default());
+                buf.truncate(step.data);
+                self.received += step.data as u64;
+                let trailers = if step.done { decoder.take_trailers() } else { None };
+                write_chunk(buf, step.done, trailers.as_deref());
+                step.done
+            }
+        };
+        match self.limit {
+            Some(limit) if self.received > limit => Err(Kind::BodyTooLarge.never()),
+            _ => Ok(done),
+        }
+    }
+}
+
+/// Makes a chunk of the bytes in `buf`, which has room at both ends, and ends the message with it if `last`.
+pub fn write_chunk(buf: &mut Buf, last: bool, trailers: Option<&[u8]>) {
+    if !buf.is_empty() {
+        let n = prefix(buf.len(), buf.headroom());
+        buf.prepend(n);
+        buf.extend(CRLF);
+    }
+    if last {
+        match trailers {
+            None => buf.extend(LAST_CHUNK),
+            Some(lines) => {
+                buf.extend(b"0\r\n");
+                buf.extend(lines);
+                buf.extend(CRLF);
+            }
+        }
+    }
+}
+
+async fn run(
+    down: Rc<Downstream>,
+    stream: UpstreamStream,
+    core: Rc<Core>,
+    mut body: Body,
+    mut buf: Buf,
+    bounds: Bounds,
+) -> Uploaded {
+    let slot = core.deadlines.slot();
+    let mut leftover = Buf::default();
+    let result = loop {
+        match body.pass(&mut buf, &mut leftover) {
+            Err(e) => break Err(e),
+            Ok(done) => {
+                match write_upstream(&stream, &slot, bounds.write_ms, buf).await {
+                    Ok(emptied) => buf = emptied,
+                    Err(e) => {
+                        buf = Buf::default();
+                        break Err(e);
+                    }
+                }
+                if done {
+                    break Ok(());
+                }
+            }
+        }
+        buf.reserve_ends();
+        let due_ms = slot.now_ms().saturating_add(bounds.read_ms);
+        match guard(&slot, due_ms, down.stream.read(buf)).await {
+            Ok((Ok(n), filled)) if n > 0 => buf = filled,
+            Ok(_) | Err(Fired::Gone) => {
+                buf = Buf::default();
+                break Err(Kind::ClientGone.never());
+            }
+            Err(Fired::Deadline) => {
+                buf = Buf::default();
+                break Err(Kind::BodyTimeout.never());
+            }
+        }
+    };
+    core.buffers.give(buf);
+    Uploaded { result, leftover, received: body.received }
+}
+
+/// Writes all of `buf` to the upstream and gives it back emptied.
+pub async fn write_upstream(
+    stream: &UpstreamStream,
+    slot: &Slot,
+    stall_ms: u32,
+    mut buf: Buf,
+) -> Result<Buf, Error> {
+    while !buf.is_empty() {
+        let due_ms = slot.now_ms().saturating_add(stall_ms);
+        match guard(slot, due_ms, stream.write(buf)).await {
+            Ok((Ok(()), rest)) => buf = rest,
+            Ok((Err(_), _)) => return Err(Kind::Reset.safe()),
+            Err(Fired::Deadline) => return Err(Kind::UpstreamBodyTimeout.never()),
+            Err(Fired::Gone) => return Err(Kind::ClientGone.never()),
+        }
+    }
+    buf.clear();
+    Ok(buf)
+}
+
+pin_project_lite::pin_project! {
+    /// See [`alongside`].
+    pub struct Alongside<'a, F> {
+        upload: Option<&'a mut Upload>,
+        on_sent: (&'a Slot, u32),
+        #[pin]
+        op: F,
+    }
+}
+
+/// Runs `op` while the upload goes on. Ends early if the client is at fault; an upstream that no longer takes the body
+/// may have answered, so that ends nothing. When the body has been sent, `on_sent`'s slot is armed for its ms.
+pub fn alongside<'a, F: Future>(upload: Option<&'a mut Upload>, on_sent: (&'a Slot, u32), op: F) -> Alongside<'a, F> {
+    Alongside { upload, on_sent, op }
+}
+
+impl<F: Future> Future for Alongside<'_, F> {
+    type Output = Result<F::Output, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Some(upload) = this.upload.as_mut().filter(|upload| upload.running.is_some()) {
+            if let Poll::Ready(uploaded) = upload.poll(cx) {
+                match uploaded.result {
+                    Err(e) if e.kind.side() == Side::Downstream => return Poll::Ready(Err(e)),
+                    _ => this.on_sent.0.arm(this.on_sent.1),
+                }
+            }
+        }
+        this.op.poll(cx).map(Ok)
+    }
+}
+
+/// The framing fields of a forwarded request (RFC 9112 6).
+pub fn write_framing(framing: Framing, out: &mut Vec<u8>) {
+    match framing {
+        Framing::Length(n) => {
+            out.extend_from_slice(b"Content-Length: ");
+            encode::number(n, out);
+            out.extend_from_slice(CRLF);
+        }
+        Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        Framing::None | Framing::Close => {}
+    }
+}

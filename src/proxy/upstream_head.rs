@@ -1,0 +1,98 @@
+//! The head of a forwarded request: what passes, what is replaced, what the gateway adds (HTTP.md, Requests).
+
+use crate::http::encode::{self, copy_fields};
+use crate::http::framing::Framing;
+use crate::http::head::Field;
+use crate::http::known::Known;
+use crate::request::Request;
+use crate::snapshot::{Forward, HostPolicy};
+
+use super::plane::Downstream;
+use super::upload;
+
+/// How the gateway calls itself in Via (RFC 9110 7.6.3).
+const VIA: &[u8] = b"1.1 ringway";
+
+/// Appends the head of `req` as the endpoint that is asked as `endpoint_host` gets it.
+pub fn write(req: &Request, action: &Forward, endpoint_host: &str, down: &Downstream, out: &mut Vec<u8>) {
+    out.extend_from_slice(req.head.method.as_str().as_bytes());
+    out.push(b' ');
+    action.rewrite.apply(req.path_str(), req.query_str(), req, out);
+    out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+    out.extend_from_slice(match &action.host {
+        HostPolicy::Upstream => endpoint_host.as_bytes(),
+        HostPolicy::Pass if req.authority.is_empty() => endpoint_host.as_bytes(),
+        HostPolicy::Pass => &req.authority,
+        HostPolicy::Literal(host) => host.as_bytes(),
+    });
+    out.extend_from_slice(b"\r\n");
+    copy_fields(&req.head.fields, req.bytes(), |field| !passes(req, field), out);
+    write_added(req, down, out);
+    upload::write_framing(req.framing, out);
+    req.edits.write_added(out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Whether a field of the client goes on as it is.
+fn passes(req: &Request, field: &Field) -> bool {
+    let allowed = match field.known {
+        Known::Other | Known::Authorization | Known::Date => true,
+        // Written anew, from what was decided about them.
+        Known::Host | Known::ContentLength | Known::TransferEncoding | Known::Via | Known::RequestId => false,
+        Known::ForwardedFor | Known::ForwardedProto | Known::ForwardedHost => false,
+        // Answered by the gateway, or meant for it alone.
+        Known::Expect | Known::Connection | Known::HopByHop | Known::Te => false,
+        Known::Trailer => req.framing == Framing::Chunked,
+        Known::ForwardedOther => req.from_trusted,
+    };
+    allowed && !req.head.fields.is_listed(field, req.bytes()) && !req.edits.removes(field.name, req.bytes())
+}
+
+/// Who calls and how, the id, and the way it came. An operator's edits win over each.
+fn write_added(req: &Request, down: &Downstream, out: &mut Vec<u8>) {
+    let wanted = |name: &[u8]| !req.edits.replaces(name);
+    if wanted(b"x-forwarded-for") {
+        out.extend_from_slice(b"X-Forwarded-For: ");
+        write_trusted(req, Known::ForwardedFor, out);
+        out.extend_from_slice(down.peer_text.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    if wanted(b"x-forwarded-proto") {
+        kept_or(req, Known::ForwardedProto, b"X-Forwarded-Proto", b"http", out);
+    }
+    if wanted(b"x-forwarded-host") {
+        kept_or(req, Known::ForwardedHost, b"X-Forwarded-Host", &req.authority, out);
+    }
+    if wanted(b"x-request-id") {
+        encode::field(b"X-Request-Id", req.request_id.as_bytes(), out);
+    }
+    if wanted(b"via") {
+        out.extend_from_slice(b"Via: ");
+        write_trusted(req, Known::Via, out);
+        out.extend_from_slice(VIA);
+        out.extend_from_slice(b"\r\n");
+    }
+    // RFC 9110 10.1.4: the one value of TE that a proxy may pass on, and it must list TE in Connection.
+    let has_trailers = |field: &Field| {
+        field.value.of(req.bytes()).split(|&b| b == b',').any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    };
+    if req.head.fields.all(Known::Te).any(has_trailers) {
+        out.extend_from_slice(b"TE: trailers\r\nConnection: TE\r\n");
+    }
+}
+
+/// What a trusted proxy said in that field, to be continued.
+fn write_trusted(req: &Request, known: Known, out: &mut Vec<u8>) {
+    if !req.from_trusted {
+        return;
+    }
+    for field in req.head.fields.all(known) {
+        out.extend_from_slice(field.value.of(req.bytes()));
+        out.extend_from_slice(b", ");
+    }
+}
+
+fn kept_or(req: &Request, known: Known, name: &[u8], own: &[u8], out: &mut Vec<u8>) {
+    let kept = if req.from_trusted { req.head.fields.all(known).next() } else { None };
+    encode::field(name, kept.map_or(own, |field| field.value.of(req.bytes())), out);
+}

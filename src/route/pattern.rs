@@ -1,0 +1,285 @@
+//! Reading a path pattern: `/user/{id}`, `/img/thumb-{name}.png`, `/static/{*rest}`.
+//!
+//! A pattern is cut into segments at `/`. `{name}` takes one segment or, between literal text, a part of it; `{*name}`
+//! stands alone at the end and takes all that is left, nothing included. `{{` and `}}` are literal braces.
+
+use std::fmt;
+
+/// Parameters one pattern may have: their spans live in a fixed array of every request.
+pub const PARAMS_MAX: usize = 16;
+/// Segments one pattern may have: the search through the tree recurses at most once per segment.
+pub(super) const SEGMENTS_MAX: usize = 64;
+/// Bytes one pattern may have: longer than any target that the default bounds let in.
+pub(super) const PATTERN_BYTES_MAX: usize = 8192;
+
+/// One segment of a pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Segment {
+    /// Exactly this text; empty between two slashes and after a last one.
+    Literal(String),
+    /// One non-empty parameter between two texts, either of which may be empty.
+    Param { before: String, after: String },
+}
+
+/// A pattern that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pattern {
+    /// The segments, without a last `{*rest}`.
+    pub(super) segments: Vec<Segment>,
+    /// Whether `{*rest}` ends it.
+    pub(super) rest: bool,
+    /// The parameters' names from left to right, that of `{*rest}` last.
+    pub(super) names: Vec<String>,
+}
+
+/// What is wrong with a pattern, and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PatternError {
+    what: String,
+    remedy: String,
+}
+
+impl PatternError {
+    fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        PatternError { what: what.into(), remedy: remedy.into() }
+    }
+
+    /// What is wrong.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// What to write instead.
+    pub fn remedy(&self) -> &str {
+        &self.remedy
+    }
+}
+
+impl fmt::Display for PatternError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.what, self.remedy)
+    }
+}
+
+impl std::error::Error for PatternError {}
+
+/// The names of a pattern's parameters from left to right, that of `{*rest}` last: the order of
+/// [`Params`](super::Params) and the list that [`Template::parse`](super::template::Template::parse) wants.
+///
+/// # Errors
+/// When the pattern is none.
+pub fn param_names(pattern: &str) -> Result<Vec<String>, PatternError> {
+    Pattern::parse(pattern).map(|pattern| pattern.names)
+}
+
+impl Pattern {
+    pub(super) fn parse(text: &str) -> Result<Pattern, PatternError> {
+        let Some(inner) = text.strip_prefix('/') else {
+            return Err(PatternError::new(
+                format!("the path `{text}` does not begin with a slash"),
+                format!("write `/{text}`"),
+            ));
+        };
+        if text.len() > PATTERN_BYTES_MAX {
+            return Err(PatternError::new("the path is too long", format!("use at most {PATTERN_BYTES_MAX} bytes")));
+        }
+        let mut pattern = Pattern { segments: Vec::new(), rest: false, names: Vec::new() };
+        let mut segments = inner.split('/').peekable();
+        while let Some(segment) = segments.next() {
+            if segment.starts_with("{*") {
+                pattern.read_rest(segment, segments.peek().is_none())?;
+            } else {
+                pattern.read_segment(segment)?;
+            }
+        }
+        if pattern.segments.len() > SEGMENTS_MAX {
+            let what = format!("the path has {} segments", pattern.segments.len());
+            return Err(PatternError::new(what, format!("use at most {SEGMENTS_MAX}, or `{{*rest}}` for the others")));
+        }
+        Ok(pattern)
+    }
+
+    fn read_rest(&mut self, segment: &str, last: bool) -> Result<(), PatternError> {
+        let Some(name) = segment.strip_prefix("{*").and_then(|rest| rest.strip_suffix('}')) else {
+            return Err(PatternError::new(
+                format!("`{segment}` mixes `{{*…}}` with other text"),
+                "let `{*rest}` stand alone after the last slash",
+            ));
+        };
+        if !last {
+            return Err(PatternError::new(
+                format!("`{segment}` is not at the end"),
+                "`{*rest}` takes all that is left: move it to the end, or use `{name}` for one segment",
+            ));
+        }
+        self.rest = true;
+        self.add_name(name)
+    }
+
+    fn read_segment(&mut self, segment: &str) -> Result<(), PatternError> {
+        let (mut before, mut after, mut has_param) = (String::new(), String::new(), false);
+        let mut chars = segment.chars();
+        while let Some(c) = chars.next() {
+            let left = chars.as_str();
+            match c {
+                '{' | '}' if left.starts_with(c) => {
+                    chars.next();
+                    if has_param { after.push(c) } else { before.push(c) }
+                }
+                '{' if has_param => {
+                    return Err(PatternError::new(
+                        format!("`{segment}` has two parameters in one segment"),
+                        "put a slash between them, or take the whole segment as one parameter",
+                    ));
+                }
+                '{' if left.starts_with('*') => {
+                    return Err(PatternError::new(
+                        format!("`{segment}` mixes `{{*…}}` with other text"),
+                        "let `{*rest}` stand alone after the last slash",
+                    ));
+                }
+                '{' => {
+                    let Some((name, left)) = left.split_once('}') else {
+                        return Err(PatternError::new(
+                            format!("`{segment}` opens a brace and does not close it"),
+                            "close it, or write `{{` for a literal brace",
+                        ));
+                    };
+                    self.add_name(name)?;
+                    has_param = true;
+                    chars = left.chars();
+                }
+                '}' => {
+                    return Err(PatternError::new(
+                        format!("`{segment}` closes a brace that was not opened"),
+                        "write `}}` for a literal brace",
+                    ));
+                }
+                _ => {
+                    check_char(c)?;
+                    if has_param { after.push(c) } else { before.push(c) }
+                }
+            }
+        }
+        if !has_param && is_dots(&before) {
+            return Err(PatternError::new(
+                format!("the segment `{before}` can never match, since dot segments are removed before routing"),
+                "remove it",
+            ));
+        }
+        self.segments.push(if has_param { Segment::Param { before, after } } else { Segment::Literal(before) });
+        Ok(())
+    }
+
+    fn add_name(&mut self, name: &str) -> Result<(), PatternError> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if name.is_empty() || !name.chars().all(plain) {
+            return Err(PatternError::new(
+                format!("`{name}` is no name for a parameter"),
+                "use letters, digits, `_` and `-`, as in `{user_id}`",
+            ));
+        }
+        if self.names.iter().any(|known| known == name) {
+            return Err(PatternError::new(format!("the parameter `{name}` is there twice"), "rename one of them"));
+        }
+        if self.names.len() == PARAMS_MAX {
+            return Err(PatternError::new(
+                format!("the path has more than {PARAMS_MAX} parameters"),
+                "use `{*rest}` for the last ones",
+            ));
+        }
+        self.names.push(name.to_owned());
+        Ok(())
+    }
+}
+
+/// Whether a segment is `.` or `..`, also percent-encoded (RFC 3986 5.2.4 and 6.2.2.2).
+pub(super) fn is_dots(segment: &str) -> bool {
+    let is_dot = |s: &str| s == "." || s.eq_ignore_ascii_case("%2e");
+    let split = if segment.starts_with('.') { 1 } else { 3 };
+    is_dot(segment) || segment.split_at_checked(split).is_some_and(|(a, b)| is_dot(a) && is_dot(b))
+}
+
+/// Refuses what can not be in the path of a request, so that the pattern could never match.
+fn check_char(c: char) -> Result<(), PatternError> {
+    match c {
+        '?' => Err(PatternError::new("a path has no `?`", "the query is no part of what is matched: remove it")),
+        '#' => Err(PatternError::new("a path has no `#`", "clients never send a fragment: remove it, or write %23")),
+        '*' => Ok(()),
+        c if c.is_ascii_graphic() => Ok(()),
+        c => Err(PatternError::new(
+            format!("{c:?} can not be in the path of a request"),
+            "clients send it percent-encoded: write it as they do, like %20",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn lit(text: &str) -> Segment {
+        Segment::Literal(text.into())
+    }
+
+    #[test]
+    fn reads_segments_parameters_and_rest() {
+        let p = Pattern::parse("/a/{id}/img-{name}.png/{*rest}").unwrap();
+        assert_eq!(p.names, ["id", "name", "rest"]);
+        assert!(p.rest);
+        assert_eq!(p.segments[0], lit("a"));
+        assert_eq!(p.segments[1], Segment::Param { before: String::new(), after: String::new() });
+        assert_eq!(p.segments[2], Segment::Param { before: "img-".into(), after: ".png".into() });
+        assert_eq!(Pattern::parse("/").unwrap().segments, [lit("")]);
+        assert_eq!(Pattern::parse("/a/").unwrap().segments, [lit("a"), lit("")]);
+        assert_eq!(Pattern::parse("/{*r}").unwrap().segments, []);
+        assert_eq!(Pattern::parse("/{{x}}").unwrap().segments, [lit("{x}")]);
+        let braces = Pattern::parse("/{{{x}}}").unwrap();
+        assert_eq!(braces.segments, [Segment::Param { before: "{".into(), after: "}".into() }]);
+        assert_eq!(param_names("/{a}/{b-2}").unwrap(), ["a", "b-2"]);
+    }
+
+    #[test]
+    fn says_what_is_wrong_and_what_is_right() {
+        let many: String = (0..17).map(|i| format!("/{{p{i}}}")).collect();
+        let deep = "/x".repeat(SEGMENTS_MAX + 1);
+        let cases = [
+            ("users", "write `/users`"),
+            ("", "write `/`"),
+            ("/{a}/{a}", "rename one"),
+            ("/{a}{b}", "put a slash between"),
+            ("/{*r}/x", "move it to the end"),
+            ("/x{*r}", "stand alone"),
+            ("/{*r}.png", "stand alone"),
+            ("/{a", "close it"),
+            ("/{*a", "stand alone"),
+            ("/a}", "`}}`"),
+            ("/{}", "letters"),
+            ("/{*}", "letters"),
+            ("/{a.b}", "letters"),
+            ("/a?x=1", "query"),
+            ("/a#b", "%23"),
+            ("/a b", "%20"),
+            ("/é", "percent-encoded"),
+            ("/a/../b", "remove it"),
+            ("/a/%2E./b", "remove it"),
+            (many.as_str(), "{*rest}"),
+            (deep.as_str(), "at most 64"),
+        ];
+        for (text, remedy) in cases {
+            let error = Pattern::parse(text).unwrap_err().to_string();
+            assert!(error.contains(remedy), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn knows_dot_segments() {
+        for yes in [".", "..", "%2e", "%2E.", ".%2e", "%2e%2E"] {
+            assert!(is_dots(yes), "{yes}");
+        }
+        for no in ["", "...", "a", ".a", "%2f", "%2e%2", "..%2e", "é."] {
+            assert!(!is_dots(no), "{no}");
+        }
+    }
+}

@@ -1,0 +1,483 @@
+//! Text with values of the request in it: `/v2/users/{user_id}`, `https://{host}{path}?{query}`.
+//!
+//! | name | value |
+//! |---|---|
+//! | `{client_ip}` `{request_id}` `{host}` `{path}` | of the request |
+//! | `{query}` | the whole query without `?`; a `?` in front of a missing one goes too |
+//! | `{path.NAME}`, or just `{NAME}` | a parameter of the route's path |
+//! | `{query.NAME}` `{header.NAME}` | the first of that name |
+//!
+//! `{{` and `}}` are literal braces. An unknown name is an error when the template is read; a missing value is empty.
+//! Every value is hostile and is encoded for the place it goes to (see the table in `encode.rs`): it can not add a
+//! segment, a query, a fragment, a dot segment, a header or, in a Location, a host.
+
+use std::fmt;
+use std::io::Write as _;
+use std::net::IpAddr;
+
+use http::HeaderName;
+
+use super::encode::{self, Source, Spot};
+
+/// Facts a template may use, without those that carry a name of their own.
+const FACTS: [&str; 5] = ["client_ip", "request_id", "host", "path", "query"];
+
+/// What templates may know of a request.
+pub trait Facts {
+    /// The client's address, behind trusted proxies the one they name.
+    fn client_ip(&self) -> IpAddr;
+    /// The request's id.
+    fn request_id(&self) -> &str;
+    /// The host asked for, as the client wrote it or in lower case, with or without port.
+    fn host(&self) -> &str;
+    /// The path, percent-encoded, without dot segments.
+    fn path(&self) -> &str;
+    /// All of the query, without its `?`, percent-encoded; `None` if there is none.
+    fn query_string(&self) -> Option<&str>;
+    /// The `i`-th parameter of the route's path, percent-encoded.
+    fn param(&self, i: usize) -> &str;
+    /// The first value of that name in the query, percent-encoded.
+    fn query(&self, name: &str) -> Option<&str>;
+    /// The first header field of that name, which is in lower case.
+    fn header(&self, name: &str) -> Option<&[u8]>;
+}
+
+/// Where the rendered text goes: decides how values are encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The path of a request to an upstream.
+    Path,
+    /// The value of a header field.
+    Header,
+    /// The value of a Location field: a path, or a URL with scheme and host, and either may have a query.
+    Location,
+}
+
+/// A template that was read; rendering it can not fail and allocates nothing but what `out` needs to grow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    pieces: Vec<Piece>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    Literal(String),
+    ClientIp,
+    RequestId,
+    Host,
+    Path,
+    WholeQuery,
+    Param(usize),
+    Query(String),
+    Header(HeaderName),
+}
+
+/// What is wrong with a template, and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TemplateError(String);
+
+impl fmt::Display for TemplateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for TemplateError {}
+
+fn error<T>(text: impl Into<String>) -> Result<T, TemplateError> {
+    Err(TemplateError(text.into()))
+}
+
+impl Template {
+    /// Reads a template. `params` are the names of the route's path parameters in the order of the pattern, as
+    /// [`param_names`](super::param_names) gives them.
+    ///
+    /// # Errors
+    /// An unknown name, or braces that do not fit.
+    pub fn parse(text: &str, params: &[String]) -> Result<Template, TemplateError> {
+        let mut template = Template { pieces: Vec::new() };
+        let mut chars = text.chars();
+        let mut literal = String::new();
+        while let Some(c) = chars.next() {
+            let left = chars.as_str();
+            match c {
+                '{' | '}' if left.starts_with(c) => {
+                    chars.next();
+                    literal.push(c);
+                }
+                '{' => {
+                    let Some((name, left)) = left.split_once('}') else {
+                        return error("a brace is opened and not closed; close it, or write `{{` for a literal brace");
+                    };
+                    template.push_literal(&mut literal);
+                    template.pieces.push(Piece::parse(name, params)?);
+                    chars = left.chars();
+                }
+                '}' => return error("a brace is closed that was not opened; write `}}` for a literal brace"),
+                c => literal.push(c),
+            }
+        }
+        template.push_literal(&mut literal);
+        Ok(template)
+    }
+
+    /// Reads a template for [`Place::Path`].
+    ///
+    /// # Errors
+    /// As [`Template::parse`], and when it does not begin with a slash, or has a query, a fragment or a dot segment.
+    pub fn parse_path(text: &str, params: &[String]) -> Result<Template, TemplateError> {
+        let template = Template::parse(text, params)?;
+        if !text.starts_with('/') && template.pieces.first() != Some(&Piece::Path) {
+            return error("the path does not begin with a slash; write one in front");
+        }
+        for literal in template.literals() {
+            if let Some(c) = literal.chars().find(|c| !c.is_ascii_graphic() || "?#".contains(*c)) {
+                return error(format!(
+                    "{c:?} can not be in a path; the query is kept as it is, and other characters are written like %20"
+                ));
+            }
+        }
+        if text.split('/').any(super::pattern::is_dots) {
+            return error("the path has a dot segment; write the path that it leads to");
+        }
+        Ok(template)
+    }
+
+    /// Reads a template for [`Place::Location`].
+    ///
+    /// # Errors
+    /// As [`Template::parse`], and when a client could choose the host that it is sent to: the text must begin with
+    /// `/`, `{path}` or `https://host`, and the host may hold no value but `{host}`.
+    pub fn parse_location(text: &str, params: &[String]) -> Result<Template, TemplateError> {
+        let template = Template::parse(text, params)?;
+        if let Some(c) = template.literals().flat_map(str::chars).find(|c| !c.is_ascii_graphic()) {
+            return error(format!("{c:?} can not be in a URL; write it percent-encoded, like %20"));
+        }
+        let relative =
+            (text.starts_with('/') && !text.starts_with("//")) || template.pieces.first() == Some(&Piece::Path);
+        if relative {
+            return Ok(template);
+        }
+        if !["http://", "https://"].iter().any(|scheme| text.starts_with(scheme)) {
+            return error("the location begins neither with a slash nor with http:// or https://; write one of these");
+        }
+        if !template.host_is_fixed() {
+            return error(
+                "a client could choose the host of this location; write the host, or {host}, with a slash behind it",
+            );
+        }
+        Ok(template)
+    }
+
+    /// Whether the authority of an absolute URL is made of literal text and `{host}` only, and is not empty.
+    fn host_is_fixed(&self) -> bool {
+        let mut empty = true;
+        for (i, piece) in self.pieces.iter().enumerate() {
+            match piece {
+                Piece::Literal(text) => {
+                    let text = if i == 0 { text.split_once("://").map_or("", |(_, text)| text) } else { text };
+                    let end = text.find(['/', '\\', '?', '#']);
+                    empty &= end.unwrap_or(text.len()) == 0;
+                    if end.is_some() {
+                        return !empty;
+                    }
+                }
+                Piece::Host => empty = false,
+                // Always begins with a slash, and so ends the authority.
+                Piece::Path => return !empty,
+                _ => return false,
+            }
+        }
+        !empty
+    }
+
+    /// Whether it holds no values.
+    pub fn is_literal(&self) -> bool {
+        self.literal().is_some()
+    }
+
+    /// The text, if it holds no values.
+    pub fn literal(&self) -> Option<&str> {
+        match &*self.pieces {
+            [] => Some(""),
+            [Piece::Literal(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Appends the text to `out` with the values of one request in it, encoded for `place`.
+    pub fn render<F: Facts>(&self, facts: &F, place: Place, out: &mut Vec<u8>) {
+        let start = out.len();
+        let mut into = if place == Place::Header { Spot::Header } else { Spot::Path };
+        for piece in &self.pieces {
+            match piece {
+                Piece::Literal(text) => {
+                    out.extend_from_slice(text.as_bytes());
+                    if place == Place::Location && text.contains('?') {
+                        into = Spot::Query;
+                    }
+                }
+                Piece::ClientIp => {
+                    // Addresses are made of characters that are safe everywhere, and writing to a Vec can not fail.
+                    let _ = write!(out, "{}", facts.client_ip());
+                }
+                Piece::RequestId => encode::push(out, facts.request_id().as_bytes(), Source::Text, into),
+                Piece::Host if place == Place::Location => encode::push_host(out, facts.host()),
+                Piece::Host => encode::push(out, facts.host().as_bytes(), Source::Text, into),
+                Piece::Path => encode::push(out, facts.path().as_bytes(), Source::Path, into),
+                Piece::Param(i) => encode::push(out, facts.param(*i).as_bytes(), Source::Path, into),
+                Piece::WholeQuery => match facts.query_string() {
+                    Some(query) => encode::push(out, query.as_bytes(), Source::WholeQuery, into),
+                    None if out.len() > start && out.last() == Some(&b'?') => out.truncate(out.len() - 1),
+                    None => {}
+                },
+                Piece::Query(name) => {
+                    encode::push(out, facts.query(name).unwrap_or_default().as_bytes(), Source::Query, into);
+                }
+                Piece::Header(name) => {
+                    encode::push(out, facts.header(name.as_str()).unwrap_or_default(), Source::Text, into);
+                }
+            }
+        }
+        match place {
+            Place::Header => {}
+            Place::Path => encode::defuse_dot_segments(out, start),
+            Place::Location => tidy_location(out, start),
+        }
+    }
+
+    fn push_literal(&mut self, literal: &mut String) {
+        if !literal.is_empty() {
+            self.pieces.push(Piece::Literal(std::mem::take(literal)));
+        }
+    }
+
+    fn literals(&self) -> impl Iterator<Item = &str> {
+        self.pieces.iter().filter_map(|piece| if let Piece::Literal(text) = piece { Some(text.as_str()) } else { None })
+    }
+}
+
+impl Piece {
+    fn parse(name: &str, params: &[String]) -> Result<Piece, TemplateError> {
+        let param = |name: &str| params.iter().position(|param| param == name);
+        if FACTS.contains(&name) {
+            if param(name).is_some() {
+                return error(format!(
+                    "`{{{name}}}` could be the request's {name} or the parameter of this name; \
+                     write `{{path.{name}}}` for the parameter, or rename it"
+                ));
+            }
+            return Ok(match name {
+                "client_ip" => Piece::ClientIp,
+                "request_id" => Piece::RequestId,
+                "host" => Piece::Host,
+                "path" => Piece::Path,
+                _ => Piece::WholeQuery,
+            });
+        }
+        let piece = match name.split_once('.') {
+            Some(("query", name)) if !name.is_empty() => Some(Piece::Query(name.to_owned())),
+            Some(("header", name)) => HeaderName::from_bytes(name.as_bytes()).ok().map(Piece::Header),
+            Some(("path", name)) => param(name).map(Piece::Param),
+            Some(_) => None,
+            None => param(name).map(Piece::Param),
+        };
+        piece.map_or_else(|| Err(unknown(name, params)), Ok)
+    }
+}
+
+/// Lists what there is, and the name that was probably meant.
+fn unknown(name: &str, params: &[String]) -> TemplateError {
+    let mut known: Vec<String> = FACTS.iter().map(|fact| (*fact).to_owned()).collect();
+    known.extend(params.iter().map(|param| format!("path.{param}")));
+    let distance = |known: &str| strsim::damerau_levenshtein(known, name);
+    let bare = |known: &str| known.strip_prefix("path.").map_or(usize::MAX, distance);
+    let meant = known.iter().map(|known| (distance(known).min(bare(known)), known)).min();
+    let meant = match meant {
+        Some((distance, known)) if distance <= 2 => format!(", did you mean `{{{known}}}`?"),
+        _ => String::new(),
+    };
+    known.extend(["query.NAME".to_owned(), "header.NAME".to_owned()]);
+    TemplateError(format!("there is no value `{{{name}}}`{meant} Known: {}", known.join(", ")))
+}
+
+/// Keeps a location on the host it names: browsers take `//name` at the beginning for another host.
+fn tidy_location(out: &mut Vec<u8>, start: usize) {
+    let text = out.get(start..).unwrap_or_default();
+    let path = match text.first() {
+        Some(b'/') => {
+            let slashes = text.iter().take_while(|b| **b == b'/').count();
+            out.drain(start..start + slashes - 1);
+            start
+        }
+        _ => {
+            let authority = memchr::memmem::find(text, b"://").map_or(0, |at| at + 3);
+            let after = text.get(authority..).unwrap_or_default();
+            start + authority + memchr::memchr2(b'/', b'?', after).unwrap_or(after.len())
+        }
+    };
+    encode::defuse_dot_segments(out, path);
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A request to `/user/{id}/{*rest}`.
+    pub(crate) struct Request {
+        pub(crate) params: [&'static str; 2],
+        pub(crate) query: Option<&'static str>,
+        pub(crate) header: &'static [u8],
+        pub(crate) path: &'static str,
+    }
+
+    impl Facts for Request {
+        fn client_ip(&self) -> IpAddr {
+            IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 7])
+        }
+        fn request_id(&self) -> &str {
+            "4f-1"
+        }
+        fn host(&self) -> &str {
+            "a.com@b/"
+        }
+        fn path(&self) -> &str {
+            self.path
+        }
+        fn query_string(&self) -> Option<&str> {
+            self.query
+        }
+        fn param(&self, i: usize) -> &str {
+            self.params[i]
+        }
+        fn query(&self, name: &str) -> Option<&str> {
+            self.query.filter(|_| name == "q")?.strip_prefix("q=")
+        }
+        fn header(&self, name: &str) -> Option<&[u8]> {
+            (name == "x-h").then_some(self.header)
+        }
+    }
+
+    const REQUEST: Request =
+        Request { params: ["7", "a/b%20c"], query: Some("q=x/../y%2Fz+1"), header: b"h\r\nx: ..", path: "//e.com/%2e" };
+
+    pub(crate) fn names() -> [String; 2] {
+        ["id".into(), "rest".into()]
+    }
+
+    fn rendered(text: &str, request: &Request, place: Place) -> String {
+        let template = match place {
+            Place::Path => Template::parse_path(text, &names()),
+            Place::Header => Template::parse(text, &names()),
+            Place::Location => Template::parse_location(text, &names()),
+        };
+        let mut out = b"<".to_vec();
+        template.unwrap().render(request, place, &mut out);
+        String::from_utf8(out).unwrap().split_off(1)
+    }
+
+    #[test]
+    fn values_can_not_change_what_is_around_them() {
+        let cases = [
+            ("/v2/{id}/{path.rest}", Place::Path, "/v2/7/a/b%20c"),
+            ("/s/{query.q}/{header.X-H}{query.none}", Place::Path, "/s/x%252F..%252Fy%252Fz%201/h%250D%250Ax%3A%20.."),
+            ("/{client_ip}/{request_id}/{host}", Place::Path, "/2001:db8::7/4f-1/a.com%40b%252F"),
+            ("/{{{id}}}", Place::Path, "/{7}"),
+            ("id={id} h={header.x-h} q={query.q}", Place::Header, "id=7 h=h%0D%0Ax: .. q=x/../y%2Fz+1"),
+            ("https://{host}/n{path}?{query}", Place::Location, "https://a.com%40b%2F/n//e.com/%252E?q=x/../y%2Fz+1"),
+            (
+                "https://x.com/?q={query.q}&r={path.rest}",
+                Place::Location,
+                "https://x.com/?q=x%2F..%2Fy%2Fz+1&r=a%2Fb%20c",
+            ),
+            ("{path}", Place::Location, "/e.com/%252E"),
+            ("https://x.com{path}", Place::Location, "https://x.com//e.com/%252E"),
+        ];
+        for (text, place, expected) in cases {
+            assert_eq!(rendered(text, &REQUEST, place), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn dot_segments_and_hosts_can_not_be_put_together() {
+        let request = Request { params: ["..", "/e.com/x"], query: None, header: b".", path: "/a" };
+        assert_eq!(rendered("/x/{id}/y", &request, Place::Path), "/x/%252E%252E/y");
+        assert_eq!(rendered("/x/.{header.x-h}/y", &request, Place::Path), "/x/%252E%252E/y");
+        assert_eq!(rendered("/x{id}/{query.q}", &request, Place::Path), "/x../");
+        assert_eq!(rendered("/{rest}", &request, Place::Location), "/e.com/x");
+        assert_eq!(rendered("/new?{query}", &request, Place::Location), "/new");
+    }
+
+    #[test]
+    fn literals_are_known() {
+        let literal = |text: &str| Template::parse(text, &names()).unwrap().literal().map(str::to_owned);
+        assert_eq!(literal("a{{b}}").as_deref(), Some("a{b}"));
+        assert_eq!(literal("").as_deref(), Some(""));
+        assert_eq!(literal("a{id}"), None);
+        assert!(!Template::parse("{id}", &names()).unwrap().is_literal());
+    }
+
+    #[test]
+    fn errors_say_what_would_be_right() {
+        let cases = [
+            ("{client-ip}", "did you mean `{client_ip}`?"),
+            ("{path.ids}", "did you mean `{path.id}`?"),
+            ("{ids}", "did you mean `{path.id}`?"),
+            ("{nothing_like_it}", "Known: client_ip, request_id, host, path, query, path.id, path.rest, query.NAME"),
+            ("{}", "Known:"),
+            ("{query.}", "Known:"),
+            ("{header.a b}", "Known:"),
+            ("{id", "write `{{`"),
+            ("id}", "write `}}`"),
+        ];
+        for (text, expected) in cases {
+            let error = Template::parse(text, &names()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+        let error = Template::parse("{host}", &["host".into()]).unwrap_err().to_string();
+        assert!(error.contains("write `{path.host}`"), "{error}");
+        for text in ["a", "{id}", "/a?b", "/a b", "/a#", "/../x", "/a/.", ""] {
+            assert!(Template::parse_path(text, &names()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_client_can_not_choose_the_host_of_a_location() {
+        let bad = [
+            "{id}",
+            "//x.com",
+            "x.com",
+            "ftp://x/",
+            "https://{id}/",
+            "https://x{id}",
+            "https://x.com{rest}",
+            "https://",
+            "https:///x",
+            "https://{host}{id}",
+            "https://{header.x-h}/",
+            "/a b",
+            "https://?x",
+            "https://x.com:{id}/",
+        ];
+        for text in bad {
+            assert!(Template::parse_location(text, &names()).is_err(), "{text}");
+        }
+        let good = [
+            "/",
+            "/{id}",
+            "{path}",
+            "https://x.com",
+            "https://{host}",
+            "https://{host}/",
+            "https://{host}{path}?{query}",
+            "https://x.com?{query}",
+            "http://{host}:8080/{rest}",
+            "https://{host}.x.com/{id}",
+            "https://x.com/?u={id}",
+        ];
+        for text in good {
+            assert!(Template::parse_location(text, &names()).is_ok(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! From config to snapshot: the only place where blocks are checked against each other. Every worker gets one of its
+//! own; nothing is published unless all of them were built.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::config::headers::HeaderTemplate;
+use crate::config::listeners::{EncodedSlashes, HalfClose, Listener};
+use crate::config::rewrite::{HostRewrite, PathRewrite as RawPath};
+use crate::config::{self, Config, Errors, Located, Report, hosts, routes, upstreams};
+use crate::filter::Filter;
+use crate::filter::header_edits::HeaderEdits;
+use crate::filter::request_headers::RequestHeaders;
+use crate::http::head::Bounds;
+use crate::http::target;
+use crate::route::rewrite::PathRewrite;
+use crate::route::template::Template;
+use crate::route::{Field, RouteSpec, Router, param_names};
+use crate::shared::metrics::{NO_ROUTE, Registry};
+use crate::upstream::balance::{Balance, P2c, RoundRobin};
+use crate::upstream::pool::PoolLimits;
+
+use super::{Action, Forward, HostPolicy, ListenerSpec, Redirect, Respond, Route, Snapshot, UpstreamSpec};
+
+/// Addresses by host name, as control resolved them.
+pub type Addresses = BTreeMap<String, Vec<IpAddr>>;
+
+/// What a snapshot is built from.
+pub struct Inputs<'a> {
+    /// The config.
+    pub config: &'a Config,
+    /// What its host names stand for now.
+    pub addresses: &'a Addresses,
+    /// Which worker it is for, from 0.
+    pub worker: usize,
+    /// How many workers share what is counted per process.
+    pub workers: usize,
+    /// Where counters come from.
+    pub metrics: &'a Registry,
+    /// Random bits for the balancers: workers must not choose in step.
+    pub seed: u64,
+}
+
+/// Builds one worker's snapshot.
+///
+/// # Errors
+/// Everything that is wrong between the blocks: route conflicts, templates, patterns.
+pub fn build(inputs: &Inputs<'_>) -> Result<Snapshot, Errors> {
+    let Inputs { config, worker, metrics, .. } = inputs;
+    let report = Report::new(&config.file);
+    let router = router(config, &report);
+    let routes: Vec<Route> = config.routes.iter().filter_map(|raw| route(raw, inputs, &report)).collect();
+    let snapshot = router.map(|router| Snapshot {
+        router,
+        routes,
+        upstreams: config.upstreams.iter().map(|raw| upstream(raw, inputs)).collect(),
+        listeners: config.listeners.iter().map(|raw| listener(raw, inputs.workers)).collect(),
+        trusted_proxies: config.trusted_proxies.clone(),
+        no_route: metrics.route(*worker, NO_ROUTE),
+    });
+    report.finish(snapshot)
+}
+
+fn router(config: &Config, report: &Report) -> Option<Router> {
+    let hosts: Vec<Option<String>> =
+        config.routes.iter().map(|raw| raw.matches.host.as_ref().map(|host| host.value.to_string())).collect();
+    let specs: Vec<RouteSpec<'_>> = config
+        .routes
+        .iter()
+        .zip(&hosts)
+        .map(|(raw, host)| RouteSpec {
+            host: host.as_deref(),
+            path: &raw.matches.path.value,
+            methods: &raw.matches.methods,
+        })
+        .collect();
+    match Router::build(&specs) {
+        Ok(router) => Some(router),
+        Err(problems) => {
+            for problem in problems {
+                let Some(raw) = config.routes.get(problem.route) else { continue };
+                let host_at = raw.matches.host.as_ref().map(|host| &host.at);
+                let at = match problem.field {
+                    Field::Host => host_at.unwrap_or(&raw.matches.path.at),
+                    Field::Path | Field::Methods => &raw.matches.path.at,
+                };
+                let other = problem.other.and_then(|index| config.routes.get(index));
+                let what = match other {
+                    Some(other) => format!(
+                        "{}: see the route `{}` in line {}",
+                        problem.what, other.name.value, other.matches.path.at.line
+                    ),
+                    None => problem.what,
+                };
+                report.error(at, what, problem.remedy);
+            }
+            None
+        }
+    }
+}
+
+fn route(raw: &routes::Route, inputs: &Inputs<'_>, report: &Report) -> Option<Route> {
+    let config = inputs.config;
+    // A bad pattern is reported by the router.
+    let params = param_names(&raw.matches.path.value).ok()?;
+    let filters = config.listeners.iter().map(|listener| filters(raw, listener, config, &params, report)).collect();
+    let action = match &raw.action {
+        routes::Action::Forward(raw) => Action::Forward(forward(raw, config, &params, report)?),
+        routes::Action::Respond(raw) => Action::Respond(Respond {
+            status: raw.status.as_u16(),
+            fields: fields(&raw.headers, &params, report),
+            body: raw.body.clone().into(),
+        }),
+        routes::Action::Redirect(raw) => Action::Redirect(Redirect {
+            status: raw.status.as_u16(),
+            to: template(&raw.to, report, |text| Template::parse_location(text, &params))?,
+        }),
+    };
+    Some(Route {
+        name: raw.name.value.clone(),
+        filters,
+        timeout_ms: millis(raw.timeout.get()),
+        body_limit: raw.body_limit.map(|size| size.bytes()),
+        action,
+        metrics: inputs.metrics.route(inputs.worker, &raw.name.value),
+    })
+}
+
+/// Those of all routes, then the listener's, then the route's; each once, and without those that the route refuses.
+fn filters(
+    raw: &routes::Route,
+    listener: &Listener,
+    config: &Config,
+    params: &[String],
+    report: &Report,
+) -> Vec<Filter> {
+    let mut names: Vec<&str> = Vec::new();
+    for name in config.all_routes_filters.iter().chain(&listener.filters).chain(&raw.filters) {
+        let refused = raw.without.iter().any(|without| without.value == name.value);
+        if !refused && !names.contains(&name.value.as_str()) {
+            names.push(&name.value);
+        }
+    }
+    let by_name = |name: &str| config.filters.iter().find(|filter| filter.name.value == name);
+    names
+        .into_iter()
+        .filter_map(by_name)
+        .map(|named| match &named.filter {
+            config::filters::Filter::RequestHeaders(raw) => {
+                Filter::RequestHeaders(RequestHeaders { edits: edits(raw, params, report) })
+            }
+        })
+        .collect()
+}
+
+fn forward(raw: &routes::Forward, config: &Config, params: &[String], report: &Report) -> Option<Forward> {
+    let upstream = config.upstreams.iter().position(|upstream| upstream.name.value == raw.upstream.value)?;
+    let rewrite = match &raw.rewrite.path {
+        RawPath::Keep => PathRewrite::Keep,
+        RawPath::Prefix { strip, add } => {
+            let text = |prefix: &Option<Located<String>>| prefix.as_ref().map(|p| p.value.clone());
+            let at = strip.as_ref().or(add.as_ref()).map(|p| p.at.clone()).unwrap_or_default();
+            match PathRewrite::prefix(text(strip).as_deref(), text(add).as_deref()) {
+                Ok(rewrite) => rewrite,
+                Err(what) => {
+                    report.error(&at, what, "a prefix begins with `/`");
+                    return None;
+                }
+            }
+        }
+        RawPath::Template(text) => template(text, report, |text| PathRewrite::template(text, params))?,
+    };
+    Some(Forward {
+        upstream,
+        rewrite,
+        host: match &raw.rewrite.host {
+            HostRewrite::Upstream => HostPolicy::Upstream,
+            HostRewrite::Pass => HostPolicy::Pass,
+            HostRewrite::Literal(host) => HostPolicy::Literal(host.clone()),
+        },
+        request_headers: edits(&raw.request_headers, params, report),
+        response_headers: edits(&raw.response_headers, params, report),
+    })
+}
+
+fn edits(raw: &config::headers::HeaderEdits, params: &[String], report: &Report) -> HeaderEdits {
+    HeaderEdits {
+        remove: raw.remove.clone(),
+        set: fields(&raw.set, params, report),
+        add: fields(&raw.add, params, report),
+    }
+}
+
+fn fields(raw: &[HeaderTemplate], params: &[String], report: &Report) -> Vec<(String, Template)> {
+    let field = |raw: &HeaderTemplate| {
+        let value = template(&raw.value, report, |text| Template::parse(text, params))?;
+        Some((raw.name.clone(), value))
+    };
+    raw.iter().filter_map(field).collect()
+}
+
+fn template<T, E: ToString>(
+    text: &Located<String>,
+    report: &Report,
+    parse: impl FnOnce(&str) -> Result<T, E>,
+) -> Option<T> {
+    parse(&text.value).map_err(|e| report.error(&text.at, e.to_string(), "")).ok()
+}
+
+fn upstream(raw: &upstreams::Upstream, inputs: &Inputs<'_>) -> UpstreamSpec {
+    let mut endpoints: Vec<(SocketAddr, String)> = Vec::new();
+    let mut weights = Vec::new();
+    for endpoint in &raw.endpoints {
+        let host = endpoint.address.to_string();
+        let addresses = match &endpoint.address {
+            hosts::Address::Ip(address) => vec![*address],
+            hosts::Address::Name { host, port } => {
+                let ips = inputs.addresses.get(host).map(Vec::as_slice).unwrap_or_default();
+                ips.iter().map(|ip| SocketAddr::new(*ip, *port)).collect()
+            }
+        };
+        for address in addresses {
+            endpoints.push((address, host.clone()));
+            weights.push(endpoint.weight);
+        }
+    }
+    let balance = match raw.balance {
+        upstreams::Balance::P2c => Balance::P2c(P2c::new(&weights, inputs.seed)),
+        upstreams::Balance::RoundRobin => Balance::RoundRobin(RoundRobin::new(&weights, inputs.worker)),
+    };
+    UpstreamSpec {
+        name: raw.name.value.clone(),
+        endpoints,
+        balance: RefCell::new(balance),
+        pool: PoolLimits {
+            idle: share(raw.pool.idle, inputs.workers),
+            idle_ms: millis(raw.pool.idle_timeout.get()),
+            age_ms: millis(raw.pool.max_age.get()),
+            requests: raw.pool.max_requests,
+        },
+        connect_ms: millis(raw.timeouts.connect.get()),
+        first_byte_ms: millis(raw.timeouts.first_byte.get()),
+        body_ms: millis(raw.timeouts.body.get()),
+        metrics: inputs.metrics.upstream(inputs.worker, &raw.name.value),
+    }
+}
+
+fn listener(raw: &Listener, workers: usize) -> ListenerSpec {
+    let bytes = |size: crate::value::ByteSize| usize::try_from(size.bytes()).unwrap_or(usize::MAX);
+    ListenerSpec {
+        name: raw.name.value.clone(),
+        connections_max: share(raw.bounds.connections, workers),
+        bounds: Bounds {
+            head: bytes(raw.bounds.head),
+            fields: usize::try_from(raw.bounds.headers).unwrap_or(usize::MAX),
+            target: bytes(raw.bounds.target),
+        },
+        paths: target::PathPolicy {
+            merge_slashes: raw.paths.merge_slashes,
+            encoded_slashes: match raw.paths.encoded_slashes {
+                EncodedSlashes::Reject => target::EncodedSlashes::Reject,
+                EncodedSlashes::Keep => target::EncodedSlashes::Keep,
+            },
+        },
+        request_header_ms: millis(raw.timeouts.request_header.get()),
+        request_body_ms: millis(raw.timeouts.request_body.get()),
+        keep_alive_ms: millis(raw.timeouts.keep_alive.get()),
+        write_ms: millis(raw.timeouts.write.get()),
+        max_requests: raw.max_requests.unwrap_or(u32::MAX),
+        max_age_ms: raw.max_age.map_or(u32::MAX, |age| millis(age.get())),
+        half_close_is_gone: raw.half_close == HalfClose::Gone,
+    }
+}
+
+/// A count that is per process, shared out among workers; each gets at least its part.
+fn share(count: u32, workers: usize) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX).div_ceil(workers.max(1))
+}
+
+fn millis(duration: std::time::Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX - 1)
+}

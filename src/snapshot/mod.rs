@@ -1,0 +1,153 @@
+//! What one worker runs: owned by it, built by control, never changed. Raw config is elsewhere; this is born valid.
+
+pub mod build;
+pub mod start;
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use ipnet::IpNet;
+
+use crate::filter::Filter;
+use crate::filter::header_edits::HeaderEdits;
+use crate::http::head::Bounds;
+use crate::http::target::PathPolicy;
+use crate::route::Router;
+use crate::route::rewrite::PathRewrite;
+use crate::route::template::Template;
+use crate::shared::{RouteMetrics, UpstreamMetrics};
+use crate::upstream::balance::Balance;
+use crate::upstream::pool::PoolLimits;
+
+/// Everything a worker needs to serve requests.
+pub struct Snapshot {
+    /// Finds the index into `routes`.
+    pub router: Router,
+    /// In the order of the config.
+    pub routes: Vec<Route>,
+    /// In the order of the config.
+    pub upstreams: Vec<UpstreamSpec>,
+    /// In the order of the config.
+    pub listeners: Vec<ListenerSpec>,
+    /// Whose forwarding fields are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Counts requests that no route matches.
+    pub no_route: RouteMetrics,
+}
+
+/// One listener's rules.
+#[derive(Clone, Debug)]
+pub struct ListenerSpec {
+    /// For people.
+    pub name: String,
+    /// Connections this worker may have on it.
+    pub connections_max: usize,
+    /// Bounds of request heads.
+    pub bounds: Bounds,
+    /// What happens to paths before they are matched.
+    pub paths: PathPolicy,
+    /// A whole head must arrive within this, in ms.
+    pub request_header_ms: u32,
+    /// Longest pause in a request body, in ms.
+    pub request_body_ms: u32,
+    /// Longest pause between requests, in ms.
+    pub keep_alive_ms: u32,
+    /// Longest time a write may make no progress, in ms.
+    pub write_ms: u32,
+    /// Requests one connection may carry.
+    pub max_requests: u32,
+    /// How long a connection may live, in ms.
+    pub max_age_ms: u32,
+    /// A client that ends its side has left; otherwise it still gets its answer.
+    pub half_close_is_gone: bool,
+}
+
+/// One route.
+pub struct Route {
+    /// Stable, for logs and metrics.
+    pub name: String,
+    /// What runs before the action, per listener.
+    pub filters: Vec<Vec<Filter>>,
+    /// From the request's first byte to the head of the answer, in ms.
+    pub timeout_ms: u32,
+    /// Most bytes of a request body.
+    pub body_limit: Option<u64>,
+    /// What is done with a request.
+    pub action: Action,
+    /// This core's counters for it.
+    pub metrics: RouteMetrics,
+}
+
+/// What a route does.
+pub enum Action {
+    /// Send the request to an upstream and its answer back.
+    Forward(Forward),
+    /// Answer this.
+    Respond(Respond),
+    /// Send the client elsewhere.
+    Redirect(Redirect),
+}
+
+/// How a request is forwarded.
+pub struct Forward {
+    /// Index into the snapshot's upstreams.
+    pub upstream: usize,
+    /// What the upstream's request target is.
+    pub rewrite: PathRewrite,
+    /// What the upstream's Host is.
+    pub host: HostPolicy,
+    /// Changes to the request's fields.
+    pub request_headers: HeaderEdits,
+    /// Changes to the answer's fields.
+    pub response_headers: HeaderEdits,
+}
+
+/// The Host field of forwarded requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostPolicy {
+    /// The endpoint's address as the config writes it.
+    Upstream,
+    /// What the client sent.
+    Pass,
+    /// This.
+    Literal(String),
+}
+
+/// An answer without an upstream.
+pub struct Respond {
+    /// Status code.
+    pub status: u16,
+    /// Its fields.
+    pub fields: Vec<(String, Template)>,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// Where a redirect leads.
+pub struct Redirect {
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+    /// The Location field.
+    pub to: Template,
+}
+
+/// One upstream's rules.
+pub struct UpstreamSpec {
+    /// Stable, for pools, logs and metrics.
+    pub name: String,
+    /// Its addresses and the Host each is asked by, in the balancer's order.
+    pub endpoints: Vec<(SocketAddr, String)>,
+    /// Chooses among them.
+    pub balance: RefCell<Balance>,
+    /// When connections are given up.
+    pub pool: PoolLimits,
+    /// Deadline of connecting, in ms.
+    pub connect_ms: u32,
+    /// Deadline from the request sent to the first byte of the answer, in ms.
+    pub first_byte_ms: u32,
+    /// Longest pause in an answer's body, in ms.
+    pub body_ms: u32,
+    /// This core's counters for it.
+    pub metrics: UpstreamMetrics,
+}

@@ -1,0 +1,69 @@
+//! One address of an upstream, as one core knows it. It outlives snapshots: in-flight counts and pools are not lost when
+//! names are resolved again or a config changes.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use super::pool::Pool;
+
+/// An endpoint and what this core has open to it.
+pub struct Endpoint<T> {
+    /// Where it is.
+    pub address: SocketAddr,
+    in_flight: Cell<u32>,
+    /// Idle connections.
+    pub pool: RefCell<Pool<T>>,
+}
+
+impl<T> Endpoint<T> {
+    /// An endpoint without connections.
+    pub fn new(address: SocketAddr) -> Self {
+        Self { address, in_flight: Cell::new(0), pool: RefCell::default() }
+    }
+
+    /// Requests that wait for it or receive from it now.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.get()
+    }
+
+    /// Counts one request as in flight until the guard is dropped.
+    pub fn enter(self: &Rc<Self>) -> InFlight<T> {
+        self.in_flight.set(self.in_flight.get() + 1);
+        InFlight { endpoint: Rc::clone(self) }
+    }
+}
+
+/// One request in flight.
+pub struct InFlight<T> {
+    endpoint: Rc<Endpoint<T>>,
+}
+
+impl<T> InFlight<T> {
+    /// Where it is in flight to.
+    pub fn endpoint(&self) -> &Rc<Endpoint<T>> {
+        &self.endpoint
+    }
+}
+
+impl<T> Drop for InFlight<T> {
+    fn drop(&mut self) {
+        self.endpoint.in_flight.set(self.endpoint.in_flight.get().saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_flight_counts_down_however_a_request_ends() {
+        let endpoint: Rc<Endpoint<()>> = Rc::new(Endpoint::new("127.0.0.1:1".parse().unwrap()));
+        let one = endpoint.enter();
+        let two = endpoint.enter();
+        assert_eq!(endpoint.in_flight(), 2);
+        drop(one);
+        drop(two);
+        assert_eq!(endpoint.in_flight(), 0);
+    }
+}

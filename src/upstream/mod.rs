@@ -1,0 +1,5 @@
+//! Policy of upstreams: which endpoint to ask, which idle connection to use again. No I/O, and no clock.
+
+pub mod balance;
+pub mod endpoint;
+pub mod pool;

@@ -1,0 +1,130 @@
+//! One worker: a pinned thread, its runtime, its accept tasks, its tick, its mailbox.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::thread;
+
+use crate::core::{Core, ms};
+use crate::io::deadline::TICK_MS;
+use crate::io::listen::Listener;
+use crate::io::runtime::{self, Driver};
+use crate::io::{sleep_ms, spawn};
+use crate::proxy::accept::accept;
+use crate::proxy::plane::Plane;
+use crate::shared::mailbox::{FromWorker, ToWorker};
+use crate::shared::metrics;
+use crate::snapshot::start::WorkerStart;
+
+/// The tick of a worker without connections, in ms: it costs nothing when nothing runs.
+const QUIET_TICK_MS: u64 = 20;
+/// Chores that are not a request's: idle upstream connections, retired snapshots, the wall clock.
+const CHORES_MS: u32 = 1_000;
+/// A connection that has not sent its first request when a drain begins gets this long to do so, in ms.
+const FRESH_GRACE_MS: u32 = 1_000;
+/// How often a draining worker looks whether it is done, in ms.
+const DRAIN_POLL_MS: u64 = 5;
+
+/// Starts the worker's thread. Its runtime is never dropped while the process lives: operations in flight own buffers
+/// that the kernel may still write to.
+pub fn start(start: WorkerStart) -> io::Result<()> {
+    let builder = thread::Builder::new().name(format!("worker-{}", start.worker));
+    builder.spawn(move || {
+        let (worker, to_control) = (start.worker, start.to_control.clone());
+        let failed = |cause: String| drop(to_control.try_send(FromWorker::Failed { worker, cause }));
+        if let Err(e) = runtime::pin(start.cpu) {
+            return failed(format!("can not be pinned to CPU {}: {e}; choose others with `workers:`", start.cpu));
+        }
+        let driver = runtime::probe();
+        match runtime::run(&driver, run(start, driver.clone())) {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) | Err(e) => failed(format!("{e}")),
+        }
+    })?;
+    Ok(())
+}
+
+async fn run(start: WorkerStart, driver: Driver) -> io::Result<()> {
+    let WorkerStart { worker, snapshot, listeners, mailbox, to_control, metrics, log, .. } = start;
+    metrics.set_driver(match driver {
+        Driver::IoUring(_) => metrics::Driver::IoUring,
+        Driver::Epoll(_) => metrics::Driver::Epoll,
+    });
+    let core = Rc::new(Core::new(worker, metrics, log));
+    let plane = Rc::new(Plane::new(Rc::clone(&core), snapshot));
+    let accepting = Rc::new(Cell::new(0_usize));
+    let mut stops = Vec::new();
+    for (index, bound) in listeners.into_iter().enumerate() {
+        let listener = Rc::new(Listener::new(bound)?);
+        stops.push(Rc::clone(&listener));
+        accepting.set(accepting.get() + 1);
+        let (plane, running) = (Rc::clone(&plane), Rc::clone(&accepting));
+        let count = count_panic(&core);
+        spawn(
+            async move {
+                accept(listener, index, plane).await;
+                running.set(running.get() - 1);
+            },
+            count,
+        );
+    }
+    spawn(tick(Rc::clone(&plane), to_control.clone()), count_panic(&core));
+    let fallback = match &driver {
+        Driver::IoUring(_) => None,
+        Driver::Epoll(cause) => Some(cause.clone()),
+    };
+    let _ = to_control.try_send(FromWorker::Ready { worker, driver: driver.to_string(), fallback });
+    loop {
+        match mailbox.recv().await {
+            Ok(ToWorker::Snapshot(snapshot)) => plane.publish(snapshot),
+            Ok(ToWorker::Drain) | Err(_) => break,
+        }
+    }
+    core.draining.set(true);
+    for listener in stops {
+        listener.stop();
+    }
+    drain(&plane, &accepting).await;
+    let _ = to_control.try_send(FromWorker::Drained { worker });
+    // Control ends the process; until then the runtime stays.
+    std::future::pending().await
+}
+
+fn count_panic(core: &Rc<Core>) -> impl FnOnce() + 'static {
+    let core = Rc::clone(core);
+    move || core.metrics.panics.add(1)
+}
+
+/// Until every connection has had its last answer.
+async fn drain(plane: &Rc<Plane>, accepting: &Cell<usize>) {
+    let core = &plane.core;
+    let began_ms = ms(core.clock.now_us());
+    while accepting.get() > 0 || plane.open() > 0 {
+        let fresh_too = ms(core.clock.now_us()).saturating_sub(began_ms) >= FRESH_GRACE_MS;
+        plane.end_idle(fresh_too);
+        sleep_ms(DRAIN_POLL_MS).await;
+    }
+}
+
+/// Deadlines every 4 ms, chores every second.
+async fn tick(
+    plane: Rc<Plane>,
+    to_control: async_channel::Sender<FromWorker<crate::snapshot::Snapshot>>,
+) {
+    let core = Rc::clone(&plane.core);
+    let mut chores_ms = 0;
+    loop {
+        sleep_ms(if plane.open() > 0 { TICK_MS } else { QUIET_TICK_MS }).await;
+        let now_ms = ms(core.clock.now_us());
+        core.deadlines.scan(now_ms);
+        core.deadlines.sweep(now_ms);
+        if now_ms.saturating_sub(chores_ms) >= CHORES_MS {
+            chores_ms = now_ms;
+            core.clock.follow_wall_clock();
+            plane.prune(now_ms);
+            for snapshot in plane.retired() {
+                let _ = to_control.try_send(FromWorker::Retired(snapshot));
+            }
+        }
+    }
+}

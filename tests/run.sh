@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change lands: format, lints, unit tests, scenarios on io_uring and on epoll, doc
+# tests, benches and load-test programs. Prints a table of the steps and, as its last line, `N passed, N failed`.
+# A step that can not run counts as failed.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly LOGS="${RINGWAY_TEST_LOGS:-$(mktemp -d)}"
+mkdir -p "$LOGS"
+# Scenarios mostly wait for sockets and deadlines: more of them than cores at once.
+readonly THREADS="${RINGWAY_TEST_THREADS:-6}"
+
+# What the scenarios with other people's programs need: command → package.
+declare -A NEEDED=([nginx]=nginx-light [haproxy]=haproxy [curl]=curl [nc]=netcat-openbsd [wrk]=wrk [python3]=python3)
+
+install_missing() {
+    local command packages=()
+    for command in "${!NEEDED[@]}"; do
+        command -v "$command" >/dev/null || packages+=("${NEEDED[$command]}")
+    done
+    ((${#packages[@]})) || return 0
+    local root=()
+    [[ $EUID -eq 0 ]] || root=(sudo -n)
+    # A distribution's package starts its service: this keeps it from doing so.
+    local policy=/usr/sbin/policy-rc.d made_policy=""
+    if [[ ! -e $policy ]]; then
+        printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee "$policy" >/dev/null
+        "${root[@]}" chmod 755 "$policy"
+        made_policy=yes
+    fi
+    "${root[@]}" apt-get update -qq &&
+        DEBIAN_FRONTEND=noninteractive "${root[@]}" apt-get install -y -qq --no-install-recommends "${packages[@]}"
+    local status=$?
+    [[ -z $made_policy ]] || "${root[@]}" rm -f "$policy"
+    return $status
+}
+
+passed=0
+failed=0
+declare -a TABLE=()
+
+# step NAME COMMAND…: runs it, counts the tests it reports; a step that fails without a failed test counts as one.
+step() {
+    local name=$1 log start status=0 ok bad ignored
+    shift
+    log="$LOGS/${name//[^a-z0-9]/-}.log"
+    echo "── $name"
+    start=$SECONDS
+    "$@" >"$log" 2>&1 || status=$?
+    # cargo's: test result: ok. 12 passed; 0 failed; 0 ignored; …
+    ok=$(sum passed "$log")
+    bad=$(sum failed "$log")
+    ignored=$(sum ignored "$log")
+    bad=$((bad + ignored))
+    if ((status != 0 && bad == 0)); then bad=1; fi
+    if ((bad > 0)); then
+        status=1
+        show_failure "$log"
+    fi
+    passed=$((passed + ok))
+    failed=$((failed + bad))
+    TABLE+=("$(printf '%-34s %-6s %6d passed %4d failed %5d s' "$name" "$( ((status == 0)) && echo ok || echo FAILED)" "$ok" "$bad" $((SECONDS - start)))")
+}
+
+sum() {
+    awk -v word="$1" '/^test result:/ { for (i = 2; i <= NF; i++) if ($i ~ "^" word) n += $(i - 1) } END { print n + 0 }' "$2"
+}
+
+show_failure() {
+    # The part of cargo's output that tells what failed; of other tools, the end.
+    if grep -q '^failures:$' "$1"; then
+        sed -n '/^failures:$/,$p' "$1" | head -n 400
+    else
+        tail -n 80 "$1"
+    fi
+}
+
+step "tools" install_missing
+step "format" cargo fmt --check
+step "lints" cargo clippy --all-targets --quiet -- -D warnings
+step "build" cargo build --all-targets
+step "unit tests" cargo test --lib --bins
+step "scenarios on io_uring" env -u MONOIO_FORCE_LEGACY_DRIVER cargo test --test scenarios -- --test-threads "$THREADS"
+step "scenarios on epoll" env MONOIO_FORCE_LEGACY_DRIVER=1 cargo test --test scenarios -- --test-threads "$THREADS"
+step "unit tests on epoll" env MONOIO_FORCE_LEGACY_DRIVER=1 cargo test --lib
+step "doc tests" cargo test --doc
+step "benches run once" cargo bench --profile dev --benches -- --test
+
+echo
+printf '%s\n' "${TABLE[@]}"
+echo "logs: $LOGS"
+echo
+echo "$passed passed, $failed failed"
+((failed == 0))
