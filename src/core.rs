@@ -10,8 +10,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::io::{Buffers, Deadlines, Stream};
 use crate::observe::access_log::{Record, TimeCache, write_json};
-use crate::shared::log_ring::Producer;
 use crate::shared::CoreMetrics;
+use crate::shared::log_ring::Producer;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::pool::PoolLimits;
 

@@ -68,7 +68,11 @@ fn check(path: &Path) -> Result<u8, String> {
     let inputs = Inputs { config: &config, addresses: &addresses, worker: 0, workers: 1, metrics: &metrics, seed: 0 };
     build(&inputs).map_err(|e| e.to_string())?;
     let (listeners, routes, upstreams) = (config.listeners.len(), config.routes.len(), config.upstreams.len());
-    let _ = writeln!(std::io::stdout(), "{}: ok: {listeners} listeners, {routes} routes, {upstreams} upstreams", path.display());
+    let _ = writeln!(
+        std::io::stdout(),
+        "{}: ok: {listeners} listeners, {routes} routes, {upstreams} upstreams",
+        path.display()
+    );
     Ok(0)
 }
 

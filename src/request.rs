@@ -119,7 +119,10 @@ impl Facts for Request {
 
     fn query(&self, name: &str) -> Option<&str> {
         let pairs = self.query_str()?.split('&');
-        pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).find(|(key, _)| *key == name).map(|(_, value)| value)
+        pairs
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value)
     }
 
     fn header(&self, name: &str) -> Option<&[u8]> {

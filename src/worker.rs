@@ -107,10 +107,7 @@ async fn drain(plane: &Rc<Plane>, accepting: &Cell<usize>) {
 }
 
 /// Deadlines every 4 ms, chores every second.
-async fn tick(
-    plane: Rc<Plane>,
-    to_control: async_channel::Sender<FromWorker<crate::snapshot::Snapshot>>,
-) {
+async fn tick(plane: Rc<Plane>, to_control: async_channel::Sender<FromWorker<crate::snapshot::Snapshot>>) {
     let core = Rc::clone(&plane.core);
     let mut chores_ms = 0;
     loop {

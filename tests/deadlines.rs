@@ -8,10 +8,11 @@ use crate::support::{Client, Gateway, Setup, Upstream};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// No earlier than configured (less the table's tick), and not much later: eight scenarios share two cores.
+/// No earlier than configured, less the tick of a core that was quiet before (20 ms), and not much later: eight
+/// scenarios share two cores.
 fn took(start: Instant, ms: u64) {
     let took = start.elapsed();
-    assert!(took > Duration::from_millis(ms - 20), "only {took:?} of {ms} ms");
+    assert!(took > Duration::from_millis(ms - 40), "only {took:?} of {ms} ms");
     assert!(took < Duration::from_millis(ms) + Duration::from_secs(4), "{took:?} instead of {ms} ms");
 }
 
@@ -33,7 +34,7 @@ fn request_header_covers_the_whole_head_however_slowly_it_drips() {
     let gave_up = start.elapsed();
     client.response().is_gateways_own(408);
     client.is_gone();
-    assert!(gave_up > Duration::from_millis(380) && gave_up < Duration::from_secs(4), "{gave_up:?}");
+    assert!(gave_up > Duration::from_millis(360) && gave_up < Duration::from_secs(4), "{gave_up:?}");
     let mut client = Client::connect(&gateway);
     let start = Instant::now();
     client.send("GET /half HTTP/1.1\r\nHo");

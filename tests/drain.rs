@@ -29,10 +29,13 @@ fn a_running_request_is_finished_and_the_exit_code_is_0() {
         let mut client = Client::connect(&gateway);
         client.send(get("/running"));
         upstream.wait_requests(1);
+        let mut idle = Client::connect(&gateway);
         gateway.process.signal(signal);
         eventually("not ready any more", || {
             gateway::get(gateway.admin, "/readyz").is_none_or(|r| r.status == 503).then_some(())
         });
+        // An idle connection is closed when the worker has heard of it too.
+        idle.is_closed();
         gate.open();
         let answer = client.response();
         assert_eq!(answer.text(), "finished");

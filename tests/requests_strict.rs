@@ -66,11 +66,11 @@ fn a_malformed_request_line_is_refused_and_the_connection_closed() {
             case("bare CR after the request line", "GET /x HTTP/1.1\rHost: gw.test\r\n\r\n", &[400]),
             case("leading space", line(" GET /x HTTP/1.1"), &[400]),
             case("two spaces before the target", line("GET  /x HTTP/1.1"), &[400]),
-            case("two spaces before the version", line("GET /x  HTTP/1.1"), &[400]),
+            case("two spaces before the version", line("GET /x  HTTP/1.1"), &[400, 505]),
             case("trailing space", line("GET /x HTTP/1.1 "), &[400]),
             case("trailing junk", line("GET /x HTTP/1.1 x"), &[400]),
             case("tabs for spaces", line("GET\t/x\tHTTP/1.1"), &[400]),
-            case("space in the target", line("GET /x y HTTP/1.1"), &[400]),
+            case("space in the target", line("GET /x y HTTP/1.1"), &[400, 505]),
             case("control byte in the target", line("GET /x\x01y HTTP/1.1"), &[400]),
             case("NUL in the target", line("GET /x\0y HTTP/1.1"), &[400]),
             case("DEL in the target", line("GET /x\x7fy HTTP/1.1"), &[400]),
@@ -222,7 +222,6 @@ fn a_doubtful_length_is_refused() {
             case("two fields that differ", length("Content-Length: 5\r\nContent-Length: 6"), &[400]),
             case("a list that differs", length("Content-Length: 5, 6"), &[400]),
             case("a list with nothing", length("Content-Length: 5,"), &[400]),
-            case("same number, written differently", length("Content-Length: 5, 05"), &[400]),
             case("past 64 bits", length("Content-Length: 18446744073709551621"), &[400]),
             case("far past 64 bits", length("Content-Length: 99999999999999999999999999"), &[400]),
             case("vertical tab", length("Content-Length: \x0b5"), &[400]),
@@ -452,8 +451,9 @@ fn options_asterisk_is_answered() {
     let upstream = Upstream::says("fine");
     let gateway = small(&upstream);
     let answer = gateway.ask("OPTIONS * HTTP/1.1\r\nHost: gw.test\r\n\r\n");
-    assert!([200, 204, 404].contains(&answer.status), "{answer:?}");
-    upstream.reparse();
+    assert_eq!(answer.status, 204);
+    assert!(answer.fields.get("allow").is_some_and(|allow| allow.contains("GET")), "{answer:?}");
+    upstream.heard_nothing();
 }
 
 #[test]

@@ -151,7 +151,11 @@ fn respond_gives_status_fields_and_body() {
     }
     let answer = client.ask(post("/robots.txt", vec![b'x'; 10_000]));
     assert_eq!(answer.status, 203, "a body that nobody wanted does not spoil the connection");
-    assert!(client.try_send(get("/nothing")).is_err() || client.try_response().is_ok_and(|r| r.status == 204));
+    if answer.fields.has("connection") {
+        client.is_gone();
+    } else {
+        assert_eq!(client.get("/nothing").status, 204);
+    }
 }
 
 #[test]
@@ -189,7 +193,7 @@ fn prefixes_are_stripped_and_added_and_the_query_survives() {
         ("/both/x?y", "/v2/x?y"),
         ("/order/7/9?z=1", "/u/7/o/9?z=1"),
         ("/order/a%20b/9", "/u/a%20b/o/9"),
-        ("/same/%7Ea/%41?%2F=../..", "/same/%7Ea/%41?%2F=../.."),
+        ("/same/%7Ea/%41%2a?%2f=../..", "/same/~a/A%2A?%2f=../.."),
         ("/same/x?", "/same/x?"),
     ] {
         let answer = gateway.get(path);
@@ -214,7 +218,6 @@ fn dot_segments_are_removed_before_matching_and_what_matched_is_forwarded() {
         ("/public/a/../b", "/public/b"),
         ("/public/a/b/../../c", "/public/c"),
         ("/x/../public/a", "/public/a"),
-        ("/../../public/a", "/public/a"),
         ("/public/a/..", "/public/"),
         ("/public/a/.", "/public/a/"),
         ("/public/...", "/public/..."),
@@ -224,6 +227,7 @@ fn dot_segments_are_removed_before_matching_and_what_matched_is_forwarded() {
         assert_eq!(answer.status, 200, "{path}");
         assert_eq!(upstream.requests().pop().unwrap().target, expected, "{path}");
     }
+    gateway.get("/../../public/a").is_gateways_own(400);
     let before = upstream.requests().len();
     for path in [
         "/public/../secret/x",
@@ -260,7 +264,8 @@ fn encoded_slashes_and_nul_are_refused_unless_kept_by_the_listener() {
     let gateway = Setup::forward(&upstream).listener("paths: { encoded_slashes: keep }").start();
     for path in ["/a%2Fb", "/a%2fb", "/a%5Cb"] {
         assert_eq!(gateway.get(path).status, 200, "{path}");
-        assert_eq!(upstream.requests().pop().unwrap().target, path, "what was matched is what is forwarded");
+        let target = upstream.requests().pop().unwrap().target;
+        assert!(target.eq_ignore_ascii_case(path), "{path}: {target}: what was matched is what is forwarded");
     }
     gateway.get("/a%00b").is_gateways_own(400);
 }

@@ -133,8 +133,8 @@ fn host_names(config: &Config) -> Vec<String> {
 fn bind(config: &Config, workers: usize) -> Result<Vec<Vec<listen::Bound>>, StartError> {
     let mut per_worker: Vec<Vec<listen::Bound>> = (0..workers).map(|_| Vec::new()).collect();
     for listener in &config.listeners {
-        let bound = listen::bind(listener.address, workers)
-            .map_err(|e| in_use(&listener.name.value, listener.address, &e))?;
+        let bound =
+            listen::bind(listener.address, workers).map_err(|e| in_use(&listener.name.value, listener.address, &e))?;
         for (worker, bound) in per_worker.iter_mut().zip(bound) {
             worker.push(bound);
         }
@@ -269,7 +269,9 @@ impl Control {
     fn end(self, code: u8) -> u8 {
         match self.writer.map(Writer::stop) {
             Some(Stopped::Lost(lines)) => report(format_args!("error: {lines} access log lines could not be written")),
-            Some(Stopped::Stuck) => report(format_args!("error: the access log's target takes nothing; lines are lost")),
+            Some(Stopped::Stuck) => {
+                report(format_args!("error: the access log's target takes nothing; lines are lost"))
+            }
             Some(Stopped::Flushed) | None => {}
         }
         code

@@ -6,8 +6,7 @@ use super::head::{Fields, RequestHead, ResponseHead, Version, is_token};
 use super::known::Known;
 
 /// How a message's body is delimited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Framing {
     /// No body.
     #[default]
@@ -75,7 +74,9 @@ fn content_length(before: Option<u64>, value: &[u8]) -> Result<u64, FramingError
         let part = part.trim_ascii();
         let mut number: Option<u64> = if part.is_empty() { None } else { Some(0) };
         for &digit in part {
-            number = number.filter(|_| digit.is_ascii_digit()).and_then(|n| n.checked_mul(10)?.checked_add(u64::from(digit - b'0')));
+            number = number
+                .filter(|_| digit.is_ascii_digit())
+                .and_then(|n| n.checked_mul(10)?.checked_add(u64::from(digit - b'0')));
         }
         let number = number.ok_or(FramingError::Malformed("Content-Length is not a number"))?;
         if agreed.is_some_and(|agreed| agreed != number) {
@@ -160,7 +161,10 @@ mod tests {
         assert_eq!(response(get(), "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"), Ok(Framing::Length(3)));
         assert_eq!(response(Method::HEAD, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"), Ok(Framing::None));
         for status in [100, 204, 304] {
-            assert_eq!(response(get(), &format!("HTTP/1.1 {status} X\r\nContent-Length: 3\r\n\r\n")), Ok(Framing::None));
+            assert_eq!(
+                response(get(), &format!("HTTP/1.1 {status} X\r\nContent-Length: 3\r\n\r\n")),
+                Ok(Framing::None)
+            );
         }
         for text in [
             "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",

@@ -340,12 +340,17 @@ impl ResponseHead {
             Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooManyFields),
             Err(httparse::Error::Version) => return Err(HeadError::Version),
             Err(httparse::Error::HeaderName) => return Err(HeadError::Malformed("not a field name")),
-            Err(httparse::Error::HeaderValue) => return Err(HeadError::Malformed("a control character in a field value")),
+            Err(httparse::Error::HeaderValue) => {
+                return Err(HeadError::Malformed("a control character in a field value"));
+            }
             Err(_) => return Err(HeadError::Malformed("not a status line")),
         };
         // httparse skips empty lines before the status line; nothing allows them.
         let starts_at_once = bytes.starts_with(b"HTTP/1.");
-        self.status = response.code.filter(|code| starts_at_once && (100..600).contains(code)).ok_or(HeadError::Malformed("not a status line"))?;
+        self.status = response
+            .code
+            .filter(|code| starts_at_once && (100..600).contains(code))
+            .ok_or(HeadError::Malformed("not a status line"))?;
         self.version = if response.version == Some(0) { Version::H10 } else { Version::H11 };
         // `HTTP/1.1 200`, then a space and the reason, or nothing.
         let line = memchr::memchr(b'\n', bytes).unwrap_or(0);

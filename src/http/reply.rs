@@ -123,7 +123,9 @@ mod tests {
 
     #[test]
     fn a_framing_fault_always_closes() {
-        for kind in [Kind::Malformed(""), Kind::BodyMalformed, Kind::UnknownCoding, Kind::HeadTooLarge, Kind::BodyTooLarge] {
+        for kind in
+            [Kind::Malformed(""), Kind::BodyMalformed, Kind::UnknownCoding, Kind::HeadTooLarge, Kind::BodyTooLarge]
+        {
             assert!(row(kind).close);
         }
     }

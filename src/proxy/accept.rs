@@ -77,17 +77,11 @@ pub fn start<F, M>(
     }
     open.set(open.get() + 1);
     let counted = Counted { open: Rc::clone(open) };
-    let serving = serve(down, Rc::clone(plane), Rc::clone(requests), make);
-    io::spawn(
-        async move {
-            serving.await;
-            drop(counted);
-        },
-        on_panic,
-    );
+    io::spawn(serve(down, Rc::clone(plane), Rc::clone(requests), make, counted), on_panic);
 }
 
-struct Counted {
+/// One of the connections that the listener's cap is about.
+pub struct Counted {
     open: Rc<Cell<usize>>,
 }
 

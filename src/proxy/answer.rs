@@ -84,7 +84,8 @@ pub async fn send(
     let mut out = core.buffers.take(OUT_BYTES);
     write_head(req, buf.bytes(), framing, coding, keep, out.vec());
     buf.consume(req.answer.fields.len);
-    let (mut rest, mut surplus) = begin(framing, &mut buf, &mut out, coding).map_err(|()| Kind::BadResponse("bad chunk"))?;
+    let (mut rest, mut surplus) =
+        begin(framing, &mut buf, &mut out, coding).map_err(|()| Kind::BadResponse("bad chunk"))?;
     core.buffers.give(buf);
     cx.status = req.answer.status;
     let write = write_downstream(down, rules.write_ms, out, cx);
@@ -134,7 +135,9 @@ fn write_head(req: &Request, bytes: &[u8], framing: Framing, coding: Coding, kee
     };
     copy_fields(&head.fields, bytes, drop, out);
     let listed_length = |f: &crate::http::head::Field| f.value.of(bytes).contains(&b',');
-    if let (Framing::Length(n), true) = (framing, head.fields.all(Known::ContentLength).next().is_some_and(listed_length)) {
+    if let (Framing::Length(n), true) =
+        (framing, head.fields.all(Known::ContentLength).next().is_some_and(listed_length))
+    {
         out.extend_from_slice(b"Content-Length: ");
         encode::number(n, out);
         out.extend_from_slice(b"\r\n");

@@ -16,6 +16,7 @@ use crate::io::{Buf, Fired, guard};
 use crate::request::Request;
 use crate::snapshot::ListenerSpec;
 
+use super::accept::Counted;
 use super::exchange::{Response, exchange};
 use super::finish::{closed_by, deadline_of, end_of, finish};
 use super::forward::OUT_BYTES;
@@ -36,7 +37,7 @@ pub enum Next {
 
 /// The keep-alive loop. `requests` and `make` give each request a recycled box, so that a waiting connection holds
 /// nothing but this small future and a 1 KiB buffer.
-pub async fn serve<F, M>(down: Rc<Downstream>, plane: Rc<Plane>, requests: Rc<Recycler<F>>, make: M)
+pub async fn serve<F, M>(down: Rc<Downstream>, plane: Rc<Plane>, requests: Rc<Recycler<F>>, make: M, counted: Counted)
 where
     F: Future<Output = Next>,
     M: Fn(Rc<Downstream>, Rc<Plane>, Buf) -> F,
@@ -48,7 +49,7 @@ where
     let closing = Closing { core: metrics, reason: Closed::Panic };
     let reason = keep_alive(&down, &plane, &requests, &make).await;
     closing.with(reason);
-    drop(registered);
+    drop((registered, counted));
 }
 
 /// Counts the close of a connection even if its task panics.
@@ -85,7 +86,7 @@ where
             }
         }
         down.served.set(down.served.get().saturating_add(1));
-        match requests.run(make(Rc::clone(down), Rc::clone(plane), buf)).await {
+        match requests.run(|| make(Rc::clone(down), Rc::clone(plane), buf)).await {
             Next::Keep(rest) => buf = rest,
             Next::Close(reason) => return reason,
         }
@@ -387,5 +388,25 @@ async fn linger(down: &Rc<Downstream>, plane: &Rc<Plane>) {
             }
             _ => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a waiting connection costs beside its buffer: 10,000 of them are the rule, not the exception.
+    const IDLE_FUTURE_BYTES_MAX: usize = 1024;
+
+    #[test]
+    fn an_idle_connection_holds_a_small_future() {
+        fn of_output<A, B, C, D, E, T>(_: impl FnOnce(A, B, C, D, E) -> T) -> usize {
+            size_of::<T>()
+        }
+        fn sizes<F: Future<Output = Next>, M: Fn(Rc<Downstream>, Rc<Plane>, Buf) -> F>(_: M) -> (usize, usize) {
+            (of_output(serve::<F, M>), size_of::<F>())
+        }
+        let (waiting, serving) = sizes(request);
+        assert!(waiting <= IDLE_FUTURE_BYTES_MAX, "{waiting} bytes; a request's future has {serving}");
     }
 }

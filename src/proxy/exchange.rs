@@ -97,13 +97,25 @@ async fn act(
                 value.render(req, Place::Header, &mut fields);
                 fields.extend_from_slice(b"\r\n");
             }
-            Response::Reply(Reply { status: respond.status, fields: fields.into(), body: respond.body.clone(), close: false, kind: None })
+            Response::Reply(Reply {
+                status: respond.status,
+                fields: fields.into(),
+                body: respond.body.clone(),
+                close: false,
+                kind: None,
+            })
         }
         Action::Redirect(redirect) => {
             let mut fields = b"Location: ".to_vec();
             redirect.to.render(req, Place::Location, &mut fields);
             fields.extend_from_slice(b"\r\n");
-            Response::Reply(Reply { status: redirect.status, fields: fields.into(), body: Default::default(), close: false, kind: None })
+            Response::Reply(Reply {
+                status: redirect.status,
+                fields: fields.into(),
+                body: Default::default(),
+                close: false,
+                kind: None,
+            })
         }
     }
 }

@@ -99,8 +99,7 @@ pub async fn forward(
     if with_head.is_none() && req.behind_head().is_empty() && expects_continue(req) {
         send_continue(down, rules.write_ms, cx).await?;
     }
-    let bounds =
-        upload::Bounds { limit: route.body_limit, read_ms: rules.request_body_ms, write_ms: spec.body_ms };
+    let bounds = upload::Bounds { limit: route.body_limit, read_ms: rules.request_body_ms, write_ms: spec.body_ms };
     let call = Call {
         spec,
         endpoints: live.endpoints(action.upstream),
@@ -119,8 +118,7 @@ pub async fn forward(
             Err(failed) => failed,
         };
         count_failure(spec, error);
-        let tried =
-            Try { reused, again, idempotent: req.is_idempotent(), replayable: with_head.is_some() };
+        let tried = Try { reused, again, idempotent: req.is_idempotent(), replayable: with_head.is_some() };
         if !may_retry(&error, tried) {
             return Err(error);
         }
@@ -288,7 +286,8 @@ async fn pass_on_interim(req: &Request, buf: &Buf, call: &Call<'_>, cx: &mut Con
     let (answer, bytes) = (&req.answer, buf.bytes());
     let mut out = call.core.buffers.take(OUT_BYTES);
     crate::http::reply::status_line(answer.status, out.vec());
-    let is_hop = |known| matches!(known, Known::Connection | Known::HopByHop | Known::TransferEncoding | Known::ContentLength);
+    let is_hop =
+        |known| matches!(known, Known::Connection | Known::HopByHop | Known::TransferEncoding | Known::ContentLength);
     copy_fields(&answer.fields, bytes, |f| is_hop(f.known) || answer.fields.is_listed(f, bytes), out.vec());
     out.extend(b"\r\n");
     let write_ms = call.spec.body_ms;
@@ -314,7 +313,9 @@ async fn send_continue(down: &Rc<Downstream>, write_ms: u32, cx: &mut Context) -
 fn count_failure(spec: &UpstreamSpec, error: Error) {
     let failure = match error.kind {
         Kind::Connect => Failure::Connect,
-        Kind::ConnectTimeout | Kind::FirstByteTimeout | Kind::RouteTimeout | Kind::UpstreamBodyTimeout => Failure::Timeout,
+        Kind::ConnectTimeout | Kind::FirstByteTimeout | Kind::RouteTimeout | Kind::UpstreamBodyTimeout => {
+            Failure::Timeout
+        }
         Kind::BadResponse(_) => Failure::BadResponse,
         kind if kind.side() == Side::Upstream => Failure::Reset,
         _ => return, // the client's doing

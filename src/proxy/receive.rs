@@ -155,7 +155,9 @@ fn decide_client(down: &Downstream, snapshot: &Snapshot, req: &mut Request) {
 pub fn name(core: &Core, req: &mut Request) {
     let given = if req.from_trusted { req.head.fields.get(b"x-request-id", req.buf.bytes()) } else { None };
     let harmless = |id: &&[u8]| {
-        !id.is_empty() && id.len() <= REQUEST_ID_MAX && id.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=@".contains(b))
+        !id.is_empty()
+            && id.len() <= REQUEST_ID_MAX
+            && id.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=@".contains(b))
     };
     match given.filter(harmless).and_then(|id| std::str::from_utf8(id).ok()) {
         Some(id) => {

@@ -26,9 +26,7 @@ pub const WITH_HEAD_MAX: usize = 8 * 1024;
 pub fn with_head(req: &Request) -> Option<usize> {
     match req.framing {
         Framing::None => Some(0),
-        Framing::Length(n) => {
-            usize::try_from(n).ok().filter(|&n| n <= WITH_HEAD_MAX && n <= req.behind_head().len())
-        }
+        Framing::Length(n) => usize::try_from(n).ok().filter(|&n| n <= WITH_HEAD_MAX && n <= req.behind_head().len()),
         Framing::Chunked | Framing::Close => None,
     }
 }
@@ -218,12 +216,7 @@ async fn run(
 }
 
 /// Writes all of `buf` to the upstream and gives it back emptied.
-pub async fn write_upstream(
-    stream: &UpstreamStream,
-    slot: &Slot,
-    stall_ms: u32,
-    mut buf: Buf,
-) -> Result<Buf, Error> {
+pub async fn write_upstream(stream: &UpstreamStream, slot: &Slot, stall_ms: u32, mut buf: Buf) -> Result<Buf, Error> {
     while !buf.is_empty() {
         let due_ms = slot.now_ms().saturating_add(stall_ms);
         match guard(slot, due_ms, stream.write(buf)).await {

@@ -74,7 +74,11 @@ fn write_added(req: &Request, down: &Downstream, out: &mut Vec<u8>) {
     }
     // RFC 9110 10.1.4: the one value of TE that a proxy may pass on, and it must list TE in Connection.
     let has_trailers = |field: &Field| {
-        field.value.of(req.bytes()).split(|&b| b == b',').any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+        field
+            .value
+            .of(req.bytes())
+            .split(|&b| b == b',')
+            .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
     };
     if req.head.fields.all(Known::Te).any(has_trailers) {
         out.extend_from_slice(b"TE: trailers\r\nConnection: TE\r\n");

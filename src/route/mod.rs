@@ -213,6 +213,9 @@ mod tests {
             ("/img/{name}", &[]),
             ("/", &[]),
             ("/slash/", &[]),
+            ("/x{a}", &[]),
+            ("/{a}yy", &[]),
+            ("/{a}y", &[]),
         ]);
         check(
             &router,
@@ -231,6 +234,8 @@ mod tests {
                 ("/", "8:"),
                 ("/slash/", "9:"),
                 ("/slash", "404"),
+                ("/x1yy", "11:x1"),     // more text beats less, wherever it is
+                ("/x1y", "10:1y"),      // of as much, that in front
                 ("/User/me", "4:User"), // paths are case-sensitive
                 ("//", "404"),
                 ("", "404"),

@@ -127,8 +127,8 @@ impl Tree {
                 deepest = Some(Rest { route, depth, params, at });
             }
             let Some(left) = path.get(at..) else { break self.pick(&node.end, search) };
-            let end = memchr::memchr(b'/', left).map_or(path.len(), |length| at + length);
-            let segment = left.get(..end - at).unwrap_or_default();
+            let segment = first_segment(left);
+            let end = at + segment.len();
             let child = if node.has_literals { self.literals.get(id, segment) } else { None };
             if let Some(child) = child {
                 // Recursing only where there is another way keeps the common walk one loop.
@@ -209,6 +209,24 @@ impl Tree {
         let more = self.more.get(leaf.more as usize).map(Vec::as_slice).unwrap_or_default();
         std::iter::once((leaf.accepts, leaf.route)).chain(more.iter().copied())
     }
+}
+
+/// What comes before the first slash, or all there is. Segments are short: eight bytes at a time in place are faster
+/// than a call of memchr (bit trick: Mycroft, "Determine if a word has a byte equal to n").
+#[inline]
+fn first_segment(path: &[u8]) -> &[u8] {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const SLASHES: u64 = ONES * b'/' as u64;
+    let (words, last) = path.as_chunks::<8>();
+    for (i, word) in words.iter().enumerate() {
+        let zero_at_slash = u64::from_le_bytes(*word) ^ SLASHES;
+        let found = zero_at_slash.wrapping_sub(ONES) & !zero_at_slash & (ONES << 7);
+        if found != 0 {
+            return path.get(..i * 8 + found.trailing_zeros() as usize / 8).unwrap_or_default();
+        }
+    }
+    let length = last.iter().position(|b| *b == b'/').map_or(path.len(), |at| words.len() * 8 + at);
+    path.get(..length).unwrap_or_default()
 }
 
 impl Affixes {
@@ -300,4 +318,22 @@ impl Tree {
 /// A place in a table as it is kept in nodes. Four billion nodes do not fit into memory before they do not fit here.
 fn side_id(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(NONE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::first_segment;
+
+    #[test]
+    fn a_segment_ends_at_the_first_slash() {
+        for len in 0..40 {
+            let text = "-.0\u{ff}oO/".repeat(5);
+            let plain: Vec<u8> = text.bytes().filter(|b| *b != b'/').take(len).collect();
+            assert_eq!(first_segment(&plain), plain);
+            for tail in 0..20 {
+                let path: Vec<u8> = plain.iter().copied().chain([b'/'; 1]).chain(text.bytes().take(tail)).collect();
+                assert_eq!(first_segment(&path), plain);
+            }
+        }
+    }
 }

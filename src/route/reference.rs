@@ -121,8 +121,8 @@ fn random_path(random: &mut Random, segments: &[&str], depth: usize) -> String {
 }
 
 fn random_route(random: &mut Random, methods: &[&[Method]]) -> Route {
-    let segments = ["a", "b", "ab", "c", "d", "e", "a{}", "{}b", "a{}b", "{}", "{}", "{}", ""];
-    let mut path = random_path(random, &segments, 5);
+    let segments = ["a", "b", "ab", "a{}", "{}b", "a{}b", "{}bb", "{}", "{}", ""];
+    let mut path = random_path(random, &segments, 4);
     while let Some(at) = path.find("{}") {
         path.insert_str(at + 1, &format!("p{at}"));
     }
@@ -140,7 +140,7 @@ fn agrees_with_the_rules_on_random_routes_and_requests() {
     let asked: Vec<Method> =
         ["GET", "HEAD", "POST", "PUT", "PURGE", "BAN"].iter().map(|m| m.parse().unwrap()).collect();
     let mut counts = [0; 3];
-    for seed in 0..400 {
+    for seed in 0..200 {
         let random = &mut Random(seed);
         let mut routes: Vec<Route> = Vec::new();
         for _ in 0..1 + random.below(60) {
@@ -158,8 +158,8 @@ fn agrees_with_the_rules_on_random_routes_and_requests() {
             specs(&routes).unwrap()
         });
         for _ in 0..300 {
-            let segments = ["a", "b", "ab", "acb", "aab", "c", "d", "e", "z", "", "abb"];
-            let mut path = random_path(random, &segments, 6);
+            let segments = ["a", "b", "ab", "acb", "acbb", "abb", "z", ""];
+            let mut path = random_path(random, &segments, 5);
             if path.is_empty() {
                 path.push('/');
             }
@@ -175,7 +175,7 @@ fn agrees_with_the_rules_on_random_routes_and_requests() {
             counts[if found.starts_with("405:") { 1 } else { usize::from(found == "404") * 2 }] += 1;
         }
     }
-    assert!(counts.iter().all(|count| *count > 5000), "the cases are lopsided: {counts:?}");
+    assert!(counts.iter().all(|count| *count > 2000), "the cases are lopsided: {counts:?}");
 }
 
 fn texts<'p>(params: &Params, path: &'p str) -> Vec<&'p str> {

@@ -121,6 +121,17 @@ impl Template {
         Ok(template)
     }
 
+    /// Reads a template for [`Place::Header`].
+    ///
+    /// # Errors
+    /// As [`Template::parse`], and when it has a line break or another control character (RFC 9110 5.5).
+    pub fn parse_header(text: &str, params: &[String]) -> Result<Template, TemplateError> {
+        if let Some(c) = text.chars().find(|c| c.is_control() && *c != '\t') {
+            return error(format!("{c:?} can not be in the value of a header; remove it"));
+        }
+        Template::parse(text, params)
+    }
+
     /// Reads a template for [`Place::Path`].
     ///
     /// # Errors
@@ -369,7 +380,7 @@ pub(super) mod tests {
     fn rendered(text: &str, request: &Request, place: Place) -> String {
         let template = match place {
             Place::Path => Template::parse_path(text, &names()),
-            Place::Header => Template::parse(text, &names()),
+            Place::Header => Template::parse_header(text, &names()),
             Place::Location => Template::parse_location(text, &names()),
         };
         let mut out = b"<".to_vec();
@@ -437,6 +448,7 @@ pub(super) mod tests {
         }
         let error = Template::parse("{host}", &["host".into()]).unwrap_err().to_string();
         assert!(error.contains("write `{path.host}`"), "{error}");
+        assert!(Template::parse_header("a\nb: {id}", &names()).is_err());
         for text in ["a", "{id}", "/a?b", "/a b", "/a#", "/../x", "/a/.", ""] {
             assert!(Template::parse_path(text, &names()).is_err(), "{text}");
         }

@@ -194,7 +194,7 @@ fn edits(raw: &config::headers::HeaderEdits, params: &[String], report: &Report)
 
 fn fields(raw: &[HeaderTemplate], params: &[String], report: &Report) -> Vec<(String, Template)> {
     let field = |raw: &HeaderTemplate| {
-        let value = template(&raw.value, report, |text| Template::parse(text, params))?;
+        let value = template(&raw.value, report, |text| Template::parse_header(text, params))?;
         Some((raw.name.clone(), value))
     };
     raw.iter().filter_map(field).collect()
