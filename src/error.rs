@@ -53,6 +53,8 @@ pub enum Kind {
     Truncated,
     /// The worker has as many connections as it may.
     Overloaded,
+    /// The drain time was over.
+    Drained,
     /// A defect of the gateway.
     Internal,
 }
@@ -111,7 +113,7 @@ impl Kind {
             | Self::BadResponse(_)
             | Self::UpstreamBodyTimeout
             | Self::Truncated => Side::Upstream,
-            Self::NoEndpoint | Self::RouteTimeout | Self::Overloaded | Self::Internal => Side::Internal,
+            Self::NoEndpoint | Self::RouteTimeout | Self::Overloaded | Self::Drained | Self::Internal => Side::Internal,
         }
     }
 

@@ -1,4 +1,34 @@
-//! ringway: an API gateway for Linux. One process, one pinned, shared-nothing io_uring runtime per core.
+//! ringway: an API gateway for Linux. One process, one pinned, shared-nothing runtime per core on io_uring.
+//!
+//! # The life of a request
+//!
+//! A worker ([`worker`]) is a pinned thread with a runtime, its own listening sockets, its own copy of the rules
+//! ([`snapshot`]) and its own upstream connections. A connection is accepted ([`proxy::accept`]) and served until it
+//! ends ([`proxy::connection`]). Of each request the head is read and decided once ([`proxy::receive`]), its route is
+//! found ([`route::Router::find`]), its filters run ([`filter`]), and its action answers it ([`proxy::exchange`]):
+//! most are forwarded ([`proxy::forward`]), and the answer is streamed back ([`proxy::answer`]). Then one log line is
+//! written and everything is counted, exactly once ([`proxy::finish`]).
+//!
+//! # Two planes
+//!
+//! The data plane waits for clients and upstreams only; everything that may wait longer is [`control`]'s: names,
+//! signals, the admin API, the log's file. They meet in [`shared`], one small file per meeting point.
+//!
+//! # The import rule
+//!
+//! Each layer knows only the ones before it, and siblings do not know each other:
+//! `value error context end` · `io http shared limit observe` · `route upstream` · `core request` · `filter` · `config` ·
+//! `snapshot` · `proxy | control` · `worker` · `main`. Proxy code never names tokio, control never names monoio, and
+//! monoio is named under `io` alone. A test checks it.
+//!
+//! ```
+//! let text = "listeners: [{ address: 127.0.0.1:0 }]\nroutes: [{ match: { path: /a }, respond: { body: hello } }]";
+//! let config = ringway::config::parse("example.yaml", text, &|_| None).unwrap();
+//! assert_eq!(config.routes.len(), 1);
+//!
+//! let wrong = ringway::config::parse("example.yaml", "listenrs: []", &|_| None).unwrap_err();
+//! assert!(wrong.to_string().starts_with("example.yaml:1:1: "), "{wrong}");
+//! ```
 
 pub mod config;
 pub mod context;

@@ -5,6 +5,8 @@ use std::io;
 use std::rc::Rc;
 use std::thread;
 
+use async_channel::{Receiver, Sender};
+
 use crate::core::{Core, ms};
 use crate::io::deadline::TICK_MS;
 use crate::io::listen::Listener;
@@ -14,6 +16,7 @@ use crate::proxy::accept::accept;
 use crate::proxy::plane::Plane;
 use crate::shared::mailbox::{FromWorker, ToWorker};
 use crate::shared::metrics;
+use crate::snapshot::Snapshot;
 use crate::snapshot::start::WorkerStart;
 
 /// The tick of a worker without connections, in ms: it costs nothing when nothing runs.
@@ -74,17 +77,14 @@ async fn run(start: WorkerStart, driver: Driver) -> io::Result<()> {
         Driver::Epoll(cause) => Some(cause.clone()),
     };
     let _ = to_control.try_send(FromWorker::Ready { worker, driver: driver.to_string(), fallback });
-    loop {
-        match mailbox.recv().await {
-            Ok(ToWorker::Snapshot(snapshot)) => plane.publish(snapshot),
-            Ok(ToWorker::Drain) | Err(_) => break,
-        }
+    while let Ok(ToWorker::Snapshot(snapshot)) = mailbox.recv().await {
+        plane.publish(snapshot);
     }
     core.draining.set(true);
     for listener in stops {
         listener.stop();
     }
-    drain(&plane, &accepting).await;
+    drain(&plane, &accepting, &mailbox).await;
     let _ = to_control.try_send(FromWorker::Drained { worker });
     // Control ends the process; until then the runtime stays.
     std::future::pending().await
@@ -96,18 +96,21 @@ fn count_panic(core: &Rc<Core>) -> impl FnOnce() + 'static {
 }
 
 /// Until every connection has had its last answer.
-async fn drain(plane: &Rc<Plane>, accepting: &Cell<usize>) {
+async fn drain(plane: &Rc<Plane>, accepting: &Cell<usize>, mailbox: &Receiver<ToWorker<Snapshot>>) {
     let core = &plane.core;
     let began_ms = ms(core.clock.now_us());
     while accepting.get() > 0 || plane.open() > 0 {
         let fresh_too = ms(core.clock.now_us()).saturating_sub(began_ms) >= FRESH_GRACE_MS;
         plane.end_idle(fresh_too);
+        if matches!(mailbox.try_recv(), Ok(ToWorker::Cut)) {
+            core.deadlines.fire_all();
+        }
         sleep_ms(DRAIN_POLL_MS).await;
     }
 }
 
 /// Deadlines every 4 ms, chores every second.
-async fn tick(plane: Rc<Plane>, to_control: async_channel::Sender<FromWorker<crate::snapshot::Snapshot>>) {
+async fn tick(plane: Rc<Plane>, to_control: Sender<FromWorker<Snapshot>>) {
     let core = Rc::clone(&plane.core);
     let mut chores_ms = 0;
     loop {

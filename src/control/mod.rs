@@ -39,6 +39,9 @@ use signal::{Signal, Signals};
 /// Longest time from the start of the workers to all of them being ready.
 const START_MAX: Duration = Duration::from_secs(10);
 
+/// Longest time that requests cut off at the end of a drain get to be answered and logged.
+const CUT_MAX: Duration = Duration::from_millis(500);
+
 /// Control with all workers prepared, none of them started.
 pub struct Control {
     drain: Duration,
@@ -103,6 +106,7 @@ pub async fn prepare(config: Config) -> Result<(Control, Vec<WorkerStart>), Star
         publisher.add_worker(to_worker);
         let listeners = if per_worker.is_empty() { Vec::new() } else { per_worker.remove(0) };
         let to_control = to_control.clone();
+        let snapshot = Box::new(snapshot);
         starts.push(WorkerStart { worker, cpu: *cpu, snapshot, listeners, mailbox, to_control, metrics, log });
     }
     // The log's thread keeps off the workers' CPUs where there are others.
@@ -243,8 +247,9 @@ impl Control {
         report(format_args!("draining, at most {} s; a second signal ends it", self.drain.as_secs_f64()));
         self.admin.drain();
         self.publisher.drain();
-        let until = tokio::time::Instant::now() + self.drain;
+        let mut until = tokio::time::Instant::now() + self.drain;
         let mut left = self.workers;
+        let mut cut = false;
         while left > 0 {
             tokio::select! {
                 message = self.from_workers.recv() => match message {
@@ -257,8 +262,12 @@ impl Control {
                 },
                 signal = self.signals.next() => if signal == Signal::ExitNow { return 1 },
                 () = tokio::time::sleep_until(until) => {
+                    if std::mem::replace(&mut cut, true) {
+                        return 0;
+                    }
                     report(format_args!("the drain time is over; requests that still run are cut off"));
-                    return 0;
+                    self.publisher.cut();
+                    until += CUT_MAX;
                 }
             }
         }
@@ -279,9 +288,8 @@ impl Control {
 }
 
 async fn serve_admin(listener: Option<TcpListener>, state: Arc<AdminState>) {
-    if let Some(listener) = listener {
-        if let Err(e) = admin::serve(listener, state).await {
-            report(format_args!("error: admin: {e}"));
-        }
+    let Some(listener) = listener else { return };
+    if let Err(e) = admin::serve(listener, state).await {
+        report(format_args!("error: admin: {e}"));
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_channel::Sender;
 
 use crate::config::{Config, Errors};
+use crate::core::random_u64;
 use crate::shared::mailbox::ToWorker;
 use crate::shared::metrics::Registry;
 use crate::snapshot::Snapshot;
@@ -28,7 +29,7 @@ impl Publisher {
         metrics: Arc<Registry>,
         workers: usize,
         addresses: &Addresses,
-    ) -> Result<(Self, Vec<Box<Snapshot>>), Errors> {
+    ) -> Result<(Self, Vec<Snapshot>), Errors> {
         let publisher = Self { config, metrics, workers, mailboxes: Vec::new() };
         let snapshots = publisher.build_all(addresses)?;
         Ok((publisher, snapshots))
@@ -39,11 +40,11 @@ impl Publisher {
         self.mailboxes.push(mailbox);
     }
 
-    fn build_all(&self, addresses: &Addresses) -> Result<Vec<Box<Snapshot>>, Errors> {
+    fn build_all(&self, addresses: &Addresses) -> Result<Vec<Snapshot>, Errors> {
         let one = |worker: usize| {
             let Self { config, metrics, workers, .. } = self;
-            let seed = crate::core::random_u64();
-            build(&Inputs { config, addresses, worker, workers: *workers, metrics, seed }).map(Box::new)
+            let seed = random_u64();
+            build(&Inputs { config, addresses, worker, workers: *workers, metrics, seed })
         };
         (0..self.workers).map(one).collect()
     }
@@ -55,18 +56,22 @@ impl Publisher {
     pub async fn publish(&self, addresses: &Addresses) -> Result<(), Errors> {
         let snapshots = self.build_all(addresses)?;
         for (mailbox, snapshot) in self.mailboxes.iter().zip(snapshots) {
-            let _ = mailbox.send(ToWorker::Snapshot(snapshot)).await; // a worker that has ended reports it itself
+            let _ = mailbox.send(ToWorker::Snapshot(Box::new(snapshot))).await; // a worker that has ended reports it itself
         }
         Ok(())
+    }
+
+    /// Tells all workers to give up what still runs.
+    pub fn cut(&self) {
+        for mailbox in &self.mailboxes {
+            let _ = mailbox.try_send(ToWorker::Cut); // one that is full belongs to a worker that hangs: the process ends
+        }
     }
 
     /// Tells all workers to finish.
     pub fn drain(&self) {
         for mailbox in &self.mailboxes {
-            // A full mailbox holds snapshots that nobody needs any more: closing it says the same.
-            if mailbox.try_send(ToWorker::Drain).is_err() {
-                mailbox.close();
-            }
+            let _ = mailbox.try_send(ToWorker::Drain); // full only if the worker hangs; the drain time ends that too
         }
     }
 }

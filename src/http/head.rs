@@ -211,9 +211,8 @@ impl Scan {
         let from = self.seen.saturating_sub(2);
         let new = bytes.get(from..).unwrap_or_default();
         for at in memchr::memchr_iter(b'\n', new) {
-            match new.get(at + 1..) {
-                Some([b'\n', ..] | [b'\r', b'\n', ..]) => return true,
-                _ => {}
+            if let Some([b'\n', ..] | [b'\r', b'\n', ..]) = new.get(at + 1..) {
+                return true;
             }
         }
         self.seen = bytes.len();

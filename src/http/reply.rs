@@ -44,6 +44,7 @@ pub fn row(kind: Kind) -> Row {
         Kind::NoEndpoint => (503, 1, "the upstream has no endpoint to ask", false),
         Kind::Connect => (503, 2, "the upstream can not be reached", false),
         Kind::Overloaded => (503, 3, "the gateway has as many connections as it may", true),
+        Kind::Drained => (503, 4, "the gateway is stopping", true),
         Kind::ConnectTimeout => (504, 1, "the upstream did not accept a connection in time", false),
         Kind::FirstByteTimeout => (504, 2, "the upstream did not answer in time", false),
         Kind::RouteTimeout => (504, 3, "the route's time is over", false),

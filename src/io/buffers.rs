@@ -132,7 +132,7 @@ impl Buf {
     }
 }
 
-// Safety: the pointers stay valid while the Buf is owned by the operation: moving a Buf does not move its heap memory,
+// SAFETY: the pointers stay valid while the Buf is owned by the operation: moving a Buf does not move its heap memory,
 // and nothing else can reach it. `start ≤ mem.len() ≤ limit ≤ capacity` except for a len grown by `extend`, for which
 // `spare` saturates to zero.
 unsafe impl IoBuf for Buf {
@@ -145,7 +145,7 @@ unsafe impl IoBuf for Buf {
     }
 }
 
-// Safety: as above; `set_init(n)` gets what the kernel wrote behind the present bytes, never more than `bytes_total`.
+// SAFETY: as above; `set_init(n)` gets what the kernel wrote behind the present bytes, never more than `bytes_total`.
 unsafe impl IoBufMut for Buf {
     fn write_ptr(&mut self) -> *mut u8 {
         self.mem.spare_capacity_mut().as_mut_ptr().cast()
@@ -157,7 +157,7 @@ unsafe impl IoBufMut for Buf {
 
     unsafe fn set_init(&mut self, n: usize) {
         let len = self.mem.len() + n;
-        // Safety: the kernel initialised n bytes at `write_ptr`.
+        // SAFETY: the kernel initialised n bytes at `write_ptr`.
         unsafe { self.mem.set_len(len) };
     }
 }
@@ -210,7 +210,7 @@ mod tests {
         let mut buf = Buf::with_capacity(16);
         buf.extend(b"abc");
         assert_eq!(buf.bytes_total(), 13);
-        // Safety: the byte is written before it is declared initialised.
+        // SAFETY: the byte is written before it is declared initialised.
         unsafe {
             buf.write_ptr().write(b'd');
             buf.set_init(1);

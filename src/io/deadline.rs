@@ -31,6 +31,8 @@ pub enum Fired {
     Deadline,
     /// The client it works for has left.
     Gone,
+    /// The process ends: nothing waits any longer.
+    Shutdown,
 }
 
 #[derive(Clone, Copy)]
@@ -124,7 +126,7 @@ impl Deadlines {
             }
             entry.next_ms = now_ms.saturating_add(SWEEP_AFTER_MS);
             let flags = if entry.half_close_is_gone { PollFlags::RDHUP } else { PollFlags::empty() };
-            // Safety: a watch ends before its stream is closed (Slot::unwatch, and Slot's drop), so the fd is open.
+            // SAFETY: a watch ends before its stream is closed (Slot::unwatch, and Slot's drop), so the fd is open.
             let fd = unsafe { BorrowedFd::borrow_raw(entry.fd) };
             fds.push(PollFd::from_borrowed_fd(fd, flags));
             indexes.push(index);
@@ -136,6 +138,14 @@ impl Deadlines {
             if polled.revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR) {
                 self.fire(index, Fired::Gone);
             }
+        }
+    }
+
+    /// Gives up everything that waits.
+    pub fn fire_all(&self) {
+        let count = self.due.borrow().len();
+        for index in 0..count {
+            self.fire(index, Fired::Shutdown);
         }
     }
 
@@ -163,8 +173,8 @@ impl Slot {
             *due = due_ms;
         }
         if let Some(state) = self.table.states.borrow_mut().get_mut(self.index) {
-            // A client that left stays gone; only deadlines are per operation.
-            if state.fired == Some(Fired::Deadline) {
+            // A client that left stays gone; the others are per operation.
+            if state.fired != Some(Fired::Gone) {
                 state.fired = None;
             }
         }

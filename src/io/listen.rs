@@ -122,7 +122,7 @@ impl Listener {
     fn inner_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         use std::os::fd::AsRawFd;
         #[allow(unsafe_code)]
-        // Safety: the listener owns the descriptor and outlives the borrow.
+        // SAFETY: the listener owns the descriptor and outlives the borrow.
         unsafe {
             std::os::fd::BorrowedFd::borrow_raw(self.inner.as_raw_fd())
         }
@@ -204,7 +204,7 @@ mod tests {
             let _client = StdTcp::connect(address).unwrap();
             let (stream, _) = listener.accept().await.ok().unwrap();
             #[allow(unsafe_code)]
-            // Safety: the stream lives to the end of the block.
+            // SAFETY: the stream lives to the end of the block.
             let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(stream.watch_fd()) };
             assert!(sockopt::tcp_nodelay(fd).unwrap());
         });

@@ -56,13 +56,13 @@ impl TcpIo {
     // exclusive reference ends before the returned future is first polled.
     #[allow(clippy::mut_from_ref)]
     fn tcp(&self) -> &mut TcpStream {
-        // Safety: single-threaded (monoio's streams are not Send), and no two of these references live at once: each
+        // SAFETY: single-threaded (monoio's streams are not Send), and no two of these references live at once: each
         // is used for one call that returns an operation which holds no part of it.
         unsafe { &mut *self.tcp.get() }
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
-        // Safety: the descriptor is open as long as the stream lives.
+        // SAFETY: the descriptor is open as long as the stream lives.
         unsafe { BorrowedFd::borrow_raw(self.tcp().as_raw_fd()) }
     }
 }

@@ -354,25 +354,4 @@ mod tests {
         cache.write(u64::MAX, &mut out);
         assert!(out.starts_with(b"9999-12-31T23:59:59."));
     }
-
-    /// `cargo test --release -- --ignored --nocapture ns_per_line`: the budget is 200 ns for a line of 350 bytes.
-    #[test]
-    #[ignore = "a measurement, only true in release"]
-    fn ns_per_line() {
-        let (mut clock, mut out) = (TimeCache::default(), Vec::with_capacity(4096));
-        let mut r = record();
-        let mut best = f64::MAX;
-        for _ in 0..20 {
-            let start = std::time::Instant::now();
-            for i in 0..100_000_u64 {
-                out.clear();
-                r.unix_us += 17;
-                r.total_us = 100 + i % 5000;
-                write_json(std::hint::black_box(&r), &mut clock, &mut out);
-                std::hint::black_box(&out);
-            }
-            best = best.min(start.elapsed().as_secs_f64() * 1e9 / 100_000.0);
-        }
-        println!("write_json: {best:.0} ns for {} bytes", out.len());
-    }
 }

@@ -11,11 +11,12 @@ use crate::http::h1::chunked::{Decoder, Limits};
 use crate::http::head::Version;
 use crate::http::known::Known;
 use crate::io::buffers::{BODY_BYTES, HEADROOM, TAILROOM};
-use crate::io::{Buf, Fired, guard};
+use crate::io::{Buf, guard};
 use crate::request::Request;
 use crate::snapshot::{ListenerSpec, UpstreamSpec};
 
 use super::connection::write_downstream;
+use super::finish::kind_of;
 use super::forward::{Lease, OUT_BYTES};
 use super::plane::Downstream;
 use super::upload::{Upload, alongside, write_chunk};
@@ -236,8 +237,7 @@ async fn stream(
         let read = guard(&down.slot, due_ms, lease.stream.read(buf));
         let (n, filled) = match alongside(upload.as_mut(), (&down.slot, due_ms), read).await? {
             Ok((n, filled)) => (n.unwrap_or(usize::MAX), filled),
-            Err(Fired::Deadline) => return Err(Kind::UpstreamBodyTimeout.never()),
-            Err(Fired::Gone) => return Err(Kind::ClientGone.never()),
+            Err(fired) => return Err(kind_of(fired, Kind::UpstreamBodyTimeout).never()),
         };
         cx.upstream_until_us = core.clock.now_us();
         buf = filled;

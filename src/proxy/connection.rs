@@ -18,7 +18,7 @@ use crate::snapshot::ListenerSpec;
 
 use super::accept::Counted;
 use super::exchange::{Response, exchange};
-use super::finish::{closed_by, deadline_of, end_of, finish};
+use super::finish::{closed_by, deadline_of, end_of, finish, kind_of};
 use super::forward::OUT_BYTES;
 use super::plane::{Downstream, Live, Plane};
 use super::{answer, receive, upload};
@@ -126,6 +126,7 @@ async fn await_request(down: &Rc<Downstream>, plane: &Plane, class: usize, buf: 
         Ok((Ok(n), buf)) if n > 0 => Ok(buf),
         Ok(_) if core.draining.get() => Err(Closed::Drain),
         Ok(_) | Err(Fired::Gone) => Err(Closed::Client),
+        Err(Fired::Shutdown) => Err(Closed::Drain),
         Err(Fired::Deadline) => {
             core.metrics.deadlines.add(Deadline::KeepAlive.index(), 1);
             Err(Closed::KeepAlive)
@@ -160,9 +161,12 @@ pub async fn request(down: Rc<Downstream>, plane: Rc<Plane>, buf: Buf) -> Next {
     }
     let next = match next {
         Ok(consumed) => Next::Keep(take_rest(&mut req, consumed)),
-        Err(reason) => {
+        Err(ended) => {
             core.buffers.give(std::mem::take(&mut req.buf));
-            Next::Close(reason)
+            if ended.unread {
+                Box::pin(linger(&down, &plane)).await;
+            }
+            Next::Close(ended.reason)
         }
     };
     plane.give_request(req);
@@ -177,6 +181,19 @@ struct Active<'a> {
 impl Drop for Active<'_> {
     fn drop(&mut self) {
         self.plane.core.metrics.requests_active.add(-1);
+    }
+}
+
+/// Why the connection is closed behind a request.
+struct Ended {
+    reason: Closed,
+    /// The client may still be sending: it is read for a while, so that it sees the answer.
+    unread: bool,
+}
+
+impl Ended {
+    fn at_once(reason: Closed) -> Self {
+        Self { reason, unread: false }
     }
 }
 
@@ -207,16 +224,17 @@ async fn answer_request(
     down: &Rc<Downstream>,
     rules: &ListenerSpec,
     cx: &mut Context,
-) -> Result<Consumed, Closed> {
+) -> Result<Consumed, Ended> {
     let core = &plane.core;
-    let limit = closes_after(req, down, rules, plane);
     let response = exchange(req, live, plane, down, cx).await;
+    // Decided now: a drain may have begun while the upstream was asked.
+    let limit = closes_after(req, down, rules, plane);
     let answer = match response {
         Response::Reply(reply) => return send_reply(reply, req, plane, down, rules, limit, cx).await,
         Response::Answer(answer) => answer,
     };
     let Some(spec) = cx.upstream.and_then(|index| live.snapshot.upstreams.get(index)) else {
-        return Err(Closed::Requested);
+        return Err(Ended::at_once(Closed::Requested));
     };
     let with_head = upload::with_head(req);
     let mut leftover = None;
@@ -229,12 +247,7 @@ async fn answer_request(
             (Some(n), _) => Consumed::Bytes(req.head.fields.len + n),
             (None, rest) => Consumed::All(rest.unwrap_or_default()),
         }),
-        Ok(false) => {
-            if req.framing != Framing::None {
-                linger(down, plane).await;
-            }
-            Err(limit.unwrap_or(Closed::Requested))
-        }
+        Ok(false) => Err(Ended { reason: limit.unwrap_or(Closed::Requested), unread: req.framing != Framing::None }),
         Err(e) => {
             note(e, plane, cx);
             if cx.status == 0 {
@@ -242,7 +255,7 @@ async fn answer_request(
                 let reply = Reply::from_error(e.kind, &req.request_id, b"");
                 return send_reply(reply, req, plane, down, rules, Some(closed_by(e.kind)), cx).await;
             }
-            Err(closed_by(e.kind))
+            Err(Ended::at_once(closed_by(e.kind)))
         }
     }
 }
@@ -280,7 +293,7 @@ async fn refuse(
     down: &Rc<Downstream>,
     rules: &ListenerSpec,
     cx: &mut Context,
-) -> Result<Consumed, Closed> {
+) -> Result<Consumed, Ended> {
     if kind != Kind::ClientGone {
         plane.core.metrics.parse_error(reply::row(kind).status);
     }
@@ -297,12 +310,12 @@ async fn send_reply(
     rules: &ListenerSpec,
     limit: Option<Closed>,
     cx: &mut Context,
-) -> Result<Consumed, Closed> {
+) -> Result<Consumed, Ended> {
     let core = &plane.core;
     if let Some(kind) = reply.kind {
         note(kind.never(), plane, cx);
         if kind == Kind::ClientGone {
-            return Err(closed_by(kind));
+            return Err(Ended::at_once(closed_by(kind)));
         }
     }
     down.slot.unwatch();
@@ -320,7 +333,7 @@ async fn send_reply(
         Ok(out) => out,
         Err(e) => {
             note(e, plane, cx);
-            return Err(closed_by(e.kind));
+            return Err(Ended::at_once(closed_by(e.kind)));
         }
     };
     core.buffers.give(out);
@@ -329,12 +342,7 @@ async fn send_reply(
             cx.bytes_in += n as u64;
             Ok(Consumed::Bytes(req.head.fields.len + n))
         }
-        (limit, _) => {
-            if body.is_none() || reply.close {
-                linger(down, plane).await;
-            }
-            Err(limit.unwrap_or(Closed::Requested))
-        }
+        (limit, _) => Err(Ended { reason: limit.unwrap_or(Closed::Requested), unread: body.is_none() || reply.close }),
     }
 }
 
@@ -365,8 +373,8 @@ pub async fn write_downstream(down: &Downstream, write_ms: u32, mut out: Buf, cx
         let due_ms = down.slot.now_ms().saturating_add(write_ms);
         match guard(&down.slot, due_ms, down.stream.write(out)).await {
             Ok((Ok(()), rest)) => out = rest,
-            Ok((Err(_), _)) | Err(Fired::Gone) => return Err(Kind::ClientGone.never()),
-            Err(Fired::Deadline) => return Err(Kind::WriteTimeout.never()),
+            Ok((Err(_), _)) => return Err(Kind::ClientGone.never()),
+            Err(fired) => return Err(kind_of(fired, Kind::WriteTimeout).never()),
         }
     }
     out.clear();

@@ -4,6 +4,7 @@ use crate::context::Context;
 use crate::core::Core;
 use crate::end::{Closed, Deadline, End};
 use crate::error::Kind;
+use crate::io::Fired;
 use crate::observe::access_log::Record;
 use crate::request::Request;
 use crate::shared::metrics::Finished;
@@ -37,6 +38,7 @@ pub fn end_of(kind: Kind) -> End {
         Kind::UpstreamBodyTimeout => End::UpstreamTimeoutBody,
         Kind::Truncated => End::UpstreamTruncated,
         Kind::Overloaded => End::Overloaded,
+        Kind::Drained => End::Drain,
         Kind::Internal => End::Internal,
     }
 }
@@ -51,7 +53,17 @@ pub fn deadline_of(kind: Kind) -> Option<Deadline> {
         Kind::FirstByteTimeout => Some(Deadline::FirstByte),
         Kind::UpstreamBodyTimeout => Some(Deadline::Body),
         Kind::RouteTimeout => Some(Deadline::Route),
+        Kind::Drained => Some(Deadline::Drain),
         _ => None,
+    }
+}
+
+/// What it means that a wait was given up; `deadline` if its time was over.
+pub fn kind_of(fired: Fired, deadline: Kind) -> Kind {
+    match fired {
+        Fired::Deadline => deadline,
+        Fired::Gone => Kind::ClientGone,
+        Fired::Shutdown => Kind::Drained,
     }
 }
 
@@ -60,6 +72,7 @@ pub fn closed_by(kind: Kind) -> Closed {
     match end_of(kind) {
         End::ClientBadRequest => Closed::BadRequest,
         End::ClientTimeoutHeader | End::ClientTimeoutBody | End::ClientTimeoutWrite => Closed::Timeout,
+        End::Drain => Closed::Drain,
         End::ClientGone | End::UpstreamTruncated | End::UpstreamTimeoutBody => Closed::Aborted,
         _ => Closed::Requested,
     }

@@ -19,6 +19,7 @@ use crate::upstream::pool::Pooled;
 
 use super::answer::Answer;
 use super::connection::write_downstream;
+use super::finish::kind_of;
 use super::plane::{Downstream, Live, Plane};
 use super::retry::{Try, may_retry};
 use super::upload::{self, Upload, alongside, write_upstream};
@@ -80,10 +81,8 @@ pub async fn forward(
     };
     cx.upstream = Some(action.upstream);
     let core = &plane.core;
-    if let (framing::Framing::Length(n), Some(limit)) = (req.framing, route.body_limit) {
-        if n > limit {
-            return Err(Kind::BodyTooLarge.never());
-        }
+    if matches!((req.framing, route.body_limit), (framing::Framing::Length(n), Some(limit)) if n > limit) {
+        return Err(Kind::BodyTooLarge.never());
     }
     if !action.request_headers.is_empty() {
         let mut edits = std::mem::take(&mut req.edits);
@@ -174,9 +173,8 @@ async fn check_out(call: &Call<'_>, fresh_only: bool, cx: &mut Context) -> Resul
     cx.endpoint = Some(endpoint.address);
     let in_flight = endpoint.enter();
     let now_ms = ms(core.clock.now_us());
-    while !fresh_only {
-        let pooled = endpoint.pool.borrow_mut().take(now_ms, &spec.pool);
-        let Some(Pooled { conn, opened_ms, requests }) = pooled else { break };
+    let idle = || if fresh_only { None } else { endpoint.pool.borrow_mut().take(now_ms, &spec.pool) };
+    while let Some(Pooled { conn, opened_ms, requests }) = idle() {
         // Bytes that wait on an idle connection were asked for by nobody: it is poisoned.
         if conn.is_quiet() {
             core.metrics.pool_hits.add(1);
@@ -205,11 +203,8 @@ async fn check_out(call: &Call<'_>, fresh_only: bool, cx: &mut Context) -> Resul
 
 impl Call<'_> {
     fn fired(&self, fired: Fired, phase: Kind) -> Kind {
-        match fired {
-            Fired::Gone => Kind::ClientGone,
-            Fired::Deadline if self.down.slot.now_ms() >= self.route_due_ms => Kind::RouteTimeout,
-            Fired::Deadline => phase,
-        }
+        let is_over = self.down.slot.now_ms() >= self.route_due_ms;
+        kind_of(fired, if is_over { Kind::RouteTimeout } else { phase })
     }
 }
 

@@ -33,6 +33,7 @@ pub struct Plane {
     pub core: Rc<Core>,
     live: RefCell<Rc<Live>>,
     retiring: RefCell<Vec<Rc<Live>>>,
+    #[allow(clippy::vec_box)] // the boxes are what is recycled: they move in and out of futures as pointers
     requests: RefCell<Vec<Box<Request>>>,
     downstreams: RefCell<Vec<Option<Rc<Downstream>>>>,
     free: RefCell<Vec<usize>>,

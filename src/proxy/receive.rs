@@ -11,10 +11,11 @@ use crate::http::framing::{self, FramingError};
 use crate::http::head::{HeadError, Scan, Version, empty_lines};
 use crate::http::known::Known;
 use crate::http::target::{Normalized, Target, normalize, split};
-use crate::io::{Fired, guard};
+use crate::io::guard;
 use crate::request::Request;
 use crate::snapshot::{ListenerSpec, Snapshot};
 
+use super::finish::kind_of;
 use super::plane::Downstream;
 
 /// Longest request id that is taken over from a trusted proxy.
@@ -54,8 +55,7 @@ pub async fn head(down: &Downstream, rules: &ListenerSpec, core: &Core, req: &mu
                 req.buf = buf;
                 return Err(Kind::ClientGone);
             }
-            Err(Fired::Deadline) => return Err(Kind::HeaderTimeout),
-            Err(Fired::Gone) => return Err(Kind::ClientGone),
+            Err(fired) => return Err(kind_of(fired, Kind::HeaderTimeout)),
         }
     }
 }

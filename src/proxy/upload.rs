@@ -14,9 +14,10 @@ use crate::http::encode;
 use crate::http::framing::Framing;
 use crate::http::h1::chunked::{CRLF, Decoder, LAST_CHUNK, Limits, prefix};
 use crate::io::buffers::BODY_BYTES;
-use crate::io::{Buf, Fired, Slot, guard};
+use crate::io::{Buf, Slot, guard};
 use crate::request::Request;
 
+use super::finish::kind_of;
 use super::plane::Downstream;
 
 /// A body up to this size that has arrived with its head is sent with it, in one write.
@@ -201,13 +202,13 @@ async fn run(
         let due_ms = slot.now_ms().saturating_add(bounds.read_ms);
         match guard(&slot, due_ms, down.stream.read(buf)).await {
             Ok((Ok(n), filled)) if n > 0 => buf = filled,
-            Ok(_) | Err(Fired::Gone) => {
+            Ok(_) => {
                 buf = Buf::default();
                 break Err(Kind::ClientGone.never());
             }
-            Err(Fired::Deadline) => {
+            Err(fired) => {
                 buf = Buf::default();
-                break Err(Kind::BodyTimeout.never());
+                break Err(kind_of(fired, Kind::BodyTimeout).never());
             }
         }
     };
@@ -222,8 +223,7 @@ pub async fn write_upstream(stream: &UpstreamStream, slot: &Slot, stall_ms: u32,
         match guard(slot, due_ms, stream.write(buf)).await {
             Ok((Ok(()), rest)) => buf = rest,
             Ok((Err(_), _)) => return Err(Kind::Reset.safe()),
-            Err(Fired::Deadline) => return Err(Kind::UpstreamBodyTimeout.never()),
-            Err(Fired::Gone) => return Err(Kind::ClientGone.never()),
+            Err(fired) => return Err(kind_of(fired, Kind::UpstreamBodyTimeout).never()),
         }
     }
     buf.clear();
@@ -251,12 +251,11 @@ impl<F: Future> Future for Alongside<'_, F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        if let Some(upload) = this.upload.as_mut().filter(|upload| upload.running.is_some()) {
-            if let Poll::Ready(uploaded) = upload.poll(cx) {
-                match uploaded.result {
-                    Err(e) if e.kind.side() == Side::Downstream => return Poll::Ready(Err(e)),
-                    _ => this.on_sent.0.arm(this.on_sent.1),
-                }
+        let running = this.upload.as_mut().filter(|upload| upload.running.is_some());
+        if let Some(Poll::Ready(uploaded)) = running.map(|upload| upload.poll(cx)) {
+            match uploaded.result {
+                Err(e) if e.kind.side() != Side::Upstream => return Poll::Ready(Err(e)),
+                _ => this.on_sent.0.arm(this.on_sent.1),
             }
         }
         this.op.poll(cx).map(Ok)

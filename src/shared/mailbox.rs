@@ -11,6 +11,8 @@ pub enum ToWorker<S> {
     Snapshot(Box<S>),
     /// Accept no more, finish what runs, then say [`FromWorker::Drained`].
     Drain,
+    /// The drain time is over: give up what still runs.
+    Cut,
 }
 
 /// From a worker to control.
