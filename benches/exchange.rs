@@ -1,1 +1,242 @@
-fn main() {}
+//! Cost of one forwarded request without the kernel: a keep-alive connection, its exchange and a pooled upstream
+//! connection on in-memory io, the access log on. `relay` moves the same bytes and does nothing else.
+//!
+//! It fails if the steady state allocates more than once per request.
+#![allow(unsafe_code)] // a counting allocator is an `unsafe impl`, and it can only be installed by a whole program
+
+mod profile;
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::future::Future;
+use std::hint::black_box;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Waker};
+
+use criterion::Criterion;
+use mimalloc::MiMalloc;
+use profile::{ENDPOINT, HEAD_BYTES, UPSTREAM, answer, downstream, plane, requests};
+use ringway::core::ms;
+use ringway::io::memory::{MemoryStream, pair};
+use ringway::io::recycle::Recycler;
+use ringway::io::{Buf, Stream, guard};
+use ringway::proxy::connection::{Next, request};
+use ringway::proxy::plane::{Downstream, Plane};
+use ringway::shared::log_ring::Consumer;
+use ringway::upstream::pool::Pooled;
+
+/// The bar of the project; anything above is a defect.
+const ALLOCATIONS_MAX: u64 = 1;
+/// Exchanges between two rounds of what a tick and the log writer do: about as many as a busy core has in 4 ms.
+const TICK: usize = 1024;
+
+/// The gateway's allocator, counted.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// SAFETY: every call goes on to mimalloc as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { MiMalloc.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        // SAFETY: as above.
+        unsafe { MiMalloc.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        // SAFETY: as above.
+        unsafe { MiMalloc.realloc(memory, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { MiMalloc.dealloc(memory, layout) }
+    }
+}
+
+/// How many allocations `f` makes.
+fn count(f: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.load(Relaxed);
+    f();
+    ALLOCATIONS.load(Relaxed) - before
+}
+
+/// Something between a client and an upstream, and both of them.
+struct Rig {
+    between: Pin<Box<dyn Future<Output = ()>>>,
+    client: MemoryStream,
+    upstream: MemoryStream,
+    requests: Vec<Vec<u8>>,
+    answer: Vec<u8>,
+    next: usize,
+    /// What the upstream got, and what the client got.
+    seen: (Vec<u8>, Vec<u8>),
+}
+
+impl Rig {
+    fn new(
+        between: impl Future<Output = ()> + 'static,
+        client: MemoryStream,
+        upstream: MemoryStream,
+        head: usize,
+    ) -> Self {
+        let (requests, answer) = (requests(head), answer());
+        Self { between: Box::pin(between), client, upstream, requests, answer, next: 0, seen: Default::default() }
+    }
+
+    /// One request and its answer.
+    fn exchange(&mut self) {
+        self.next = if self.next + 1 >= self.requests.len() { 0 } else { self.next + 1 };
+        self.seen.0.clear();
+        self.seen.1.clear();
+        self.client.send(black_box(&self.requests[self.next]));
+        self.run();
+        assert!(self.upstream.drain(&mut self.seen.0) > 0, "nothing came to the upstream");
+        self.upstream.send(black_box(&self.answer));
+        self.run();
+        assert!(self.client.drain(&mut self.seen.1) > 0, "nothing came to the client");
+    }
+
+    fn run(&mut self) {
+        let waits = self.between.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending();
+        assert!(waits, "the connection ended");
+    }
+}
+
+/// A rig around the gateway, and what else a worker does.
+struct Gateway {
+    rig: Rig,
+    plane: Rc<Plane>,
+    log: Consumer,
+    until_tick: usize,
+}
+
+impl Gateway {
+    fn new(head: usize) -> Self {
+        let (plane, log) = plane();
+        let (down, client) = downstream(&plane);
+        let (near, upstream) = pair();
+        let pooled = Pooled { conn: Rc::new(Stream::Memory(near)), opened_ms: 0, requests: 1 };
+        let limits = plane.live().snapshot.upstreams[0].pool;
+        plane.core.endpoint(UPSTREAM, ENDPOINT).pool.borrow_mut().put(pooled, 0, &limits);
+        let mut gateway = Self {
+            rig: Rig::new(serve(down, Rc::clone(&plane)), client, upstream, head),
+            plane,
+            log,
+            until_tick: TICK,
+        };
+        gateway.check_and_warm_up();
+        gateway
+    }
+
+    fn exchange(&mut self) {
+        self.until_tick -= 1;
+        if self.until_tick == 0 {
+            self.until_tick = TICK;
+            self.plane.core.deadlines.scan(ms(self.plane.core.clock.now_us()));
+            self.log.consume(usize::MAX, |a, b| a.len() + b.len());
+        }
+        self.rig.exchange();
+    }
+
+    /// Every route twice; what is measured is what is meant.
+    fn check_and_warm_up(&mut self) {
+        for _ in 0..2 * self.rig.requests.len() {
+            self.exchange();
+            let (forwarded, answered) = (&self.rig.seen.0, &self.rig.seen.1);
+            let asked = &self.rig.requests[self.rig.next];
+            let line = asked.split(|&b| b == b'\r').next().unwrap_or_default();
+            assert!(forwarded.starts_with(line) && forwarded.ends_with(b"\r\n\r\n"));
+            assert!(forwarded.windows(15).any(|w| w == b"X-Forwarded-For"));
+            assert!(answered.starts_with(b"HTTP/1.1 200 OK\r\n") && answered.ends_with(&[b'x'; 128]));
+        }
+        let mut logged = Vec::new();
+        self.log.consume(usize::MAX, |a, b| {
+            logged.extend([a, b].concat());
+            logged.len()
+        });
+        let routes: std::collections::BTreeSet<_> = logged
+            .split(|&b| b == b'\n')
+            .filter_map(|line| line.windows(9).position(|w| w == b"\"route\":\"").and_then(|at| line.get(at + 9..)))
+            .map(|name| name.split(|&b| b == b'"').next())
+            .collect();
+        assert_eq!(routes.len(), self.rig.requests.len(), "each request has a route of its own");
+    }
+}
+
+/// The keep-alive loop, without what only accepted connections have: the count of open ones.
+async fn serve(down: Rc<Downstream>, plane: Rc<Plane>) {
+    let keep_alive_ms = plane.live().snapshot.listeners[0].keep_alive_ms;
+    let requests = Recycler::default();
+    let mut buf = plane.core.buffers.take(2048);
+    loop {
+        let due_ms = ms(plane.core.clock.now_us()).saturating_add(keep_alive_ms);
+        let Ok((Ok(1..), filled)) = guard(&down.slot, due_ms, down.stream.read(buf)).await else { return };
+        match requests.run(|| request(Rc::clone(&down), Rc::clone(&plane), filled)).await {
+            Next::Keep(rest) => buf = rest,
+            Next::Close(_) => return,
+        }
+    }
+}
+
+/// Moves a head one way and an answer the other, through the gateway's streams and buffers.
+async fn relay(down: Stream, upstream: Stream) {
+    let mut buf = Buf::with_capacity(16 * 1024);
+    loop {
+        for (from, to) in [(&down, &upstream), (&upstream, &down)] {
+            let (_, filled) = from.read(buf).await;
+            let (_, emptied) = to.write(filled).await;
+            buf = emptied;
+            buf.clear();
+        }
+    }
+}
+
+fn exchange(c: &mut Criterion) {
+    for head in HEAD_BYTES {
+        let mut gateway = Gateway::new(head);
+        c.bench_function(&format!("exchange/{head}"), |b| b.iter(|| gateway.exchange()));
+        let ((near, client), (far, upstream)) = (pair(), pair());
+        let mut rig = Rig::new(relay(Stream::Memory(near), Stream::Memory(far)), client, upstream, head);
+        c.bench_function(&format!("relay/{head}"), |b| b.iter(|| rig.exchange()));
+    }
+}
+
+/// The most allocations that one request of the steady state makes; all routes, log and ticks included.
+fn allocations(head: usize) -> u64 {
+    let mut gateway = Gateway::new(head);
+    let requests = 20 * TICK;
+    let (mut all, mut most) = (0, 0);
+    for _ in 0..requests {
+        let n = count(|| gateway.exchange());
+        all += n;
+        most = most.max(n);
+    }
+    eprintln!("exchange/{head}: {all} allocations in {requests} requests, at most {most} in one");
+    most
+}
+
+fn main() -> ExitCode {
+    assert_eq!(count(|| drop(black_box(Box::new(1_u64)))), 1, "the counter counts");
+    let most = HEAD_BYTES.map(allocations).into_iter().max().unwrap_or_default();
+    if most > ALLOCATIONS_MAX {
+        eprintln!("a request may allocate {ALLOCATIONS_MAX} times at most");
+        return ExitCode::FAILURE;
+    }
+    let mut criterion = Criterion::default().configure_from_args();
+    exchange(&mut criterion);
+    criterion.final_summary();
+    ExitCode::SUCCESS
+}

@@ -1,6 +1,6 @@
 //! Which route a request takes, what the routes' actions answer, and how the request changes on its way upstream.
 
-use crate::support::client::{get, post};
+use crate::support::client::post;
 use crate::support::message::{Request, ok};
 use crate::support::misbehave::answers;
 use crate::support::{Client, Gateway, Setup, Upstream};

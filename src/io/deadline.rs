@@ -86,14 +86,20 @@ impl Deadlines {
         Slot { table: Rc::clone(self), index: index as usize }
     }
 
-    /// Milliseconds since the core started, as of the last scan.
+    /// Milliseconds since the core started, as of the last scan or [`Deadlines::set_now`]: at most a tick old. Deadlines
+    /// are set from it, which saves reading the clock for each of them.
     pub fn now_ms(&self) -> u32 {
         self.now_ms.get()
     }
 
+    /// Sets the time without a scan, when a core that was quiet gets work.
+    pub fn set_now(&self, now_ms: u32) {
+        self.now_ms.set(now_ms);
+    }
+
     /// Fires what is due at `now_ms`.
     pub fn scan(&self, now_ms: u32) {
-        self.now_ms.set(now_ms);
+        self.set_now(now_ms);
         let mut due = self.due.borrow_mut();
         for (index, at) in due.iter_mut().enumerate() {
             if *at <= now_ms {

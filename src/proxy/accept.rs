@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use crate::core::ms;
 use crate::end::Closed;
 use crate::error::Kind;
 use crate::http::reply::{self, Reply};
@@ -58,6 +59,7 @@ pub fn start<F, M>(
     F: std::future::Future<Output = Next> + 'static,
     M: Fn(Rc<Downstream>, Rc<Plane>, Buf) -> F + 'static,
 {
+    plane.core.deadlines.set_now(ms(plane.core.clock.now_us()));
     let core = Rc::clone(&plane.core);
     let on_panic = move || core.metrics.panics.add(1);
     let down = Rc::new(Downstream {

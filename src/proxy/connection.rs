@@ -4,7 +4,6 @@ use std::future::Future;
 use std::rc::Rc;
 
 use crate::context::Context;
-use crate::core::ms;
 use crate::end::{Closed, Deadline};
 use crate::error::{Error, Kind};
 use crate::http::encode;
@@ -118,7 +117,7 @@ async fn await_request(down: &Rc<Downstream>, plane: &Plane, class: usize, buf: 
         return Err(Closed::Drain);
     }
     let wait_ms = if first { header_ms } else { idle_ms };
-    let due_ms = ms(core.clock.now_us()).saturating_add(wait_ms);
+    let due_ms = down.slot.now_ms().saturating_add(wait_ms);
     down.idle.set(true);
     let read = guard(&down.slot, due_ms, down.stream.read(buf)).await;
     down.idle.set(false);

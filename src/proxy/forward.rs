@@ -172,7 +172,7 @@ async fn check_out(call: &Call<'_>, fresh_only: bool, cx: &mut Context) -> Resul
     };
     cx.endpoint = Some(endpoint.address);
     let in_flight = endpoint.enter();
-    let now_ms = ms(core.clock.now_us());
+    let now_ms = down.slot.now_ms();
     let idle = || if fresh_only { None } else { endpoint.pool.borrow_mut().take(now_ms, &spec.pool) };
     while let Some(Pooled { conn, opened_ms, requests }) = idle() {
         // Bytes that wait on an idle connection were asked for by nobody: it is poisoned.

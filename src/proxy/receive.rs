@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use http::Method;
 
-use crate::core::{Core, ms};
+use crate::core::Core;
 use crate::error::Kind;
 use crate::http::authority::validate_host;
 use crate::http::framing::{self, FramingError};
@@ -24,7 +24,7 @@ const REQUEST_ID_MAX: usize = 128;
 /// Reads a whole head into `req`, of which some bytes may be there. Errors are the client's; [`Kind::ClientGone`] means
 /// there is nobody to answer.
 pub async fn head(down: &Downstream, rules: &ListenerSpec, core: &Core, req: &mut Request) -> Result<(), Kind> {
-    let due_ms = ms(core.clock.now_us()).saturating_add(rules.request_header_ms);
+    let due_ms = down.slot.now_ms().saturating_add(rules.request_header_ms);
     let mut scan = Scan::default();
     let mut parse_at = 0;
     loop {
