@@ -20,6 +20,7 @@ mod mutation;
 mod observe;
 mod requests_strict;
 mod responses_strict;
+mod robustness;
 mod routes;
 mod support;
 mod upstreams;

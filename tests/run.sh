@@ -35,6 +35,12 @@ install_missing() {
     return $status
 }
 
+# By name: `--benches` would run the unit tests once more.
+BENCHES=()
+for bench in benches/*.rs; do
+    BENCHES+=(--bench "$(basename "$bench" .rs)")
+done
+
 passed=0
 failed=0
 declare -a TABLE=()
@@ -84,7 +90,7 @@ step "scenarios on io_uring" env -u MONOIO_FORCE_LEGACY_DRIVER cargo test --test
 step "scenarios on epoll" env MONOIO_FORCE_LEGACY_DRIVER=1 cargo test --test scenarios -- --test-threads "$THREADS"
 step "unit tests on epoll" env MONOIO_FORCE_LEGACY_DRIVER=1 cargo test --lib
 step "doc tests" cargo test --doc
-step "benches run once" cargo bench --profile dev --benches -- --test
+step "benches run once" cargo bench --profile dev "${BENCHES[@]}" -- --test
 
 echo
 printf '%s\n' "${TABLE[@]}"

@@ -47,10 +47,13 @@ pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<Bound>> {
 pub enum AcceptError {
     /// [`Listener::stop`] was called.
     Stopped,
-    /// No descriptors or memory (EMFILE, ENFILE, ENOBUFS, ENOMEM): wait before the next try.
-    Exhausted(io::Error),
-    /// This connection failed before it was accepted (ECONNABORTED and the like); the next may not.
-    Other(io::Error),
+    /// The client closed its connection before it was accepted; the next is waiting already.
+    Aborted,
+    /// Any other error: wait before the next try, or the core does nothing but fail.
+    Failed {
+        /// No descriptors or memory (EMFILE, ENFILE, ENOBUFS, ENOMEM).
+        exhausted: bool,
+    },
 }
 
 /// A worker's listening socket.
@@ -88,13 +91,13 @@ impl Listener {
         match accepted {
             Ok((tcp, address)) => Ok((Stream::Tcp(TcpIo::new(tcp)), address)),
             Err(_) if self.stopped.get() => Err(AcceptError::Stopped),
-            Err(e) if is_exhausted(&e) => Err(AcceptError::Exhausted(e)),
-            Err(e) => Err(AcceptError::Other(e)),
+            Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => Err(AcceptError::Aborted),
+            Err(e) => Err(AcceptError::Failed { exhausted: is_exhausted(&e) }),
         }
     }
 
     /// Frees the reserve descriptor and closes one waiting connection with it, so that clients see an answer (a close)
-    /// instead of a hang while descriptors are out. Call after [`AcceptError::Exhausted`].
+    /// instead of a hang while descriptors are out. Call after an exhausted [`AcceptError::Failed`].
     pub fn shed_one(&self) {
         drop(self.reserve.take());
         drop(accept_now(self.inner_fd()));

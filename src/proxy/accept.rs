@@ -32,13 +32,15 @@ pub async fn accept(listener: Rc<Listener>, index: usize, plane: Rc<Plane>) {
                 start(stream, peer, index, &plane, &open, &requests, request);
             }
             Err(AcceptError::Stopped) => break,
-            Err(AcceptError::Exhausted(_)) => {
+            Err(AcceptError::Aborted) => plane.core.metrics.accept_errors.add(1),
+            Err(AcceptError::Failed { exhausted }) => {
                 plane.core.metrics.accept_errors.add(1);
-                listener.shed_one();
+                if exhausted {
+                    listener.shed_one();
+                }
                 io::sleep_ms(back_off_ms).await;
                 back_off_ms = (back_off_ms * 2).min(BACK_OFF_MS.1);
             }
-            Err(AcceptError::Other(_)) => plane.core.metrics.accept_errors.add(1),
         }
     }
     for (stream, peer) in listener.drain_queue() {

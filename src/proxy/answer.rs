@@ -90,7 +90,7 @@ pub async fn send(
     core.buffers.give(buf);
     cx.status = req.answer.status;
     let write = write_downstream(down, rules.write_ms, out, cx);
-    let mut out = alongside(upload.as_mut(), (&down.slot, u32::MAX), write).await??;
+    let mut out = alongside(upload.as_mut(), None, write).await??;
 
     if !matches!(rest, Rest::Nothing) {
         core.buffers.give(std::mem::take(&mut out));
@@ -235,7 +235,7 @@ async fn stream(
         buf.reserve_ends();
         let due_ms = down.slot.now_ms().saturating_add(body_ms);
         let read = guard(&down.slot, due_ms, lease.stream.read(buf));
-        let (n, filled) = match alongside(upload.as_mut(), (&down.slot, due_ms), read).await? {
+        let (n, filled) = match alongside(upload.as_mut(), None, read).await? {
             Ok((n, filled)) => (n.unwrap_or(usize::MAX), filled),
             Err(fired) => return Err(kind_of(fired, Kind::UpstreamBodyTimeout).never()),
         };
@@ -259,7 +259,7 @@ async fn stream(
             write_chunk(&mut buf, ended, trailers.as_deref());
         }
         let write = write_downstream(down, rules.write_ms, buf, cx);
-        buf = alongside(upload.as_mut(), (&down.slot, u32::MAX), write).await??;
+        buf = alongside(upload.as_mut(), None, write).await??;
         if ended {
             break;
         }

@@ -22,7 +22,7 @@ use super::connection::write_downstream;
 use super::finish::kind_of;
 use super::plane::{Downstream, Live, Plane};
 use super::retry::{Try, may_retry};
-use super::upload::{self, Upload, alongside, write_upstream};
+use super::upload::{self, OnSent, Upload, alongside, write_upstream};
 use super::upstream_head;
 
 /// A forwarded head and a small body leave in one write of at most about this size.
@@ -218,17 +218,23 @@ async fn await_head(
 ) -> Result<Answer, Error> {
     let Call { spec, core, down, .. } = call;
     let slot = &down.slot;
+    let due_from_now_ms = || call.route_due_ms.min(slot.now_ms().saturating_add(spec.first_byte_ms));
+    let mut first_byte_due_ms = due_from_now_ms();
+    let mut was_sending = upload.is_some();
     let mut buf = core.buffers.take(ANSWER_BYTES);
     let mut scan = Scan::default();
     let mut parse_at = 0;
     let mut interim = 0;
     loop {
-        let first_byte_due_ms = call.route_due_ms.min(slot.now_ms().saturating_add(spec.first_byte_ms));
         let sending = upload.as_ref().is_some_and(|upload| upload.outcome().is_none());
         // While the body is being sent, only the route's time runs; the answer's begins behind it.
+        if std::mem::replace(&mut was_sending, sending) && !sending {
+            first_byte_due_ms = due_from_now_ms();
+        }
         let due_ms = if sending { call.route_due_ms } else { first_byte_due_ms };
         let read = guard(slot, due_ms, lease.stream.read(buf));
-        let read = alongside(upload.as_mut(), (slot, first_byte_due_ms), read).await?;
+        let on_sent = OnSent { slot, first_byte_ms: spec.first_byte_ms, route_due_ms: call.route_due_ms };
+        let read = alongside(upload.as_mut(), Some(on_sent), read).await?;
         buf = match read {
             Ok((Ok(n), filled)) if n > 0 => filled,
             Ok((_, filled)) if filled.is_empty() => return Err(Kind::Reset.safe()),

@@ -230,19 +230,34 @@ pub async fn write_upstream(stream: &UpstreamStream, slot: &Slot, stall_ms: u32,
     Ok(buf)
 }
 
+/// What the end of the upload begins: the wait for the answer's first byte.
+#[derive(Clone, Copy)]
+pub struct OnSent<'a> {
+    /// The deadline of the operation that runs alongside.
+    pub slot: &'a Slot,
+    /// How long the answer may take from then, in ms.
+    pub first_byte_ms: u32,
+    /// When the route's time is over.
+    pub route_due_ms: u32,
+}
+
 pin_project_lite::pin_project! {
     /// See [`alongside`].
     pub struct Alongside<'a, F> {
         upload: Option<&'a mut Upload>,
-        on_sent: (&'a Slot, u32),
+        on_sent: Option<OnSent<'a>>,
         #[pin]
         op: F,
     }
 }
 
 /// Runs `op` while the upload goes on. Ends early if the client is at fault; an upstream that no longer takes the body
-/// may have answered, so that ends nothing. When the body has been sent, `on_sent`'s slot is armed for its ms.
-pub fn alongside<'a, F: Future>(upload: Option<&'a mut Upload>, on_sent: (&'a Slot, u32), op: F) -> Alongside<'a, F> {
+/// may have answered, so that ends nothing.
+pub fn alongside<'a, F: Future>(
+    upload: Option<&'a mut Upload>,
+    on_sent: Option<OnSent<'a>>,
+    op: F,
+) -> Alongside<'a, F> {
     Alongside { upload, on_sent, op }
 }
 
@@ -255,7 +270,11 @@ impl<F: Future> Future for Alongside<'_, F> {
         if let Some(Poll::Ready(uploaded)) = running.map(|upload| upload.poll(cx)) {
             match uploaded.result {
                 Err(e) if e.kind.side() != Side::Upstream => return Poll::Ready(Err(e)),
-                _ => this.on_sent.0.arm(this.on_sent.1),
+                _ => {
+                    if let Some(OnSent { slot, first_byte_ms, route_due_ms }) = this.on_sent {
+                        slot.arm(slot.now_ms().saturating_add(*first_byte_ms).min(*route_due_ms));
+                    }
+                }
             }
         }
         this.op.poll(cx).map(Ok)

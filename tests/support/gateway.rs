@@ -92,7 +92,12 @@ impl Gateway {
         let config = dir.join("gateway.yaml");
         let yaml = setup.yaml(port, admin, &log);
         std::fs::write(&config, &yaml).unwrap();
-        let process = Process::spawn(Command::new(BINARY).args(["run", "-c"]).arg(&config));
+        let mut command = Command::new(BINARY);
+        if let Some(n) = setup.descriptors {
+            command = Command::new("sh");
+            command.args(["-c", &format!("ulimit -n {n}; exec \"$@\""), "sh", BINARY]);
+        }
+        let process = Process::spawn(command.args(["run", "-c"]).arg(&config));
         let (addr, admin) = ((Ipv4Addr::LOCALHOST, port).into(), (Ipv4Addr::LOCALHOST, admin).into());
         let mut gateway = Gateway { addr, admin, process, dir, log };
         eventually_within(Duration::from_secs(10), "the gateway to be ready", || {
@@ -147,6 +152,14 @@ impl Gateway {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.pid())).unwrap();
         let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("VmRSS");
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// Processor time spent so far.
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.pid())).unwrap();
+        let fields: Vec<u64> = stat.rsplit(") ").next().unwrap().split(' ').filter_map(|f| f.parse().ok()).collect();
+        // utime and stime, in the ticks of /proc (1/100 s); the state letter before them is not a number.
+        Duration::from_millis((fields[10] + fields[11]) * 10)
     }
 
     pub fn term(&self) {

@@ -7,6 +7,8 @@ use std::path::Path;
 #[derive(Default)]
 pub struct Setup {
     workers: Option<String>,
+    log: Option<String>,
+    pub descriptors: Option<u32>,
     top: Vec<String>,
     listener: Vec<String>,
     upstreams: Vec<String>,
@@ -25,6 +27,18 @@ impl Setup {
 
     pub fn workers(mut self, workers: &str) -> Setup {
         self.workers = Some(workers.into());
+        self
+    }
+
+    /// The access log goes elsewhere than to the scenario's file: `stdout`, `off`.
+    pub fn log(mut self, to: &str) -> Setup {
+        self.log = Some(to.into());
+        self
+    }
+
+    /// The process may have no more descriptors than this.
+    pub fn descriptors(mut self, n: u32) -> Setup {
+        self.descriptors = Some(n);
         self
     }
 
@@ -79,7 +93,7 @@ impl Setup {
         let mut yaml = format!(
             "workers: {}\nadmin: {{ address: \"127.0.0.1:{admin}\" }}\nobserve: {{ access_log: {{ to: {}, format: json }} }}\n",
             self.workers.as_deref().unwrap_or("1"),
-            log.display(),
+            self.log.clone().unwrap_or_else(|| log.display().to_string()),
         );
         for line in &self.top {
             yaml.push_str(line);
