@@ -12,7 +12,7 @@ const IDLE_BYTES_MAX: u64 = 8 * 1024;
 #[test]
 fn an_idle_connection_costs_little_memory() {
     let upstream = Upstream::start(answers(ok(vec![b'x'; 2000])));
-    let gateway = Setup::forward(&upstream).start();
+    let gateway = Setup::forward(&upstream).listener("timeouts: { request_header: 60s }").start();
     let use_and_keep = |n: usize| -> Vec<Client> {
         let mut clients: Vec<Client> = (0..n).map(|_| Client::connect(&gateway)).collect();
         for client in &mut clients {

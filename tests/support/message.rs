@@ -130,7 +130,7 @@ impl Request {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Response {
     pub version: String,
     pub status: u16,
@@ -141,6 +141,14 @@ pub struct Response {
     pub trailers: Fields,
     /// The 1xx answers that came before it.
     pub interim: Vec<Response>,
+}
+
+/// With its body as text.
+impl std::fmt::Debug for Response {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} {} {:?} {:?}", self.version, self.status, self.reason, self.framing, self.fields.0)?;
+        write!(f, " body {} trailers {:?} interim {:?}", show(&self.body), self.trailers.0, self.interim)
+    }
 }
 
 impl Response {
