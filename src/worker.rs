@@ -25,6 +25,9 @@ const QUIET_TICK_MS: u64 = 20;
 const CHORES_MS: u32 = 1_000;
 /// A connection that has not sent its first request when a drain begins gets this long to do so, in ms.
 const FRESH_GRACE_MS: u32 = 1_000;
+/// Handshakes that had begun when a drain began get this long to complete and be accepted, in ms: a round trip around
+/// the world.
+const HANDSHAKES_MS: u64 = 300;
 /// How often a draining worker looks whether it is done, in ms.
 const DRAIN_POLL_MS: u64 = 5;
 
@@ -81,6 +84,11 @@ async fn run(start: WorkerStart, driver: Driver) -> io::Result<()> {
         plane.publish(snapshot);
     }
     core.draining.set(true);
+    for listener in &stops {
+        // Without it the short window stays in which closing one of several sockets can reset a client.
+        let _ = listener.refuse_new();
+    }
+    sleep_ms(HANDSHAKES_MS).await;
     for listener in stops {
         listener.stop();
     }

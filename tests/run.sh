@@ -35,10 +35,10 @@ install_missing() {
     return $status
 }
 
-# By name: `--benches` would run the unit tests once more.
+# By name: `--benches` would run the unit tests once more, and a file in benches/ may be a module of another.
 BENCHES=()
-for bench in benches/*.rs; do
-    BENCHES+=(--bench "$(basename "$bench" .rs)")
+for bench in $(sed -n "/^\[\[bench\]\]/{n;s/^name = \"\(.*\)\"/\1/p}" Cargo.toml); do
+    BENCHES+=(--bench "$bench")
 done
 
 passed=0

@@ -1,10 +1,11 @@
 //! Listening sockets: one per worker on the same address (SO_REUSEPORT), one accept at a time that is never dropped.
+#![allow(unsafe_code)] // a packet filter for the drain has no safe wrapper, nor has borrowing monoio's descriptor
 
 use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpStream as StdTcp};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use monoio::io::Canceller;
 use monoio::net::{TcpListener, TcpStream};
@@ -104,6 +105,30 @@ impl Listener {
         self.reserve.set(reserve_fd());
     }
 
+    /// The kernel drops new SYNs from now on, while handshakes that have begun complete and can be accepted: nothing is
+    /// in the queue, or on its way to it, when the socket is closed a little later. A client that is dropped here tries
+    /// again within a second and is refused, or reaches whoever listens there next; it is never reset.
+    pub fn refuse_new(&self) -> io::Result<()> {
+        let instruction = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+        let (load_byte, jump_if_set, ret) =
+            (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, libc::BPF_RET);
+        // The filter sees the TCP header: its byte 13 holds the flags, bit 1 of it SYN.
+        let mut program = [
+            instruction(load_byte, 0, 0, 13),
+            instruction(jump_if_set, 0, 1, 0x02),
+            instruction(ret | libc::BPF_K, 0, 0, 0),
+            instruction(ret | libc::BPF_K, 0, 0, u32::MAX),
+        ];
+        let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+        let size = size_of::<libc::sock_fprog>() as libc::socklen_t;
+        // SAFETY: the kernel copies the program during the call; descriptor and program live longer than that.
+        let done = unsafe {
+            let fd = self.inner.as_raw_fd();
+            libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, (&raw const program).cast(), size)
+        };
+        if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
     /// Ends the pending accept, and all later ones.
     pub fn stop(&self) {
         self.stopped.set(true);
@@ -123,12 +148,8 @@ impl Listener {
     }
 
     fn inner_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        use std::os::fd::AsRawFd;
-        #[allow(unsafe_code)]
         // SAFETY: the listener owns the descriptor and outlives the borrow.
-        unsafe {
-            std::os::fd::BorrowedFd::borrow_raw(self.inner.as_raw_fd())
-        }
+        unsafe { std::os::fd::BorrowedFd::borrow_raw(self.inner.as_raw_fd()) }
     }
 }
 
@@ -197,6 +218,20 @@ mod tests {
     }
 
     #[test]
+    fn once_new_ones_are_refused_no_connection_comes_about_but_the_queue_is_kept() {
+        runtime::block_on_for_tests(async {
+            let mut bound = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+            let address = bound[0].address;
+            let listener = Listener::new(bound.remove(0)).unwrap();
+            let _queued = StdTcp::connect(address).unwrap();
+            listener.refuse_new().unwrap();
+            let late = StdTcp::connect_timeout(&address, std::time::Duration::from_millis(50));
+            assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut, "dropped, not reset");
+            assert_eq!(listener.drain_queue().len(), 1);
+        });
+    }
+
+    #[test]
     fn accepted_sockets_do_not_delay_small_writes() {
         runtime::block_on_for_tests(async {
             let mut bound = bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
@@ -206,7 +241,6 @@ mod tests {
             let listener = Listener::new(bound.remove(0)).unwrap();
             let _client = StdTcp::connect(address).unwrap();
             let (stream, _) = listener.accept().await.ok().unwrap();
-            #[allow(unsafe_code)]
             // SAFETY: the stream lives to the end of the block.
             let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(stream.watch_fd()) };
             assert!(sockopt::tcp_nodelay(fd).unwrap());

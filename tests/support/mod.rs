@@ -110,11 +110,20 @@ pub fn root() -> &'static std::path::Path {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A folder of its own for one scenario.
+/// A folder of its own for one scenario. What earlier runs left behind is removed first: a test binary has no end at
+/// which it could tidy up.
 pub fn temp_dir(what: &str) -> std::path::PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
-    let dir = std::env::temp_dir().join(format!("ringway-test-{}-{what}-{n}", std::process::id()));
+    let all = std::env::temp_dir().join("ringway-test");
+    if n == 0 {
+        for run in all.read_dir().into_iter().flatten().flatten() {
+            if !std::path::Path::new("/proc").join(run.file_name()).exists() {
+                let _ = std::fs::remove_dir_all(run.path());
+            }
+        }
+    }
+    let dir = all.join(std::process::id().to_string()).join(format!("{what}-{n}"));
     std::fs::create_dir_all(&dir).unwrap();
     dir
 }
