@@ -42,6 +42,8 @@ pub struct Request {
     pub from_trusted: bool,
     /// The request's id.
     pub request_id: String,
+    /// Bytes of it that were read, its head's as far as it came.
+    pub received: u64,
 }
 
 impl Request {
@@ -57,7 +59,8 @@ impl Request {
         self.client = None;
         self.from_trusted = false;
         self.request_id.clear();
-        self.head.method = Method::GET;
+        self.received = 0;
+        self.head.clear();
     }
 
     /// The bytes that spans are into.

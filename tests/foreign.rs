@@ -349,7 +349,7 @@ fn haproxy_in_front_of_the_gateway() {
     let gateway = Setup::forward(&upstream).start();
     let front = haproxy(&format!(
         "frontend f\n  bind @listen@\n  default_backend b\nbackend b\n  http-reuse always\n  option forwardfor\n\
-         \x20 option httpchk GET /check\n  server s {} check inter 200ms\n",
+         \x20 option httpchk GET /check\n  server s {} check inter 2s\n",
         gateway.addr
     ));
     let mut client = Client::to(front.addr);

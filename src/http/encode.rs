@@ -1,6 +1,7 @@
 //! Writing heads: what passes is copied in runs of whole lines, as it came; what changes is an edit.
 
 use super::head::{Field, Fields, Span};
+use super::known::is_same_name;
 
 /// Copies the field lines that `drop` does not name, in order, in as few pieces as possible.
 pub fn copy_fields(fields: &Fields, bytes: &[u8], mut drop: impl FnMut(&Field) -> bool, out: &mut Vec<u8>) {
@@ -95,7 +96,7 @@ impl Edits {
 
     /// Whether lines of that name are removed or set: the gateway's own line of that name is then left out.
     pub fn replaces(&self, name: &[u8]) -> bool {
-        self.removed.iter().any(|&(from, to)| self.arena.get(from..to).is_some_and(|r| r.eq_ignore_ascii_case(name)))
+        self.removed.iter().any(|&(from, to)| self.arena.get(from..to).is_some_and(|r| is_same_name(r, name)))
     }
 
     /// Writes the added lines.
@@ -123,6 +124,7 @@ mod tests {
         assert!(head.parse(text, &Bounds { head: 1000, fields: 10, target: 10 }).unwrap());
         let mut edits = Edits::default();
         edits.remove(b"a");
+        assert!(edits.replaces(b"A") && !edits.replaces(b"ab"));
         let mut out = Vec::new();
         let drop = |f: &Field| matches!(f.known, Known::Host | Known::Connection) || edits.removes(f.name, text);
         copy_fields(&head.fields, text, drop, &mut out);

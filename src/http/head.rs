@@ -11,6 +11,8 @@ use super::known::Known;
 
 /// Most fields a head may have whatever the config says: the parser's table lives on the stack.
 pub const FIELDS_MAX: usize = 256;
+/// Names that Connection may list: each is compared with each field.
+const LISTED_MAX: usize = 32;
 /// Empty lines before a request line that are skipped (RFC 9112 2.2 asks for at least one).
 const EMPTY_LINES_MAX: usize = 4;
 
@@ -107,6 +109,12 @@ pub struct Fields {
 }
 
 impl Fields {
+    fn clear(&mut self) {
+        self.list.clear();
+        self.listed.clear();
+        (self.close, self.keep_alive, self.len) = (false, false, 0);
+    }
+
     /// All of them, in order.
     pub fn iter(&self) -> std::slice::Iter<'_, Field> {
         self.list.iter()
@@ -140,9 +148,7 @@ impl Fields {
 
     /// Takes over what httparse found, checking every gap. `from` is where the first line ends, before its CRLF.
     fn fill(&mut self, bytes: &[u8], found: &[httparse::Header<'_>], from: usize, len: usize) -> Result<(), HeadError> {
-        self.list.clear();
-        self.listed.clear();
-        (self.close, self.keep_alive) = (false, false);
+        self.clear();
         self.len = len;
         let mut line_end = from;
         for header in found {
@@ -174,6 +180,9 @@ impl Fields {
             } else if !option.is_empty() {
                 if !option.iter().all(|&b| is_token(b)) {
                     return Err(HeadError::Malformed("Connection must list field names"));
+                }
+                if self.listed.len() == LISTED_MAX {
+                    return Err(HeadError::Malformed("Connection lists too many fields"));
                 }
                 self.listed.push(Span::within(bytes, option));
             }
@@ -240,12 +249,24 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
+    /// Forgets the head that was read, keeping the memory: spans must not outlive their buffer.
+    pub fn clear(&mut self) {
+        self.method = Method::GET;
+        self.target = Span::default();
+        self.version = Version::default();
+        self.fields.clear();
+    }
+
     /// Reads a head from the start of `bytes`. `Ok(false)`: its end has not arrived.
     pub fn parse(&mut self, bytes: &[u8], bounds: &Bounds) -> Result<bool, HeadError> {
         let mut table = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; FIELDS_MAX];
         let table = table.get_mut(..bounds.fields.min(FIELDS_MAX)).unwrap_or_default();
         let mut request = httparse::Request::new(&mut []);
         let window = bytes.get(..bounds.head).unwrap_or(bytes);
+        // httparse skips any number of empty lines, also bare LF; those that are allowed were skipped before.
+        if bytes.first().is_some_and(|&b| !is_token(b)) {
+            return Err(HeadError::Malformed("not a request line"));
+        }
         let len = match request.parse_with_uninit_headers(window, table) {
             Ok(httparse::Status::Complete(len)) => len,
             Ok(httparse::Status::Partial) => return too_large_already(bytes, bounds, request.path).map(|()| false),
@@ -308,7 +329,11 @@ fn explain_request(e: httparse::Error, bytes: &[u8]) -> HeadError {
 fn names_another_version(bytes: &[u8]) -> bool {
     let line = bytes.split(|&b| b == b'\n').next().unwrap_or_default().trim_ascii_end();
     let last = line.rsplit(|&b| b == b' ').next().unwrap_or_default();
-    matches!(last, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit())
+    match last {
+        b"HTTP/1.0" | b"HTTP/1.1" => false, // then something else is wrong with the line
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] => major.is_ascii_digit() && minor.is_ascii_digit(),
+        _ => false,
+    }
 }
 
 /// A response head.
@@ -415,6 +440,10 @@ mod tests {
             "GET /\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: x\0\r\n\r\n",
             "GET / http/1.1\r\nHost: x\r\n\r\n",
+            "\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
+            "\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
+            "GET /  HTTP/1.1\r\nHost: x\r\n\r\n",
+            "GET /a b HTTP/1.1\r\nHost: x\r\n\r\n",
             "GET / HTTP/1.1\r\nConnection: a b\r\n\r\n",
         ] {
             assert!(matches!(request(text), Err(HeadError::Malformed(_))), "{text:?}: {:?}", request(text));

@@ -60,6 +60,7 @@ impl Known {
             // A response's own report to the client (RFC 9209), not hop-by-hop.
             12 if is("proxy-status") => Self::Other,
             13 if is("authorization") => Self::Authorization,
+            14 if is("http2-settings") => Self::HopByHop,
             14 if is("content-length") => Self::ContentLength,
             15 if is("x-forwarded-for") => Self::ForwardedFor,
             16 if is("x-forwarded-host") => Self::ForwardedHost,
@@ -67,9 +68,32 @@ impl Known {
             17 if is("transfer-encoding") => Self::TransferEncoding,
             6.. if starts_with(name, b"proxy-") => Self::HopByHop,
             12.. if starts_with(name, b"x-forwarded-") => Self::ForwardedOther,
+            _ if may_be_disguised(name) => Self::of_disguised(name),
             _ => Self::Other,
         }
     }
+
+    /// CGI and its heirs take `_` for `-`: an `X_Forwarded_For` is an X-Forwarded-For to them, which only the gateway may
+    /// write. Such a field does not pass.
+    #[cold]
+    fn of_disguised(name: &[u8]) -> Self {
+        let plain: Vec<u8> = name.iter().map(|&b| if b == b'_' { b'-' } else { b }).collect();
+        match Self::of(&plain) {
+            Self::Other => Self::Other,
+            _ => Self::HopByHop,
+        }
+    }
+}
+
+/// Long enough to be a known name with a dash, and with an underscore in its place. No allocation comes of ordinary names.
+fn may_be_disguised(name: &[u8]) -> bool {
+    name.len() >= "keep-alive".len() - 1 && name.contains(&b'_')
+}
+
+/// Whether a field of this name is, to those who take `_` for `-`, one of that name.
+pub fn is_same_name(a: &[u8], b: &[u8]) -> bool {
+    let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    a.len() == b.len() && a.iter().zip(b).all(|(&a, &b)| fold(a) == fold(b))
 }
 
 fn starts_with(name: &[u8], lower: &[u8]) -> bool {
@@ -92,6 +116,11 @@ mod tests {
             ("proxy", Known::HopByHop),
             ("X-Forwarded-Port", Known::ForwardedOther),
             ("", Known::Other),
+            ("HTTP2-Settings", Known::HopByHop),
+            ("X_Forwarded_For", Known::HopByHop),
+            ("x-real_ip", Known::HopByHop),
+            ("Content_Length", Known::HopByHop),
+            ("api_key_of_mine", Known::Other),
         ] {
             assert_eq!(Known::of(name.as_bytes()), known, "{name}");
         }

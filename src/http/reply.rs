@@ -20,8 +20,8 @@ pub struct Row {
     pub close: bool,
 }
 
-/// The answer for `kind`. What can not be answered any more (the client has gone, or half an answer was sent) still has
-/// a row: its status goes into the log.
+/// The answer for `kind`. What can not be answered any more (the client has gone, or half an answer was sent) has a row
+/// all the same, so that the table is whole; it is never sent.
 pub fn row(kind: Kind) -> Row {
     let (status, detail, message, close) = match kind {
         Kind::Malformed(message) => (400, 1, message, true),

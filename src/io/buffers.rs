@@ -124,6 +124,12 @@ impl Buf {
         &mut self.mem
     }
 
+    /// The capacity to grow to when a read finds no room: by what is still there, not by what has been consumed before
+    /// it, so that a long pipeline does not grow its buffer.
+    pub fn larger(&self) -> usize {
+        (self.len() + IDLE_BYTES).next_power_of_two()
+    }
+
     /// Moves the bytes into an allocation of at least `capacity`, to its front.
     pub fn grow(&mut self, capacity: usize, buffers: &Buffers) {
         let mut larger = buffers.take(capacity);
@@ -240,6 +246,20 @@ mod tests {
         assert!(buf.bytes().starts_with(b"1e\r\nxxx"));
         buf.clear();
         assert_eq!(buf.spare(), 64);
+    }
+
+    #[test]
+    fn consumed_bytes_do_not_make_a_buffer_grow() {
+        let buffers = Buffers::default();
+        let mut buf = buffers.take(8192);
+        for _ in 0..100 {
+            let spare = buf.spare();
+            buf.extend(&vec![b'x'; spare]);
+            buf.consume(buf.len() - 100);
+            let larger = buf.larger();
+            buf.grow(larger, &buffers);
+            assert!(buf.spare() > 0 && buf.capacity() <= 8192 && buf.len() == 100);
+        }
     }
 
     #[test]

@@ -79,14 +79,19 @@ pub async fn send(
         _ => Coding::Plain,
     };
     let until_close = coding == Coding::Plain && matches!(framing, Framing::Chunked | Framing::Close);
-    // An answer before the whole request: it is streamed, then both connections are closed.
-    let keep = keep && !until_close && sent_whole(&upload);
+    // An answer before the whole request: it is streamed, then both connections are closed, even if the rest of the
+    // request is sent meanwhile. The upstream may never have read it as a body.
+    let asked_whole = sent_whole(&upload);
+    let keep = keep && !until_close && asked_whole;
+    // Trailers may be merged into the head by who receives them (RFC 9110 6.5.1): where fields are edited or listed by
+    // Connection, none pass.
+    let trailers_pass = req.answer_edits.is_empty() && req.answer.fields.listed.is_empty();
 
     let mut out = core.buffers.take(OUT_BYTES);
-    write_head(req, buf.bytes(), framing, coding, keep, out.vec());
+    write_head(req, buf.bytes(), framing, coding, keep, core, out.vec());
     buf.consume(req.answer.fields.len);
     let (mut rest, mut surplus) =
-        begin(framing, &mut buf, &mut out, coding).map_err(|()| Kind::BadResponse("bad chunk"))?;
+        begin(framing, &mut buf, &mut out, coding, trailers_pass).map_err(|()| Kind::BadResponse("bad chunk"))?;
     core.buffers.give(buf);
     cx.status = req.answer.status;
     let write = write_downstream(down, rules.write_ms, out, cx);
@@ -94,7 +99,9 @@ pub async fn send(
 
     if !matches!(rest, Rest::Nothing) {
         core.buffers.give(std::mem::take(&mut out));
-        let streamed = Box::pin(stream(&mut rest, &lease, &mut upload, body_ms, down, rules, coding, core, cx)).await;
+        let streamed =
+            Box::pin(stream(&mut rest, &lease, &mut upload, body_ms, down, rules, coding, trailers_pass, core, cx))
+                .await;
         if streamed.is_err() && until_close {
             // Only a reset tells this client that the end it sees is not the end.
             down.stream.reset_on_close();
@@ -102,25 +109,32 @@ pub async fn send(
         surplus |= streamed?;
     }
     core.buffers.give(out);
-    let upload_done = sent_whole(&upload);
-    if upload_done && !surplus && framing != Framing::Close && req.answer.keeps_alive() {
+    if asked_whole && !surplus && framing != Framing::Close && req.answer.keeps_alive() {
         lease.give_back(spec, down.slot.now_ms());
     }
     if let Some(uploaded) = upload.and_then(Upload::into_outcome) {
         cx.bytes_in += uploaded.received;
         *leftover = Some(uploaded.leftover);
     }
-    Ok(keep && upload_done)
+    Ok(keep)
 }
 
 /// The status line and fields as the client gets them.
-fn write_head(req: &Request, bytes: &[u8], framing: Framing, coding: Coding, keep: bool, out: &mut Vec<u8>) {
+fn write_head(
+    req: &Request,
+    bytes: &[u8],
+    framing: Framing,
+    coding: Coding,
+    keep: bool,
+    core: &Core,
+    out: &mut Vec<u8>,
+) {
     let head = &req.answer;
     // The reason phrase survives: everything behind `HTTP/1.x` goes on as it came.
     let line_end = head.fields.iter().next().map_or(head.fields.len.saturating_sub(2), |field| field.name.start());
     out.extend_from_slice(b"HTTP/1.1");
     out.extend_from_slice(bytes.get("HTTP/1.1".len()..line_end).unwrap_or_default());
-    let mut length_seen = false;
+    let (mut length_seen, mut date_seen) = (false, false);
     let drop = |field: &crate::http::head::Field| {
         let dropped = match field.known {
             Known::Connection | Known::HopByHop | Known::Te | Known::TransferEncoding => true,
@@ -129,6 +143,10 @@ fn write_head(req: &Request, bytes: &[u8], framing: Framing, coding: Coding, kee
             Known::ContentLength => {
                 let listed = field.value.of(bytes).contains(&b',');
                 std::mem::replace(&mut length_seen, true) || listed || head.status == 204
+            }
+            Known::Date => {
+                date_seen = true;
+                false
             }
             _ => false,
         };
@@ -141,6 +159,12 @@ fn write_head(req: &Request, bytes: &[u8], framing: Framing, coding: Coding, kee
     {
         out.extend_from_slice(b"Content-Length: ");
         encode::number(n, out);
+        out.extend_from_slice(b"\r\n");
+    }
+    // RFC 9110 6.6.1: who forwards an answer without a date adds one.
+    if !date_seen && !req.answer_edits.replaces(b"date") {
+        out.extend_from_slice(b"Date: ");
+        core.write_date(out);
         out.extend_from_slice(b"\r\n");
     }
     if coding == Coding::Chunks {
@@ -162,7 +186,13 @@ pub fn write_connection(version: Version, keep: bool, out: &mut Vec<u8>) {
 
 /// Puts the body bytes that came with the head behind it, and tells what is still to come, and whether bytes came that
 /// belong to no answer.
-fn begin(framing: Framing, buf: &mut Buf, out: &mut Buf, coding: Coding) -> Result<(Rest, bool), ()> {
+fn begin(
+    framing: Framing,
+    buf: &mut Buf,
+    out: &mut Buf,
+    coding: Coding,
+    trailers_pass: bool,
+) -> Result<(Rest, bool), ()> {
     let there = buf.len();
     let (data, rest, surplus) = match framing {
         Framing::None => (0, Rest::Nothing, there > 0),
@@ -176,7 +206,7 @@ fn begin(framing: Framing, buf: &mut Buf, out: &mut Buf, coding: Coding) -> Resu
             let mut decoder = Decoder::new(Limits::default());
             let step = decoder.decode(buf.bytes_mut()).map_err(drop)?;
             if step.done {
-                let trailers = decoder.take_trailers();
+                let trailers = decoder.take_trailers().filter(|_| trailers_pass);
                 append(out, buf.bytes().get(..step.data).unwrap_or_default(), coding);
                 append_last(out, coding, trailers.as_deref());
                 return Ok((Rest::Nothing, there > step.consumed));
@@ -222,6 +252,7 @@ async fn stream(
     down: &Rc<Downstream>,
     rules: &ListenerSpec,
     coding: Coding,
+    trailers_pass: bool,
     core: &Core,
     cx: &mut Context,
 ) -> Result<bool, Error> {
@@ -252,7 +283,7 @@ async fn stream(
             }
         };
         let trailers = match rest {
-            Rest::Chunked(decoder) if ended => decoder.take_trailers(),
+            Rest::Chunked(decoder) if ended => decoder.take_trailers().filter(|_| trailers_pass),
             _ => None,
         };
         if coding == Coding::Chunks {

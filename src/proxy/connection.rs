@@ -4,6 +4,7 @@ use std::future::Future;
 use std::rc::Rc;
 
 use crate::context::Context;
+use crate::core::ms;
 use crate::end::{Closed, Deadline};
 use crate::error::{Error, Kind};
 use crate::http::encode;
@@ -142,13 +143,15 @@ pub async fn request(down: Rc<Downstream>, plane: Rc<Plane>, buf: Buf) -> Next {
     let active = Active { plane: &plane };
     let mut req = plane.take_request();
     req.buf = buf;
+    req.received = req.buf.len() as u64;
     let mut cx = Context::new(core.clock.now_us());
+    core.deadlines.set_now(ms(cx.started_us));
     let received = receive::head(&down, rules, core, &mut req).await;
     let received = received.and_then(|()| receive::decide(&down, rules, &live.snapshot, &mut req));
     receive::name(core, &mut req);
     cx.bytes_in = match received {
         Ok(()) => req.head.fields.len as u64,
-        Err(_) => req.buf.len() as u64,
+        Err(_) => req.received,
     };
     let next = match received {
         Ok(()) => answer_request(&mut req, &live, &plane, &down, rules, &mut cx).await,

@@ -54,6 +54,7 @@ pub async fn exchange(
         return Response::Reply(Reply::from_error(Kind::Internal, &req.request_id, b""));
     };
     cx.route = Some(index);
+    receive::count_forward(req);
     let filters = route.filters.get(down.listener).map(Vec::as_slice).unwrap_or_default();
     if let Some(reply) = run_filters(filters, req, plane).await {
         return Response::Reply(reply);
@@ -122,7 +123,7 @@ async fn act(
 
 #[cold]
 fn about_the_gateway(req: &Request) -> Response {
-    if req.head.method == Method::CONNECT {
+    if req.head.method != Method::OPTIONS {
         return not_allowed(req, ALLOW_ANY);
     }
     let mut fields = Vec::new();

@@ -60,6 +60,8 @@ struct Call<'a> {
     endpoints: &'a [Rc<CoreEndpoint>],
     core: &'a Rc<Core>,
     down: &'a Rc<Downstream>,
+    /// Longest stall of the client, in ms.
+    write_ms: u32,
     /// When the route's time is over.
     route_due_ms: u32,
 }
@@ -98,12 +100,18 @@ pub async fn forward(
     if with_head.is_none() && req.behind_head().is_empty() && expects_continue(req) {
         send_continue(down, rules.write_ms, cx).await?;
     }
-    let bounds = upload::Bounds { limit: route.body_limit, read_ms: rules.request_body_ms, write_ms: spec.body_ms };
+    let bounds = upload::Bounds {
+        limit: route.body_limit,
+        read_ms: rules.request_body_ms,
+        write_ms: spec.body_ms,
+        trailers_pass: req.edits.is_empty() && req.head.fields.listed.is_empty(),
+    };
     let call = Call {
         spec,
         endpoints: live.endpoints(action.upstream),
         core,
         down,
+        write_ms: rules.write_ms,
         route_due_ms: ms(cx.started_us).saturating_add(route.timeout_ms),
     };
     down.slot.watch(down.stream.watch_fd(), rules.half_close_is_gone);
@@ -231,13 +239,14 @@ async fn await_head(
         if std::mem::replace(&mut was_sending, sending) && !sending {
             first_byte_due_ms = due_from_now_ms();
         }
-        let due_ms = if sending { call.route_due_ms } else { first_byte_due_ms };
+        let begun = interim > 0 || !buf.is_empty();
+        let due_ms = if sending || begun { call.route_due_ms } else { first_byte_due_ms };
         let read = guard(slot, due_ms, lease.stream.read(buf));
         let on_sent = OnSent { slot, first_byte_ms: spec.first_byte_ms, route_due_ms: call.route_due_ms };
         let read = alongside(upload.as_mut(), Some(on_sent), read).await?;
         buf = match read {
             Ok((Ok(n), filled)) if n > 0 => filled,
-            Ok((_, filled)) if filled.is_empty() => return Err(Kind::Reset.safe()),
+            Ok((_, filled)) if filled.is_empty() && interim == 0 => return Err(Kind::Reset.safe()),
             Ok(_) => return Err(Kind::BadResponse("ended within its head").never()),
             Err(fired) => return Err(call.fired(fired, Kind::FirstByteTimeout).never()),
         };
@@ -264,7 +273,7 @@ async fn await_head(
             (scan, parse_at) = (Scan::default(), 0);
         }
         if buf.spare() == 0 {
-            let larger = buf.capacity() * 2;
+            let larger = Buf::larger(&buf);
             buf.grow(larger, &core.buffers);
         }
     }
@@ -291,8 +300,7 @@ async fn pass_on_interim(req: &Request, buf: &Buf, call: &Call<'_>, cx: &mut Con
         |known| matches!(known, Known::Connection | Known::HopByHop | Known::TransferEncoding | Known::ContentLength);
     copy_fields(&answer.fields, bytes, |f| is_hop(f.known) || answer.fields.is_listed(f, bytes), out.vec());
     out.extend(b"\r\n");
-    let write_ms = call.spec.body_ms;
-    let out = write_downstream(call.down, write_ms, out, cx).await?;
+    let out = write_downstream(call.down, call.write_ms, out, cx).await?;
     call.core.buffers.give(out);
     Ok(())
 }

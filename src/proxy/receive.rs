@@ -7,6 +7,7 @@ use http::Method;
 use crate::core::Core;
 use crate::error::Kind;
 use crate::http::authority::validate_host;
+use crate::http::encode;
 use crate::http::framing::{self, FramingError};
 use crate::http::head::{HeadError, Scan, Version, empty_lines};
 use crate::http::known::Known;
@@ -18,6 +19,8 @@ use crate::snapshot::{ListenerSpec, Snapshot};
 use super::finish::kind_of;
 use super::plane::Downstream;
 
+/// Method and space before a target, at most, where its bound is looked at before its end has come.
+const LINE_START_MAX: usize = 32;
 /// Longest request id that is taken over from a trusted proxy.
 const REQUEST_ID_MAX: usize = 128;
 
@@ -27,20 +30,27 @@ pub async fn head(down: &Downstream, rules: &ListenerSpec, core: &Core, req: &mu
     let due_ms = down.slot.now_ms().saturating_add(rules.request_header_ms);
     let mut scan = Scan::default();
     let mut parse_at = 0;
+    // The first size at which an unfinished target can be over its bound.
+    let mut look_at_target = rules.bounds.target + LINE_START_MAX;
     loop {
         let skip = empty_lines(req.buf.bytes());
         req.buf.consume(skip);
         let bytes = req.buf.bytes();
         // A head that comes in one piece is parsed at once, without a scan. One that drips in is scanned for its end,
         // and parsed again only when it has doubled, to see malformed ones early.
-        if !bytes.is_empty() && (bytes.len() >= parse_at || bytes.len() >= rules.bounds.head || scan.has_end(bytes)) {
+        let over = bytes.len() >= rules.bounds.head || bytes.len() >= look_at_target;
+        let nothing_yet = bytes.is_empty() || bytes == b"\r"; // which may become an empty line
+        if !nothing_yet && (bytes.len() >= parse_at || over || scan.has_end(bytes)) {
+            if bytes.len() >= look_at_target {
+                look_at_target = usize::MAX;
+            }
             if req.head.parse(bytes, &rules.bounds).map_err(head_error)? {
                 return Ok(());
             }
             parse_at = bytes.len() * 2;
         }
         if req.buf.spare() == 0 {
-            let larger = req.buf.capacity() * 2;
+            let larger = req.buf.larger();
             req.buf.grow(larger, &core.buffers);
         }
         let buf = std::mem::take(&mut req.buf);
@@ -50,6 +60,7 @@ pub async fn head(down: &Downstream, rules: &ListenerSpec, core: &Core, req: &mu
                 if n == 0 {
                     return Err(Kind::ClientGone);
                 }
+                req.received += n as u64;
             }
             Ok((Err(_), buf)) => {
                 req.buf = buf;
@@ -98,7 +109,11 @@ pub fn decide(down: &Downstream, rules: &ListenerSpec, snapshot: &Snapshot, req:
         }
         Target::Asterisk => b"",
     };
-    if raw_path.is_empty() {
+    // RFC 9112 3.2.4: OPTIONS for a URL without a path is about the server as a whole.
+    let is_whole = head.method == Method::OPTIONS && from_target.is_some() && query.is_none() && {
+        !head.target.of(bytes).ends_with(b"/") && raw_path == b"/"
+    };
+    if raw_path.is_empty() || is_whole {
         path.push(b'*');
     } else if let Normalized::AsIs(same) = normalize(raw_path, &rules.paths, path).map_err(bad_target)? {
         path.clear();
@@ -153,7 +168,9 @@ fn decide_client(down: &Downstream, snapshot: &Snapshot, req: &mut Request) {
 
 /// Gives the request its id: that of a trusted proxy if it is harmless, else a new one.
 pub fn name(core: &Core, req: &mut Request) {
-    let given = if req.from_trusted { req.head.fields.get(b"x-request-id", req.buf.bytes()) } else { None };
+    // Two ids are none.
+    let mut ids = req.head.fields.all(Known::RequestId).filter(|_| req.from_trusted);
+    let given = ids.next().filter(|_| ids.next().is_none()).map(|field| field.value.of(req.buf.bytes()));
     let harmless = |id: &&[u8]| {
         !id.is_empty()
             && id.len() <= REQUEST_ID_MAX
@@ -168,7 +185,29 @@ pub fn name(core: &Core, req: &mut Request) {
     }
 }
 
-/// CONNECT is refused on every route (RFC 9110 9.3.6); `OPTIONS *` is about the gateway itself (9.3.7).
+/// CONNECT is refused on every route (RFC 9110 9.3.6); `OPTIONS *` is about the gateway itself (9.3.7), and so is what
+/// may be forwarded no further.
 pub fn is_for_the_gateway(req: &Request) -> bool {
-    req.head.method == Method::CONNECT || req.path == b"*"
+    let method = &req.head.method;
+    *method == Method::CONNECT || req.path == b"*" || (is_counted(method) && forwards_left(req) == Some(0))
+}
+
+/// Methods that a client may send on a limited way (RFC 9110 7.6.2).
+fn is_counted(method: &Method) -> bool {
+    *method == Method::OPTIONS || *method == Method::TRACE
+}
+
+fn forwards_left(req: &Request) -> Option<u64> {
+    let value = req.head.fields.get(b"max-forwards", req.bytes())?;
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// Counts this gateway on the way of an OPTIONS or TRACE that is to be forwarded so many times only.
+pub fn count_forward(req: &mut Request) {
+    if !is_counted(&req.head.method) {
+        return;
+    }
+    if let Some(left) = forwards_left(req) {
+        req.edits.set(b"Max-Forwards", |out| encode::number(left.saturating_sub(1), out));
+    }
 }

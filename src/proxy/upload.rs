@@ -41,6 +41,9 @@ pub struct Bounds {
     pub read_ms: u32,
     /// Longest stall of the upstream, in ms.
     pub write_ms: u32,
+    /// Whether trailer fields pass. They may be merged into the head by who receives them (RFC 9110 6.5.1): where fields
+    /// are edited or listed by Connection, none do.
+    pub trailers_pass: bool,
 }
 
 /// What became of a streamed body.
@@ -76,8 +79,8 @@ impl Upload {
         let mut buf = core.buffers.take(size.max(first.len()) + crate::io::buffers::HEADROOM);
         buf.reserve_ends();
         buf.extend(first);
-        let body = Body { framing: framing_state(framing), received: 0, limit: bounds.limit };
-        let running = run(down, stream, core, body, buf, bounds);
+        let body = Body { framing: framing_state(framing), received: 0, bounds };
+        let running = run(down, stream, core, body, buf);
         Self { running: Some(Box::pin(running)), done: None }
     }
 
@@ -120,7 +123,7 @@ fn framing_state(framing: Framing) -> State {
 struct Body {
     framing: State,
     received: u64,
-    limit: Option<u64>,
+    bounds: Bounds,
 }
 
 impl Body {
@@ -142,11 +145,12 @@ impl Body {
                 buf.truncate(step.data);
                 self.received += step.data as u64;
                 let trailers = if step.done { decoder.take_trailers() } else { None };
+                let trailers = trailers.filter(|_| self.bounds.trailers_pass);
                 write_chunk(buf, step.done, trailers.as_deref());
                 step.done
             }
         };
-        match self.limit {
+        match self.bounds.limit {
             Some(limit) if self.received > limit => Err(Kind::BodyTooLarge.never()),
             _ => Ok(done),
         }
@@ -172,14 +176,8 @@ pub fn write_chunk(buf: &mut Buf, last: bool, trailers: Option<&[u8]>) {
     }
 }
 
-async fn run(
-    down: Rc<Downstream>,
-    stream: UpstreamStream,
-    core: Rc<Core>,
-    mut body: Body,
-    mut buf: Buf,
-    bounds: Bounds,
-) -> Uploaded {
+async fn run(down: Rc<Downstream>, stream: UpstreamStream, core: Rc<Core>, mut body: Body, mut buf: Buf) -> Uploaded {
+    let bounds = body.bounds;
     let slot = core.deadlines.slot();
     let mut leftover = Buf::default();
     let result = loop {
@@ -269,6 +267,8 @@ impl<F: Future> Future for Alongside<'_, F> {
         let running = this.upload.as_mut().filter(|upload| upload.running.is_some());
         if let Some(Poll::Ready(uploaded)) = running.map(|upload| upload.poll(cx)) {
             match uploaded.result {
+                // A client that has begun to get its answer may stop sending; the answer goes on.
+                Err(e) if e.kind == Kind::BodyTimeout && this.on_sent.is_none() => {}
                 Err(e) if e.kind.side() != Side::Upstream => return Poll::Ready(Err(e)),
                 _ => {
                     if let Some(OnSent { slot, first_byte_ms, route_due_ms }) = this.on_sent {

@@ -60,7 +60,7 @@ fn write_added(req: &Request, down: &Downstream, out: &mut Vec<u8>) {
     if wanted(b"x-forwarded-proto") {
         kept_or(req, Known::ForwardedProto, b"X-Forwarded-Proto", b"http", out);
     }
-    if wanted(b"x-forwarded-host") {
+    if wanted(b"x-forwarded-host") && !req.authority.is_empty() {
         kept_or(req, Known::ForwardedHost, b"X-Forwarded-Host", &req.authority, out);
     }
     if wanted(b"x-request-id") {
@@ -90,7 +90,7 @@ fn write_trusted(req: &Request, known: Known, out: &mut Vec<u8>) {
     if !req.from_trusted {
         return;
     }
-    for field in req.head.fields.all(known) {
+    for field in req.head.fields.all(known).filter(|field| !field.value.of(req.bytes()).is_empty()) {
         out.extend_from_slice(field.value.of(req.bytes()));
         out.extend_from_slice(b", ");
     }

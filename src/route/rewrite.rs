@@ -62,9 +62,13 @@ impl PathRewrite {
     }
 }
 
-/// `path` without `strip`; empty if that was all of it.
+/// `path` without `strip`; empty if that was all of it. What is left of `/st//evil.com` must not begin with two slashes:
+/// to many that is another host.
 fn stripped<'p>(path: &'p str, strip: &str) -> &'p str {
     match path.strip_prefix(strip) {
+        Some(rest) if rest.starts_with("//") && !strip.is_empty() => {
+            rest.get(rest.len() - rest.trim_start_matches('/').len() - 1..).unwrap_or_default()
+        }
         Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
         _ => path,
     }
