@@ -23,8 +23,9 @@ use crate::snapshot::start::WorkerStart;
 const QUIET_TICK_MS: u64 = 20;
 /// Chores that are not a request's: idle upstream connections, retired snapshots, the wall clock.
 const CHORES_MS: u32 = 1_000;
-/// A connection that has not sent its first request when a drain begins gets this long to do so, in ms.
-const FRESH_GRACE_MS: u32 = 1_000;
+/// A connection that has been idle for less than this, in ms, is given as much to send one more request, whose answer
+/// says that it is the last: on a busy connection the next request is on its way already.
+const BUSY_GRACE_MS: u32 = 1_000;
 /// Handshakes that had begun when a drain began get this long to complete and be accepted, in ms: a round trip around
 /// the world.
 const HANDSHAKES_MS: u64 = 300;
@@ -41,8 +42,7 @@ pub fn start(start: WorkerStart) -> io::Result<()> {
         if let Err(e) = runtime::pin(start.cpu) {
             return failed(format!("can not be pinned to CPU {}: {e}; choose others with `workers:`", start.cpu));
         }
-        let driver = runtime::probe();
-        match runtime::run(&driver, run(start, driver.clone())) {
+        match runtime::run(|driver| run(start, driver)) {
             Ok(Ok(())) => {}
             Ok(Err(e)) | Err(e) => failed(format!("{e}")),
         }
@@ -106,10 +106,8 @@ fn count_panic(core: &Rc<Core>) -> impl FnOnce() + 'static {
 /// Until every connection has had its last answer.
 async fn drain(plane: &Rc<Plane>, accepting: &Cell<usize>, mailbox: &Receiver<ToWorker<Snapshot>>) {
     let core = &plane.core;
-    let began_ms = ms(core.clock.now_us());
     while accepting.get() > 0 || plane.open() > 0 {
-        let fresh_too = ms(core.clock.now_us()).saturating_sub(began_ms) >= FRESH_GRACE_MS;
-        plane.end_idle(fresh_too);
+        plane.end_idle(ms(core.clock.now_us()), BUSY_GRACE_MS);
         if matches!(mailbox.try_recv(), Ok(ToWorker::Cut)) {
             core.deadlines.fire_all();
         }

@@ -17,6 +17,9 @@ use super::stream::{Stream, TcpIo};
 /// Connections the kernel queues for one worker before it accepts them; `net.core.somaxconn` caps it (4096 on Linux).
 const BACKLOG: i32 = 4096;
 
+/// Waiting connections closed in one go while descriptors are out.
+const SHED_MAX: usize = 64;
+
 /// A bound socket that is not yet on a core: control binds all of them before a worker starts, so that an address in
 /// use is one clear error.
 pub struct Bound {
@@ -97,12 +100,21 @@ impl Listener {
         }
     }
 
-    /// Frees the reserve descriptor and closes one waiting connection with it, so that clients see an answer (a close)
-    /// instead of a hang while descriptors are out. Call after an exhausted [`AcceptError::Failed`].
-    pub fn shed_one(&self) {
-        drop(self.reserve.take());
-        drop(accept_now(self.inner_fd()));
-        self.reserve.set(reserve_fd());
+    /// Uses the reserve descriptor to accept waiting connections and close them, so that clients see a close instead of a
+    /// hang while descriptors are out. Call after an exhausted [`AcceptError::Failed`].
+    pub fn shed(&self) {
+        for _ in 0..SHED_MAX {
+            let reserve = self.reserve.take().or_else(reserve_fd);
+            let Some(reserve) = reserve else { return }; // others took the last descriptor: the next pause gives another try
+            drop(reserve);
+            let queued = accept_now(self.inner_fd());
+            let is_empty = queued.is_none();
+            drop(queued);
+            self.reserve.set(reserve_fd());
+            if is_empty {
+                return;
+            }
+        }
     }
 
     /// The kernel drops new SYNs from now on, while handshakes that have begun complete and can be accepted: nothing is

@@ -1,4 +1,5 @@
 //! One runtime per worker: io_uring with the three flags where the kernel has them, epoll where io_uring is refused.
+#![allow(unsafe_code)] // pushing onto a submission queue is unsafe: entries may point to memory
 
 use std::cell::Cell;
 use std::fmt;
@@ -7,8 +8,9 @@ use std::io;
 
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
-/// Submission queue entries: a full round of 1,000 connections fits without an extra submit.
-const ENTRIES: u32 = 4096;
+/// Submission queue entries, best first: in 4096, a full round of 1,000 connections fits without an extra submit.
+const ENTRIES: [u32; 3] = [4096, 1024, 256];
+const PROBE_ENTRIES: u32 = 8;
 
 thread_local! {
     static EPOLL: Cell<bool> = const { Cell::new(false) };
@@ -66,29 +68,42 @@ impl fmt::Display for Driver {
     }
 }
 
-/// Finds the best driver by trying: a ring of the real size is set up and thrown away. monoio's own detection ignores
-/// the flags, so it is not asked. `MONOIO_FORCE_LEGACY_DRIVER=1` forces epoll, as it does in monoio.
-pub fn probe() -> Driver {
+/// Finds the best driver by trying: a small ring is set up, one operation goes through it, and it is thrown away.
+/// monoio's own detection ignores the flags, so it is not asked. `MONOIO_FORCE_LEGACY_DRIVER=1` forces epoll, as it does
+/// in monoio.
+fn probe() -> Driver {
     if std::env::var_os("MONOIO_FORCE_LEGACY_DRIVER").is_some_and(|v| v == "1" || v == "true") {
         return Driver::Epoll("MONOIO_FORCE_LEGACY_DRIVER is set; unset it for io_uring".to_owned());
     }
     let mut refused = None;
     for flags in [Flags::All, Flags::Coop, Flags::None] {
-        match flags.builder().build(ENTRIES) {
-            Ok(_) => return Driver::IoUring(flags),
+        match try_ring(flags) {
+            Ok(()) => return Driver::IoUring(flags),
             Err(e) => refused = Some(e),
         }
     }
     Driver::Epoll(refused.map_or_else(String::new, |e| explain(&e)))
 }
 
+/// A seccomp profile may allow the set-up and refuse the use: only an operation that completes proves anything.
+fn try_ring(flags: Flags) -> io::Result<()> {
+    let mut ring = flags.builder().build(PROBE_ENTRIES)?;
+    // SAFETY: a no-op refers to no memory.
+    unsafe { ring.submission().push(&io_uring::opcode::Nop::new().build()) }.map_err(io::Error::other)?;
+    ring.submit_and_wait(1)?;
+    Ok(())
+}
+
 fn explain(e: &io::Error) -> String {
     let remedy = match e.raw_os_error() {
-        Some(libc::EPERM) => match disabled_by_sysctl() {
+        Some(libc::EPERM | libc::EACCES) => match disabled_by_sysctl() {
             true => "try `sysctl -w kernel.io_uring_disabled=0`",
             false => "a seccomp profile forbids it; allow io_uring_setup, io_uring_enter and io_uring_register",
         },
-        Some(libc::ENOSYS) => "this kernel was built without it; use Linux 5.19 or later, 6.1 for full speed",
+        Some(libc::ENOSYS) => {
+            "a seccomp profile forbids it, or this kernel was built without it; allow io_uring_setup, io_uring_enter and \
+             io_uring_register, or use Linux 5.19 or later, 6.1 for full speed"
+        }
         Some(libc::ENOMEM) => "raise the locked-memory limit (`ulimit -l`, LimitMEMLOCK=)",
         Some(libc::EMFILE | libc::ENFILE) => "raise the limit of open files (`ulimit -n`, LimitNOFILE=)",
         _ => "see `dmesg`",
@@ -100,20 +115,39 @@ fn disabled_by_sysctl() -> bool {
     std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").is_ok_and(|v| v.trim() != "0")
 }
 
-/// Builds the runtime that `driver` names on this thread and runs `future` to its end.
-pub fn run<F: Future>(driver: &Driver, future: F) -> io::Result<F::Output> {
-    match driver {
-        Driver::IoUring(flags) => {
-            EPOLL.set(false);
-            let builder = RuntimeBuilder::<IoUringDriver>::new().with_entries(ENTRIES).uring_builder(flags.builder());
-            Ok(builder.enable_timer().build()?.block_on(future))
+/// Builds this thread's runtime on the best driver there is, and runs the future that `make` gives for it to its end.
+///
+/// # Errors
+/// Not even epoll can be set up.
+pub fn run<F: Future>(make: impl FnOnce(Driver) -> F) -> io::Result<F::Output> {
+    raise_locked_memory();
+    let mut driver = probe();
+    if let Driver::IoUring(flags) = driver {
+        // The kernel charges a ring to the user's locked memory (about 0.5 MB at 4096 entries): a smaller one is slower
+        // only where more operations begin in one round than it has entries.
+        let mut refused = None;
+        for entries in ENTRIES {
+            let builder = RuntimeBuilder::<IoUringDriver>::new().with_entries(entries).uring_builder(flags.builder());
+            match builder.enable_timer().build() {
+                Ok(mut runtime) => {
+                    EPOLL.set(false);
+                    return Ok(runtime.block_on(make(driver)));
+                }
+                Err(e) => refused = Some(e),
+            }
         }
-        Driver::Epoll(_) => {
-            EPOLL.set(true);
-            let builder = RuntimeBuilder::<LegacyDriver>::new().with_entries(ENTRIES);
-            Ok(builder.enable_timer().build()?.block_on(future))
-        }
+        driver = Driver::Epoll(refused.map_or_else(String::new, |e| explain(&e)));
     }
+    EPOLL.set(true);
+    let mut runtime = RuntimeBuilder::<LegacyDriver>::new().enable_timer().build()?;
+    Ok(runtime.block_on(make(driver)))
+}
+
+/// Rings are charged to RLIMIT_MEMLOCK on kernels that still do so; the hard limit is what the operator allows.
+fn raise_locked_memory() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Memlock);
+    let _ = setrlimit(Resource::Memlock, Rlimit { current: maximum, maximum }); // then the soft one stays
 }
 
 /// Binds this thread to one CPU.
@@ -126,7 +160,7 @@ pub fn pin(cpu: usize) -> io::Result<()> {
 /// Runs `future` on whatever driver this machine has.
 #[cfg(test)]
 pub(crate) fn block_on_for_tests<F: Future>(future: F) -> F::Output {
-    run(&probe(), future).unwrap()
+    run(|_| future).unwrap()
 }
 
 #[cfg(test)]

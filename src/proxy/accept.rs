@@ -4,8 +4,9 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use crate::context::Context;
 use crate::core::ms;
-use crate::end::Closed;
+use crate::end::{Closed, End};
 use crate::error::Kind;
 use crate::http::reply::{self, Reply};
 use crate::io::listen::{AcceptError, Listener};
@@ -13,6 +14,7 @@ use crate::io::recycle::Recycler;
 use crate::io::{self, Buf, Stream, guard};
 
 use super::connection::{Next, request, serve};
+use super::finish::finish;
 use super::plane::{Downstream, Plane};
 
 /// First pause after descriptors ran out, in ms; it doubles up to the last.
@@ -36,7 +38,7 @@ pub async fn accept(listener: Rc<Listener>, index: usize, plane: Rc<Plane>) {
             Err(AcceptError::Failed { exhausted }) => {
                 plane.core.metrics.accept_errors.add(1);
                 if exhausted {
-                    listener.shed_one();
+                    listener.shed();
                 }
                 io::sleep_ms(back_off_ms).await;
                 back_off_ms = (back_off_ms * 2).min(BACK_OFF_MS.1);
@@ -70,7 +72,7 @@ pub fn start<F, M>(
         peer_text: peer.ip().to_canonical().to_string(),
         listener,
         slot: plane.core.deadlines.slot(),
-        idle: Cell::new(false),
+        idle_since_ms: Cell::new(None),
         served: Cell::new(0),
         opened_ms: plane.core.deadlines.now_ms(),
     });
@@ -102,14 +104,24 @@ async fn refuse(down: Rc<Downstream>, plane: Rc<Plane>) {
     core.metrics.connections_accepted.add(1);
     core.metrics.connections_refused.add(1);
     core.metrics.connections_closed.add(Closed::Overloaded.index(), 1);
-    let mut id = String::new();
-    core.ids.next(&mut id);
-    let answer = Reply::from_error(Kind::Overloaded, &id, b"Retry-After: 1\r\nConnection: close\r\n");
+    let mut req = plane.take_request();
+    core.ids.next(&mut req.request_id);
+    let answer = Reply::from_error(Kind::Overloaded, &req.request_id, b"Retry-After: 1\r\nConnection: close\r\n");
     let mut out = Buf::with_capacity(512);
     reply::status_line(answer.status, out.vec());
     out.extend(&answer.fields);
-    out.extend(format!("Content-Length: {}\r\n\r\n", answer.body.len()).as_bytes());
+    out.extend(b"Date: ");
+    core.write_date(out.vec());
+    out.extend(format!("\r\nContent-Length: {}\r\n\r\n", answer.body.len()).as_bytes());
     out.extend(&answer.body);
+    let cx = Context {
+        status: answer.status,
+        bytes_out: out.len() as u64,
+        end: End::Overloaded,
+        ..Context::new(core.clock.now_us())
+    };
+    finish(&req, &down, &plane.live(), core, &cx);
+    plane.give_request(req);
     let due_ms = down.slot.now_ms().saturating_add(REFUSAL_MS);
     if guard(&down.slot, due_ms, down.stream.write(out)).await.is_err() {
         return;

@@ -114,14 +114,11 @@ async fn await_request(down: &Rc<Downstream>, plane: &Plane, class: usize, buf: 
         let times = rules.map_or((0, 0), |rules| (rules.keep_alive_ms, rules.request_header_ms));
         (down.served.get() == 0, times.0, times.1)
     };
-    if core.draining.get() && !first {
-        return Err(Closed::Drain);
-    }
     let wait_ms = if first { header_ms } else { idle_ms };
     let due_ms = down.slot.now_ms().saturating_add(wait_ms);
-    down.idle.set(true);
+    down.idle_since_ms.set(Some(down.slot.now_ms()));
     let read = guard(&down.slot, due_ms, down.stream.read(buf)).await;
-    down.idle.set(false);
+    down.idle_since_ms.set(None);
     match read {
         Ok((Ok(n), buf)) if n > 0 => Ok(buf),
         Ok(_) if core.draining.get() => Err(Closed::Drain),

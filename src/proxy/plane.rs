@@ -52,8 +52,8 @@ pub struct Downstream {
     pub listener: usize,
     /// Its place in the table of deadlines.
     pub slot: Slot,
-    /// Waiting for a request, not within one.
-    pub idle: Cell<bool>,
+    /// Since when it waits for a request, in ms since the core started; `None` within one.
+    pub idle_since_ms: Cell<Option<u32>>,
     /// Requests begun.
     pub served: Cell<u32>,
     /// When it was accepted, in ms since the core started.
@@ -143,11 +143,12 @@ impl Plane {
         Registered { plane: Rc::clone(self), index }
     }
 
-    /// Ends connections that wait for a request; those that have not sent their first one only if `fresh_too`. Bytes
-    /// that have arrived are still read: the reading side alone is shut.
-    pub fn end_idle(&self, fresh_too: bool) {
+    /// Ends connections that have waited for a request for `grace_ms`. Bytes that have arrived are still read: the reading
+    /// side alone is shut.
+    pub fn end_idle(&self, now_ms: u32, grace_ms: u32) {
         for downstream in self.downstreams.borrow().iter().flatten() {
-            if downstream.idle.get() && (fresh_too || downstream.served.get() > 0) {
+            let is_over = |since_ms: u32| now_ms.saturating_sub(since_ms) >= grace_ms;
+            if downstream.idle_since_ms.get().is_some_and(is_over) {
                 downstream.stream.shutdown_read();
             }
         }
