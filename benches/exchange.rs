@@ -182,7 +182,7 @@ async fn serve(down: Rc<Downstream>, plane: Rc<Plane>) {
     let requests = Recycler::default();
     let mut buf = plane.core.buffers.take(2048);
     loop {
-        let due_ms = down.slot.now_ms().saturating_add(keep_alive_ms);
+        let due_ms = down.slot.now_ms().saturating_add(keep_alive_ms.into());
         let Ok((Ok(1..), filled)) = guard(&down.slot, due_ms, down.stream.read(buf)).await else { return };
         match requests.run(|| request(Rc::clone(&down), Rc::clone(&plane), filled)).await {
             Next::Keep(rest) => buf = rest,

@@ -107,7 +107,7 @@ pub(crate) fn downstream(plane: &Plane) -> (Rc<Downstream>, MemoryStream) {
         peer_text: peer.ip().to_string(),
         listener: 0,
         slot: plane.core.deadlines.slot(),
-        idle: Cell::new(false),
+        idle_since_ms: Cell::new(None),
         served: Cell::new(0),
         opened_ms: 0,
     };

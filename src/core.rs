@@ -73,7 +73,7 @@ impl Core {
     }
 
     /// Closes idle upstream connections that are spent or dead, and forgets endpoints that no snapshot uses.
-    pub fn prune(&self, now_ms: u32, limits_of: impl Fn(&str) -> Option<PoolLimits>) {
+    pub fn prune(&self, now_ms: u64, limits_of: impl Fn(&str) -> Option<PoolLimits>) {
         let mut discarded = 0;
         self.endpoints.borrow_mut().retain(|(name, _), endpoint| {
             if let Some(limits) = limits_of(name) {
@@ -145,8 +145,8 @@ impl Clock {
 }
 
 /// `us` as ms in the table of deadlines.
-pub fn ms(us: u64) -> u32 {
-    u32::try_from(us / 1000).unwrap_or(u32::MAX)
+pub fn ms(us: u64) -> u64 {
+    us / 1000
 }
 
 /// Ids that no other core and no other run repeats: 64 random bits of the core, then a count, in hex.

@@ -22,10 +22,10 @@ use crate::snapshot::start::WorkerStart;
 /// The tick of a worker without connections, in ms: it costs nothing when nothing runs.
 const QUIET_TICK_MS: u64 = 20;
 /// Chores that are not a request's: idle upstream connections, retired snapshots, the wall clock.
-const CHORES_MS: u32 = 1_000;
+const CHORES_MS: u64 = 1_000;
 /// A connection that has been idle for less than this, in ms, is given as much to send one more request, whose answer
 /// says that it is the last: on a busy connection the next request is on its way already.
-const BUSY_GRACE_MS: u32 = 1_000;
+const BUSY_GRACE_MS: u64 = 1_000;
 /// Handshakes that had begun when a drain began get this long to complete and be accepted, in ms: a round trip around
 /// the world.
 const HANDSHAKES_MS: u64 = 300;

@@ -8,6 +8,7 @@
     reason = "a scenario ends by panicking, and a test binary has no public interface"
 )]
 
+mod attacks;
 mod bodies;
 mod client_gone;
 mod config;

@@ -3,7 +3,7 @@
 use crate::support::client::get;
 use crate::support::message::ok;
 use crate::support::misbehave::answers;
-use crate::support::{Client, Setup, Upstream, eventually};
+use crate::support::{Client, Setup, Upstream, eventually, eventually_within};
 use std::time::Duration;
 
 /// The bound of issue 2 is 4 KiB; a build without optimisation has larger futures.
@@ -102,4 +102,61 @@ fn the_access_log_may_go_to_standard_output_or_nowhere() {
     let gateway = Setup::forward(&upstream).log("\"off\"").start();
     assert_eq!(gateway.get("/x").status, 200);
     assert!(gateway.process.stdout.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_client_that_pipelines_without_end_costs_no_memory_and_keeps_nobody_waiting() {
+    use std::io::{Read, Write};
+    let gateway = Setup::new().route("match: { path: \"/x\" }, respond: { status: 200, body: hi }").start();
+    // Never a whole number of requests per read: the buffer is never empty between two of them.
+    let request = format!("GET /x HTTP/1.1\r\nHost: gw.test\r\nX-Pad: {}\r\n\r\n", "y".repeat(20_000)).repeat(100);
+    let mut sender = std::net::TcpStream::connect(gateway.addr).unwrap();
+    let mut reader = sender.try_clone().unwrap();
+    let before = gateway.rss();
+    let reading = std::thread::spawn(move || while reader.read(&mut [0; 65536]).is_ok_and(|n| n > 0) {});
+    let start = std::time::Instant::now();
+    let sending = std::thread::spawn(move || {
+        while start.elapsed() < Duration::from_secs(3) {
+            sender.write_all(request.as_bytes()).unwrap();
+        }
+        sender.shutdown(std::net::Shutdown::Both).unwrap();
+    });
+    while start.elapsed() < Duration::from_millis(2500) {
+        let asked = std::time::Instant::now();
+        assert_eq!(gateway.get("/x").status, 200);
+        assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    }
+    let grew = gateway.rss().saturating_sub(before);
+    assert!(grew < 16 << 20, "{grew} bytes");
+    sending.join().unwrap();
+    reading.join().unwrap();
+}
+
+#[test]
+fn out_of_descriptors_waiting_clients_are_closed_again_and_again_not_left_hanging() {
+    let upstream = Upstream::says("ok");
+    let gateway = Setup::forward(&upstream).descriptors(64).start();
+    let many: Vec<Client> = (0..120).map(|_| Client::connect(&gateway)).collect();
+    for client in &many {
+        client.wire.stream.0.set_nonblocking(true).unwrap();
+    }
+    // Long before request_header closes those that were accepted.
+    eventually_within(Duration::from_secs(4), "several are closed", || {
+        let closed = |client: &&Client| matches!(client.wire.stream.0.peek(&mut [0]), Ok(0));
+        (many.iter().filter(closed).count() >= 5).then_some(())
+    });
+}
+
+#[test]
+fn an_answer_is_not_reset_away_when_more_requests_come_behind_the_last() {
+    let gateway = Setup::new().route("match: { path: \"/x\" }, respond: { status: 200, body: hi }").start();
+    for _ in 0..20 {
+        let mut client = Client::connect(&gateway);
+        // More than the gateway reads at once from a new connection: the rest waits unread when it closes.
+        client
+            .send("GET /x HTTP/1.1\r\nHost: gw.test\r\nConnection: close\r\n\r\n".to_string() + &get("/x").repeat(200));
+        std::thread::sleep(Duration::from_millis(2));
+        assert_eq!(client.response().status, 200);
+        client.is_closed();
+    }
 }

@@ -18,10 +18,10 @@ use rustix::time::Timespec;
 /// The table is scanned this often, in ms: deadlines are that exact.
 pub const TICK_MS: u64 = 4;
 /// A client is looked at once its request has waited this long for an upstream, and as often again, in ms.
-const SWEEP_AFTER_MS: u32 = 50;
+const SWEEP_AFTER_MS: u64 = 50;
 /// Sockets per `poll(2)`: 256 take about 15 µs.
 const SWEEP_MAX: usize = 256;
-const NEVER: u32 = u32::MAX;
+const NEVER: u64 = u64::MAX;
 const NO_FD: RawFd = -1;
 
 /// Why a guarded operation was given up.
@@ -38,7 +38,7 @@ pub enum Fired {
 #[derive(Clone, Copy)]
 struct Watch {
     fd: RawFd,
-    next_ms: u32,
+    next_ms: u64,
     half_close_is_gone: bool,
 }
 
@@ -52,8 +52,8 @@ struct State {
 
 /// A core's deadlines.
 pub struct Deadlines {
-    now_ms: Cell<u32>,
-    due: RefCell<Vec<u32>>,
+    now_ms: Cell<u64>,
+    due: RefCell<Vec<u64>>,
     watch: RefCell<Vec<Watch>>,
     states: RefCell<Vec<State>>,
     free: RefCell<Vec<u32>>,
@@ -88,17 +88,17 @@ impl Deadlines {
 
     /// Milliseconds since the core started, as of the last scan or [`Deadlines::set_now`]: at most a tick old. Deadlines
     /// are set from it, which saves reading the clock for each of them.
-    pub fn now_ms(&self) -> u32 {
+    pub fn now_ms(&self) -> u64 {
         self.now_ms.get()
     }
 
     /// Sets the time without a scan, when a core that was quiet gets work.
-    pub fn set_now(&self, now_ms: u32) {
+    pub fn set_now(&self, now_ms: u64) {
         self.now_ms.set(now_ms);
     }
 
     /// Fires what is due at `now_ms`.
-    pub fn scan(&self, now_ms: u32) {
+    pub fn scan(&self, now_ms: u64) {
         self.set_now(now_ms);
         let mut due = self.due.borrow_mut();
         for (index, at) in due.iter_mut().enumerate() {
@@ -111,7 +111,7 @@ impl Deadlines {
 
     /// Looks at the client sockets of units that have waited long, and fires those whose client has left. FIN behind
     /// unread bytes and RST are both seen, and nothing is read.
-    pub fn sweep(&self, now_ms: u32) {
+    pub fn sweep(&self, now_ms: u64) {
         let mut watch = self.watch.borrow_mut();
         if watch.is_empty() {
             return;
@@ -174,7 +174,7 @@ pub struct Slot {
 
 impl Slot {
     /// Sets the due time (ms since the core started) and forgets what fired before.
-    pub fn arm(&self, due_ms: u32) {
+    pub fn arm(&self, due_ms: u64) {
         if let Some(due) = self.table.due.borrow_mut().get_mut(self.index) {
             *due = due_ms;
         }
@@ -187,7 +187,7 @@ impl Slot {
     }
 
     /// Milliseconds since the core started, as of the last scan.
-    pub fn now_ms(&self) -> u32 {
+    pub fn now_ms(&self) -> u64 {
         self.table.now_ms()
     }
 
@@ -247,7 +247,7 @@ pin_project_lite::pin_project! {
 
 /// Runs `op` until it is done, `due_ms` passes, or the watched client leaves. After it fired, the stream the operation
 /// was on must be closed: bytes that had arrived may be lost (a write on it is still allowed).
-pub fn guard<F: Future>(slot: &Slot, due_ms: u32, op: F) -> Guard<'_, F> {
+pub fn guard<F: Future>(slot: &Slot, due_ms: u64, op: F) -> Guard<'_, F> {
     slot.arm(due_ms);
     Guard { slot, op }
 }
@@ -296,6 +296,20 @@ mod tests {
         table.scan(60);
         let mut next = std::pin::pin!(guard(&slot, 200, pending::<()>()));
         assert!(poll_once(next.as_mut()).is_pending());
+    }
+
+    #[test]
+    fn a_core_that_runs_for_months_keeps_time() {
+        let table = Rc::new(Deadlines::default());
+        let (slot, unarmed) = (table.slot(), table.slot());
+        let now_ms = u64::from(u32::MAX) + 5; // 49.7 days
+        let mut op = std::pin::pin!(guard(&slot, now_ms + 10, pending::<()>()));
+        let mut other = std::pin::pin!(guard(&unarmed, NEVER, pending::<()>()));
+        table.scan(now_ms);
+        assert!(poll_once(op.as_mut()).is_pending() && poll_once(other.as_mut()).is_pending());
+        table.scan(now_ms + 10);
+        assert_eq!(poll_once(op.as_mut()), Poll::Ready(Err(Fired::Deadline)));
+        assert!(poll_once(other.as_mut()).is_pending());
     }
 
     #[test]

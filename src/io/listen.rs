@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpStream as StdTcp};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use monoio::io::Canceller;
 use monoio::net::{TcpListener, TcpStream};
@@ -107,9 +107,8 @@ impl Listener {
             let reserve = self.reserve.take().or_else(reserve_fd);
             let Some(reserve) = reserve else { return }; // others took the last descriptor: the next pause gives another try
             drop(reserve);
-            let queued = accept_now(self.inner_fd());
-            let is_empty = queued.is_none();
-            drop(queued);
+            // Closed here and now: a monoio stream would close it at the next turn, too late for the new reserve.
+            let is_empty = accept_fd(self.inner_fd()).is_none();
             self.reserve.set(reserve_fd());
             if is_empty {
                 return;
@@ -167,13 +166,20 @@ impl Listener {
 
 /// One queued connection without waiting: `None` when the queue is empty, `Some(None)` for one that failed.
 fn accept_now(listener: std::os::fd::BorrowedFd<'_>) -> Option<Option<(Stream, SocketAddr)>> {
+    accept_fd(listener).map(|accepted| accepted.and_then(|(fd, address)| adopt(fd, address)))
+}
+
+/// A descriptor just accepted, not yet on the core's driver, and whose it is.
+type Accepted = (OwnedFd, Option<rustix::net::SocketAddrAny>);
+
+fn accept_fd(listener: std::os::fd::BorrowedFd<'_>) -> Option<Option<Accepted>> {
     // The listener itself may be a blocking descriptor (io_uring): make it non-blocking for the look.
     let flags = rustix::fs::fcntl_getfl(listener).ok()?;
     rustix::fs::fcntl_setfl(listener, flags | rustix::fs::OFlags::NONBLOCK).ok()?;
     let accepted = rustix::net::acceptfrom_with(listener, SocketFlags::CLOEXEC);
     let _ = rustix::fs::fcntl_setfl(listener, flags);
     match accepted {
-        Ok((fd, address)) => Some(adopt(fd, address)),
+        Ok(accepted) => Some(Some(accepted)),
         Err(rustix::io::Errno::AGAIN) => None,
         Err(rustix::io::Errno::CONNABORTED | rustix::io::Errno::INTR) => Some(None),
         Err(_) => None,
@@ -189,8 +195,8 @@ fn adopt(fd: OwnedFd, address: Option<rustix::net::SocketAddrAny>) -> Option<(St
 }
 
 fn reserve_fd() -> Option<OwnedFd> {
-    let file = File::open("/dev/null").ok()?;
-    file.as_fd().try_clone_to_owned().ok()
+    // Not cloned: that would take a second descriptor, when one is all there is.
+    File::open("/dev/null").ok().map(OwnedFd::from)
 }
 
 fn is_exhausted(e: &io::Error) -> bool {

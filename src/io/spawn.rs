@@ -18,6 +18,7 @@ impl<F: Future<Output = ()>, P: FnOnce()> Future for CatchUnwind<F, P> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
+        super::turn::begin();
         match catch_unwind(AssertUnwindSafe(|| this.future.poll(cx))) {
             Ok(poll) => poll,
             Err(_) => {

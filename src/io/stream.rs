@@ -15,6 +15,7 @@ use rustix::net::{RecvFlags, Shutdown};
 
 use super::buffers::Buf;
 use super::memory::MemoryStream;
+use super::turn;
 
 /// A stream of any kind. Unix sockets and TLS are further arms.
 pub enum Stream {
@@ -74,6 +75,7 @@ impl Stream {
         match self {
             Self::Tcp(io) => {
                 let _busy = Busy::enter(&io.reading);
+                turn::step().await;
                 io.tcp().read(buf).await
             }
             Self::Memory(memory) => memory.read(buf).await,
@@ -86,6 +88,7 @@ impl Stream {
         let (result, mut buf) = match self {
             Self::Tcp(io) => {
                 let _busy = Busy::enter(&io.writing);
+                turn::step().await;
                 io.tcp().write(buf).await
             }
             Self::Memory(memory) => (memory.write(&buf), buf),

@@ -20,7 +20,7 @@ use super::plane::{Downstream, Plane};
 /// First pause after descriptors ran out, in ms; it doubles up to the last.
 const BACK_OFF_MS: (u64, u64) = (10, 1_000);
 /// Longest time the answer to a connection over the cap may take, in ms.
-const REFUSAL_MS: u32 = 1_000;
+const REFUSAL_MS: u64 = 1_000;
 
 /// Accepts on `listener`, number `index` of the config, until it is stopped; then serves what the kernel had queued.
 pub async fn accept(listener: Rc<Listener>, index: usize, plane: Rc<Plane>) {

@@ -264,7 +264,7 @@ async fn stream(
     let mut buf = core.buffers.take(size);
     loop {
         buf.reserve_ends();
-        let due_ms = down.slot.now_ms().saturating_add(body_ms);
+        let due_ms = down.slot.now_ms().saturating_add(body_ms.into());
         let read = guard(&down.slot, due_ms, lease.stream.read(buf));
         let (n, filled) = match alongside(upload.as_mut(), None, read).await? {
             Ok((n, filled)) => (n.unwrap_or(usize::MAX), filled),

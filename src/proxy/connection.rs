@@ -8,7 +8,6 @@ use crate::core::ms;
 use crate::end::{Closed, Deadline};
 use crate::error::{Error, Kind};
 use crate::http::encode;
-use crate::http::framing::Framing;
 use crate::http::reply::{self, Reply};
 use crate::io::buffers::IDLE_BYTES;
 use crate::io::recycle::Recycler;
@@ -19,13 +18,13 @@ use crate::snapshot::ListenerSpec;
 use super::accept::Counted;
 use super::exchange::{Response, exchange};
 use super::finish::{closed_by, deadline_of, end_of, finish, kind_of};
-use super::forward::OUT_BYTES;
+use super::forward::{OUT_BYTES, count_failure};
 use super::plane::{Downstream, Live, Plane};
 use super::{answer, receive, upload};
 
 /// A client that is cut off while it still sends is read for this long, in ms, so that it sees the answer and not a
 /// reset (RFC 9112 9.6).
-const LINGER_MS: u32 = 2_000;
+const LINGER_MS: u64 = 2_000;
 
 /// What becomes of a connection after a request.
 pub enum Next {
@@ -115,7 +114,7 @@ async fn await_request(down: &Rc<Downstream>, plane: &Plane, class: usize, buf: 
         (down.served.get() == 0, times.0, times.1)
     };
     let wait_ms = if first { header_ms } else { idle_ms };
-    let due_ms = down.slot.now_ms().saturating_add(wait_ms);
+    let due_ms = down.slot.now_ms().saturating_add(wait_ms.into());
     down.idle_since_ms.set(Some(down.slot.now_ms()));
     let read = guard(&down.slot, due_ms, down.stream.read(buf)).await;
     down.idle_since_ms.set(None);
@@ -246,9 +245,10 @@ async fn answer_request(
             (Some(n), _) => Consumed::Bytes(req.head.fields.len + n),
             (None, rest) => Consumed::All(rest.unwrap_or_default()),
         }),
-        Ok(false) => Err(Ended { reason: limit.unwrap_or(Closed::Requested), unread: req.framing != Framing::None }),
+        Ok(false) => Err(Ended { reason: limit.unwrap_or(Closed::Requested), unread: sends_on(req, down, with_head) }),
         Err(e) => {
             note(e, plane, cx);
+            count_failure(spec, e);
             if cx.status == 0 {
                 // Nothing was sent yet: the client can still be told.
                 let reply = Reply::from_error(e.kind, &req.request_id, b"");
@@ -268,7 +268,7 @@ fn closes_after(req: &Request, down: &Downstream, rules: &ListenerSpec, plane: &
         Some(Closed::Drain)
     } else if down.served.get() >= rules.max_requests {
         Some(Closed::MaxRequests)
-    } else if rules.max_age_ms != u32::MAX && age_ms() >= rules.max_age_ms {
+    } else if rules.max_age_ms != u32::MAX && age_ms() >= u64::from(rules.max_age_ms) {
         Some(Closed::MaxAge)
     } else {
         None
@@ -298,6 +298,12 @@ async fn refuse(
     }
     let reply = Reply::from_error(kind, &req.request_id, b"");
     send_reply(reply, req, plane, down, rules, Some(closed_by(kind)), cx).await
+}
+
+/// Whether the client has sent more than the request, or may: closing then would reset the answer away. `body` are the
+/// bytes of a body that came whole.
+fn sends_on(req: &Request, down: &Downstream, body: Option<usize>) -> bool {
+    body.is_none_or(|n| req.behind_head().len() > n) || !down.stream.is_quiet()
 }
 
 /// Sends an answer made by the gateway.
@@ -341,7 +347,9 @@ async fn send_reply(
             cx.bytes_in += n as u64;
             Ok(Consumed::Bytes(req.head.fields.len + n))
         }
-        (limit, _) => Err(Ended { reason: limit.unwrap_or(Closed::Requested), unread: body.is_none() || reply.close }),
+        (limit, _) => {
+            Err(Ended { reason: limit.unwrap_or(Closed::Requested), unread: reply.close || sends_on(req, down, body) })
+        }
     }
 }
 
@@ -369,7 +377,7 @@ fn write_reply(reply: &Reply, req: &Request, core: &crate::core::Core, keep: boo
 pub async fn write_downstream(down: &Downstream, write_ms: u32, mut out: Buf, cx: &mut Context) -> Result<Buf, Error> {
     cx.bytes_out += out.len() as u64;
     while !out.is_empty() {
-        let due_ms = down.slot.now_ms().saturating_add(write_ms);
+        let due_ms = down.slot.now_ms().saturating_add(write_ms.into());
         match guard(&down.slot, due_ms, down.stream.write(out)).await {
             Ok((Ok(()), rest)) => out = rest,
             Ok((Err(_), _)) => return Err(Kind::ClientGone.never()),

@@ -37,7 +37,7 @@ pub struct Lease {
     /// The connection.
     pub stream: UpstreamStream,
     in_flight: InFlight<UpstreamStream>,
-    opened_ms: u32,
+    opened_ms: u64,
     requests: u32,
 }
 
@@ -47,7 +47,7 @@ impl Lease {
     }
 
     /// Gives the connection back for the next request.
-    pub fn give_back(self, spec: &UpstreamSpec, now_ms: u32) {
+    pub fn give_back(self, spec: &UpstreamSpec, now_ms: u64) {
         let Self { stream, in_flight, opened_ms, requests } = self;
         let pooled = Pooled { conn: stream, opened_ms, requests: requests.saturating_add(1) };
         in_flight.endpoint().pool.borrow_mut().put(pooled, now_ms, &spec.pool);
@@ -63,7 +63,7 @@ struct Call<'a> {
     /// Longest stall of the client, in ms.
     write_ms: u32,
     /// When the route's time is over.
-    route_due_ms: u32,
+    route_due_ms: u64,
 }
 
 /// Sends `req` to the route's upstream. The answer's head has come when this returns, its body is yet to be pulled.
@@ -112,7 +112,7 @@ pub async fn forward(
         core,
         down,
         write_ms: rules.write_ms,
-        route_due_ms: ms(cx.started_us).saturating_add(route.timeout_ms),
+        route_due_ms: ms(cx.started_us).saturating_add(route.timeout_ms.into()),
     };
     down.slot.watch(down.stream.watch_fd(), rules.half_close_is_gone);
     cx.upstream_from_us = Some(core.clock.now_us());
@@ -191,7 +191,7 @@ async fn check_out(call: &Call<'_>, fresh_only: bool, cx: &mut Context) -> Resul
         core.metrics.pool_discarded.add(1);
     }
     core.metrics.pool_misses.add(1);
-    let due_ms = call.route_due_ms.min(now_ms.saturating_add(spec.connect_ms));
+    let due_ms = call.route_due_ms.min(now_ms.saturating_add(spec.connect_ms.into()));
     // Boxed: dialling is rare, and its state would be carried by every request.
     match guard(&down.slot, due_ms, Box::pin(dial::dial(endpoint.address))).await {
         Ok(Ok(stream)) => {
@@ -226,7 +226,7 @@ async fn await_head(
 ) -> Result<Answer, Error> {
     let Call { spec, core, down, .. } = call;
     let slot = &down.slot;
-    let due_from_now_ms = || call.route_due_ms.min(slot.now_ms().saturating_add(spec.first_byte_ms));
+    let due_from_now_ms = || call.route_due_ms.min(slot.now_ms().saturating_add(spec.first_byte_ms.into()));
     let mut first_byte_due_ms = due_from_now_ms();
     let mut was_sending = upload.is_some();
     let mut buf = core.buffers.take(ANSWER_BYTES);
@@ -318,8 +318,9 @@ async fn send_continue(down: &Rc<Downstream>, write_ms: u32, cx: &mut Context) -
     Box::pin(write_downstream(down, write_ms, out, cx)).await.map(drop)
 }
 
+/// Counts a call of an endpoint that failed, before its answer or within it.
 #[cold]
-fn count_failure(spec: &UpstreamSpec, error: Error) {
+pub fn count_failure(spec: &UpstreamSpec, error: Error) {
     let failure = match error.kind {
         Kind::Connect => Failure::Connect,
         Kind::ConnectTimeout | Kind::FirstByteTimeout | Kind::RouteTimeout | Kind::UpstreamBodyTimeout => {

@@ -53,11 +53,11 @@ pub struct Downstream {
     /// Its place in the table of deadlines.
     pub slot: Slot,
     /// Since when it waits for a request, in ms since the core started; `None` within one.
-    pub idle_since_ms: Cell<Option<u32>>,
+    pub idle_since_ms: Cell<Option<u64>>,
     /// Requests begun.
     pub served: Cell<u32>,
     /// When it was accepted, in ms since the core started.
-    pub opened_ms: u32,
+    pub opened_ms: u64,
 }
 
 /// A connection's entry in the worker's list; removed on drop, however the connection ends.
@@ -102,7 +102,7 @@ impl Plane {
     }
 
     /// Closes idle upstream connections that are spent or dead. Called about once a second.
-    pub fn prune(&self, now_ms: u32) {
+    pub fn prune(&self, now_ms: u64) {
         let live = self.live();
         let limits_of = |name: &str| -> Option<PoolLimits> {
             live.snapshot.upstreams.iter().find(|spec| spec.name == name).map(|spec| spec.pool)
@@ -145,9 +145,9 @@ impl Plane {
 
     /// Ends connections that have waited for a request for `grace_ms`. Bytes that have arrived are still read: the reading
     /// side alone is shut.
-    pub fn end_idle(&self, now_ms: u32, grace_ms: u32) {
+    pub fn end_idle(&self, now_ms: u64, grace_ms: u64) {
         for downstream in self.downstreams.borrow().iter().flatten() {
-            let is_over = |since_ms: u32| now_ms.saturating_sub(since_ms) >= grace_ms;
+            let is_over = |since_ms: u64| now_ms.saturating_sub(since_ms) >= grace_ms;
             if downstream.idle_since_ms.get().is_some_and(is_over) {
                 downstream.stream.shutdown_read();
             }

@@ -27,7 +27,7 @@ const REQUEST_ID_MAX: usize = 128;
 /// Reads a whole head into `req`, of which some bytes may be there. Errors are the client's; [`Kind::ClientGone`] means
 /// there is nobody to answer.
 pub async fn head(down: &Downstream, rules: &ListenerSpec, core: &Core, req: &mut Request) -> Result<(), Kind> {
-    let due_ms = down.slot.now_ms().saturating_add(rules.request_header_ms);
+    let due_ms = down.slot.now_ms().saturating_add(rules.request_header_ms.into());
     let mut scan = Scan::default();
     let mut parse_at = 0;
     // The first size at which an unfinished target can be over its bound.

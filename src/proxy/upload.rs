@@ -76,7 +76,9 @@ impl Upload {
             Framing::Length(n) => usize::try_from(n).unwrap_or(BODY_BYTES).min(BODY_BYTES),
             _ => BODY_BYTES,
         };
-        let mut buf = core.buffers.take(size.max(first.len()) + crate::io::buffers::HEADROOM);
+        // Within the largest class of the free lists; should `first` not fit, the buffer grows.
+        let ends = crate::io::buffers::HEADROOM + crate::io::buffers::TAILROOM;
+        let mut buf = core.buffers.take((size.max(first.len()) + ends).min(BODY_BYTES));
         buf.reserve_ends();
         buf.extend(first);
         let body = Body { framing: framing_state(framing), received: 0, bounds };
@@ -197,7 +199,7 @@ async fn run(down: Rc<Downstream>, stream: UpstreamStream, core: Rc<Core>, mut b
             }
         }
         buf.reserve_ends();
-        let due_ms = slot.now_ms().saturating_add(bounds.read_ms);
+        let due_ms = slot.now_ms().saturating_add(bounds.read_ms.into());
         match guard(&slot, due_ms, down.stream.read(buf)).await {
             Ok((Ok(n), filled)) if n > 0 => buf = filled,
             Ok(_) => {
@@ -217,7 +219,7 @@ async fn run(down: Rc<Downstream>, stream: UpstreamStream, core: Rc<Core>, mut b
 /// Writes all of `buf` to the upstream and gives it back emptied.
 pub async fn write_upstream(stream: &UpstreamStream, slot: &Slot, stall_ms: u32, mut buf: Buf) -> Result<Buf, Error> {
     while !buf.is_empty() {
-        let due_ms = slot.now_ms().saturating_add(stall_ms);
+        let due_ms = slot.now_ms().saturating_add(stall_ms.into());
         match guard(slot, due_ms, stream.write(buf)).await {
             Ok((Ok(()), rest)) => buf = rest,
             Ok((Err(_), _)) => return Err(Kind::Reset.safe()),
@@ -236,7 +238,7 @@ pub struct OnSent<'a> {
     /// How long the answer may take from then, in ms.
     pub first_byte_ms: u32,
     /// When the route's time is over.
-    pub route_due_ms: u32,
+    pub route_due_ms: u64,
 }
 
 pin_project_lite::pin_project! {
@@ -272,7 +274,7 @@ impl<F: Future> Future for Alongside<'_, F> {
                 Err(e) if e.kind.side() != Side::Upstream => return Poll::Ready(Err(e)),
                 _ => {
                     if let Some(OnSent { slot, first_byte_ms, route_due_ms }) = this.on_sent {
-                        slot.arm(slot.now_ms().saturating_add(*first_byte_ms).min(*route_due_ms));
+                        slot.arm(slot.now_ms().saturating_add((*first_byte_ms).into()).min(*route_due_ms));
                     }
                 }
             }

@@ -19,7 +19,7 @@ pub struct Pooled<T> {
     /// The connection.
     pub conn: T,
     /// When it was opened, in ms since the core started.
-    pub opened_ms: u32,
+    pub opened_ms: u64,
     /// Requests it has carried.
     pub requests: u32,
 }
@@ -27,7 +27,7 @@ pub struct Pooled<T> {
 /// The idle connections of one endpoint.
 #[derive(Debug)]
 pub struct Pool<T> {
-    idle: Vec<(Pooled<T>, u32)>,
+    idle: Vec<(Pooled<T>, u64)>,
 }
 
 impl<T> Default for Pool<T> {
@@ -38,7 +38,7 @@ impl<T> Default for Pool<T> {
 
 impl<T> Pool<T> {
     /// The connection that was used last. Whether it still works is for the caller to see.
-    pub fn take(&mut self, now_ms: u32, limits: &PoolLimits) -> Option<Pooled<T>> {
+    pub fn take(&mut self, now_ms: u64, limits: &PoolLimits) -> Option<Pooled<T>> {
         let (pooled, since) = self.idle.pop()?;
         if is_spent(&pooled, since, now_ms, limits) {
             // Those below are older still; prune drops them without making this request pay.
@@ -48,14 +48,14 @@ impl<T> Pool<T> {
     }
 
     /// Keeps a connection for the next request, unless it is spent or the pool is full.
-    pub fn put(&mut self, pooled: Pooled<T>, now_ms: u32, limits: &PoolLimits) {
+    pub fn put(&mut self, pooled: Pooled<T>, now_ms: u64, limits: &PoolLimits) {
         if self.idle.len() < limits.idle && !is_spent(&pooled, now_ms, now_ms, limits) {
             self.idle.push((pooled, now_ms));
         }
     }
 
     /// Drops what is spent, or no longer `alive`; how many that were.
-    pub fn prune(&mut self, now_ms: u32, limits: &PoolLimits, alive: impl Fn(&T) -> bool) -> usize {
+    pub fn prune(&mut self, now_ms: u64, limits: &PoolLimits, alive: impl Fn(&T) -> bool) -> usize {
         let before = self.idle.len();
         self.idle.retain(|(pooled, since)| !is_spent(pooled, *since, now_ms, limits) && alive(&pooled.conn));
         before - self.idle.len()
@@ -72,9 +72,9 @@ impl<T> Pool<T> {
     }
 }
 
-fn is_spent<T>(pooled: &Pooled<T>, since_ms: u32, now_ms: u32, limits: &PoolLimits) -> bool {
-    now_ms.saturating_sub(since_ms) >= limits.idle_ms
-        || now_ms.saturating_sub(pooled.opened_ms) >= limits.age_ms
+fn is_spent<T>(pooled: &Pooled<T>, since_ms: u64, now_ms: u64, limits: &PoolLimits) -> bool {
+    now_ms.saturating_sub(since_ms) >= u64::from(limits.idle_ms)
+        || now_ms.saturating_sub(pooled.opened_ms) >= u64::from(limits.age_ms)
         || pooled.requests >= limits.requests
 }
 
@@ -84,7 +84,7 @@ mod tests {
 
     const LIMITS: PoolLimits = PoolLimits { idle: 2, idle_ms: 100, age_ms: 1000, requests: 3 };
 
-    fn conn(id: u32, opened_ms: u32, requests: u32) -> Pooled<u32> {
+    fn conn(id: u32, opened_ms: u64, requests: u32) -> Pooled<u32> {
         Pooled { conn: id, opened_ms, requests }
     }
 
