@@ -65,16 +65,16 @@ async fn run(start: WorkerStart, driver: Driver) -> io::Result<()> {
         stops.push(Rc::clone(&listener));
         accepting.set(accepting.get() + 1);
         let (plane, running) = (Rc::clone(&plane), Rc::clone(&accepting));
-        let count = count_panic(&core);
+        let on_panic = ends_worker(&core, &to_control);
         spawn(
             async move {
                 accept(listener, index, plane).await;
                 running.set(running.get() - 1);
             },
-            count,
+            on_panic,
         );
     }
-    spawn(tick(Rc::clone(&plane), to_control.clone()), count_panic(&core));
+    spawn(tick(Rc::clone(&plane), to_control.clone()), ends_worker(&core, &to_control));
     let fallback = match &driver {
         Driver::IoUring(_) => None,
         Driver::Epoll(cause) => Some(cause.clone()),
@@ -98,9 +98,14 @@ async fn run(start: WorkerStart, driver: Driver) -> io::Result<()> {
     std::future::pending().await
 }
 
-fn count_panic(core: &Rc<Core>) -> impl FnOnce() + 'static {
-    let core = Rc::clone(core);
-    move || core.metrics.panics.add(1)
+/// A panic of a task that all connections of this worker need: better no worker than one without deadlines.
+fn ends_worker(core: &Rc<Core>, to_control: &Sender<FromWorker<Snapshot>>) -> impl FnOnce() + 'static {
+    let (core, to_control) = (Rc::clone(core), to_control.clone());
+    move || {
+        core.metrics.panics.add(1);
+        let cause = "a task that all its connections need has panicked: a defect of the gateway".to_owned();
+        let _ = to_control.try_send(FromWorker::Failed { worker: core.worker, cause });
+    }
 }
 
 /// Until every connection has had its last answer.

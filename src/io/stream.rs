@@ -116,6 +116,19 @@ impl Stream {
         }
     }
 
+    /// Bytes written that the other side has not acknowledged yet: a reader that is slow, not gone, makes it shrink.
+    pub fn unacknowledged(&self) -> usize {
+        match self {
+            Self::Tcp(io) => {
+                let mut bytes: libc::c_int = 0;
+                // SAFETY: SIOCOUTQ (TIOCOUTQ) writes one int, and the descriptor is open.
+                let done = unsafe { libc::ioctl(io.fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+                if done == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
+            }
+            Self::Memory(_) => 0,
+        }
+    }
+
     /// Ends our side: the other reads to the end of what was sent.
     pub fn shutdown_write(&self) {
         self.shut(Shutdown::Write, false);

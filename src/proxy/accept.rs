@@ -19,6 +19,8 @@ use super::plane::{Downstream, Plane};
 
 /// First pause after descriptors ran out, in ms; it doubles up to the last.
 const BACK_OFF_MS: (u64, u64) = (10, 1_000);
+/// Connections over the cap that are answered at the same time.
+const REFUSING_MAX: usize = 256;
 /// Longest time the answer to a connection over the cap may take, in ms.
 const REFUSAL_MS: u64 = 1_000;
 
@@ -78,6 +80,11 @@ pub fn start<F, M>(
     });
     let cap = plane.live().snapshot.listeners.get(listener).map_or(0, |rules| rules.connections_max);
     if open.get() >= cap {
+        if plane.refusing.get() >= REFUSING_MAX {
+            plane.core.metrics.connections_refused.add(1);
+            return; // closed without a word: the answer must not cost more than the cap saves
+        }
+        plane.refusing.set(plane.refusing.get() + 1);
         io::spawn(refuse(down, Rc::clone(plane)), on_panic);
         return;
     }
@@ -100,6 +107,11 @@ impl Drop for Counted {
 /// A connection over the cap: 503 and closed, without waiting for its request.
 #[cold]
 async fn refuse(down: Rc<Downstream>, plane: Rc<Plane>) {
+    refuse_answered(&down, &plane).await;
+    plane.refusing.set(plane.refusing.get().saturating_sub(1));
+}
+
+async fn refuse_answered(down: &Downstream, plane: &Plane) {
     let core = &plane.core;
     core.metrics.connections_accepted.add(1);
     core.metrics.connections_refused.add(1);
@@ -120,7 +132,7 @@ async fn refuse(down: Rc<Downstream>, plane: Rc<Plane>) {
         end: End::Overloaded,
         ..Context::new(core.clock.now_us())
     };
-    finish(&req, &down, &plane.live(), core, &cx);
+    finish(&req, down, &plane.live(), core, &cx);
     plane.give_request(req);
     let due_ms = down.slot.now_ms().saturating_add(REFUSAL_MS);
     if guard(&down.slot, due_ms, down.stream.write(out)).await.is_err() {

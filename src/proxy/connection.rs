@@ -373,16 +373,34 @@ fn write_reply(reply: &Reply, req: &Request, core: &crate::core::Core, keep: boo
     }
 }
 
+/// How often within its deadline a pending write is looked at for progress. The kernel takes more only when a good part
+/// of its send buffer is free, which may be megabytes: a slow reader makes progress long before.
+const WRITE_LOOKS: u32 = 4;
+
 /// Writes all of `out` to the client and gives it back emptied. A client that takes nothing for `write_ms` is given up.
 pub async fn write_downstream(down: &Downstream, write_ms: u32, mut out: Buf, cx: &mut Context) -> Result<Buf, Error> {
     cx.bytes_out += out.len() as u64;
     while !out.is_empty() {
-        let due_ms = down.slot.now_ms().saturating_add(write_ms.into());
-        match guard(&down.slot, due_ms, down.stream.write(out)).await {
-            Ok((Ok(()), rest)) => out = rest,
-            Ok((Err(_), _)) => return Err(Kind::ClientGone.never()),
-            Err(fired) => return Err(kind_of(fired, Kind::WriteTimeout).never()),
-        }
+        let mut write = std::pin::pin!(down.stream.write(out));
+        let mut progress_ms = down.slot.now_ms();
+        let mut before = usize::MAX;
+        out = loop {
+            let due_ms = down.slot.now_ms().saturating_add((write_ms / WRITE_LOOKS).max(1).into());
+            match guard(&down.slot, due_ms, write.as_mut()).await {
+                Ok((Ok(()), rest)) => break rest,
+                Ok((Err(_), _)) => return Err(Kind::ClientGone.never()),
+                Err(Fired::Deadline) => {
+                    let left = down.stream.unacknowledged();
+                    if left < std::mem::replace(&mut before, left) && before != usize::MAX {
+                        progress_ms = down.slot.now_ms();
+                    }
+                    if down.slot.now_ms().saturating_sub(progress_ms) >= write_ms.into() {
+                        return Err(Kind::WriteTimeout.never());
+                    }
+                }
+                Err(fired) => return Err(kind_of(fired, Kind::WriteTimeout).never()),
+            }
+        };
     }
     out.clear();
     Ok(out)

@@ -38,6 +38,8 @@ pub struct Plane {
     downstreams: RefCell<Vec<Option<Rc<Downstream>>>>,
     free: RefCell<Vec<usize>>,
     open: Cell<usize>,
+    /// Connections over a listener's cap that are being told so.
+    pub refusing: Cell<usize>,
 }
 
 /// One client connection.
@@ -78,6 +80,7 @@ impl Plane {
             downstreams: RefCell::default(),
             free: RefCell::default(),
             open: Cell::new(0),
+            refusing: Cell::new(0),
         }
     }
 
@@ -129,7 +132,7 @@ impl Plane {
         self.open.get()
     }
 
-    /// Client connections open on one listener.
+    /// Enters a connection into the list, until what is returned is dropped.
     pub fn register(self: &Rc<Self>, downstream: &Rc<Downstream>) -> Registered {
         let mut list = self.downstreams.borrow_mut();
         let index = self.free.borrow_mut().pop().unwrap_or_else(|| {
