@@ -104,7 +104,7 @@ pub struct Fields {
     pub close: bool,
     /// Connection: keep-alive
     pub keep_alive: bool,
-    /// Names listed by Connection other than these two; fields of these names are hop-by-hop.
+    /// Names listed by Connection about which nothing else decides; fields of these names are hop-by-hop.
     pub listed: Vec<Span>,
 }
 
@@ -139,7 +139,7 @@ impl Fields {
     /// Whether Connection lists this field, and may remove it: never Host, credentials, framing, or what tells who
     /// calls (RFC 9110 7.6.1; HTTP.md).
     pub fn is_listed(&self, field: &Field, bytes: &[u8]) -> bool {
-        if self.listed.is_empty() || !matches!(field.known, Known::Other | Known::Date | Known::Trailer) {
+        if self.listed.is_empty() || !may_be_listed(field.known) {
             return false;
         }
         let name = field.name.of(bytes);
@@ -177,7 +177,7 @@ impl Fields {
                 self.close = true;
             } else if option.eq_ignore_ascii_case(b"keep-alive") {
                 self.keep_alive = true;
-            } else if !option.is_empty() {
+            } else if !option.is_empty() && may_be_listed(Known::of(option)) {
                 if !option.iter().all(|&b| is_token(b)) {
                     return Err(HeadError::Malformed("Connection must list field names"));
                 }
@@ -189,6 +189,11 @@ impl Fields {
         }
         Ok(())
     }
+}
+
+/// Whether Connection decides about such a field; about the others it is decided already, whatever Connection says.
+fn may_be_listed(known: Known) -> bool {
+    matches!(known, Known::Other | Known::Date | Known::Trailer)
 }
 
 /// RFC 9110 5.6.2: what names and methods are made of.

@@ -21,6 +21,8 @@ use super::plane::Downstream;
 
 /// Method and space before a target, at most, where its bound is looked at before its end has come.
 const LINE_START_MAX: usize = 32;
+/// Empty lines before a request line, in bytes.
+const EMPTY_BYTES_MAX: usize = 16;
 /// Longest request id that is taken over from a trusted proxy.
 const REQUEST_ID_MAX: usize = 128;
 
@@ -29,12 +31,16 @@ const REQUEST_ID_MAX: usize = 128;
 pub async fn head(down: &Downstream, rules: &ListenerSpec, core: &Core, req: &mut Request) -> Result<(), Kind> {
     let due_ms = down.slot.now_ms().saturating_add(rules.request_header_ms.into());
     let mut scan = Scan::default();
-    let mut parse_at = 0;
+    let (mut parse_at, mut skipped) = (0, 0);
     // The first size at which an unfinished target can be over its bound.
     let mut look_at_target = rules.bounds.target + LINE_START_MAX;
     loop {
         let skip = empty_lines(req.buf.bytes());
         req.buf.consume(skip);
+        skipped += skip;
+        if skipped > EMPTY_BYTES_MAX {
+            return Err(Kind::Malformed("too many empty lines"));
+        }
         let bytes = req.buf.bytes();
         // A head that comes in one piece is parsed at once, without a scan. One that drips in is scanned for its end,
         // and parsed again only when it has doubled, to see malformed ones early.
