@@ -67,13 +67,15 @@ fn check(path: &Path) -> Result<u8, String> {
     let (metrics, addresses) = (Registry::default(), Default::default());
     let inputs = Inputs { config: &config, addresses: &addresses, worker: 0, workers: 1, metrics: &metrics, seed: 0 };
     build(&inputs).map_err(|e| e.to_string())?;
-    let (listeners, routes, upstreams) = (config.listeners.len(), config.routes.len(), config.upstreams.len());
-    let _ = writeln!(
-        std::io::stdout(),
-        "{}: ok: {listeners} listeners, {routes} routes, {upstreams} upstreams",
-        path.display()
-    );
+    let listeners = counted(config.listeners.len(), "listener");
+    let routes = counted(config.routes.len(), "route");
+    let upstreams = counted(config.upstreams.len(), "upstream");
+    let _ = writeln!(std::io::stdout(), "{}: ok: {listeners}, {routes}, {upstreams}", path.display());
     Ok(0)
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn run(config: Config, is_demo: bool) -> Result<u8, String> {

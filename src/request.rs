@@ -108,6 +108,10 @@ impl Facts for Request {
         std::str::from_utf8(&self.authority).unwrap_or_default()
     }
 
+    fn hostname(&self) -> &str {
+        self.host_str()
+    }
+
     fn path(&self) -> &str {
         self.path_str()
     }

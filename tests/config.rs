@@ -34,7 +34,7 @@ fn refused(text: &str, says: &[&str]) -> String {
 #[test]
 fn ten_lines_are_enough() {
     let (code, said) = check(GOOD);
-    assert_eq!(code, 0, "{said}");
+    assert_eq!((code, said.as_str()), (0, "FILE: ok: 1 listener, 1 route, 1 upstream\n"));
     assert!(GOOD.lines().count() <= 10);
 }
 
@@ -48,6 +48,47 @@ fn every_error_is_reported_at_once_with_its_place() {
     let said = refused(text, &["FILE:1:1", "FILE:2:8", "FILE:4:14", "FILE:5:", "FILE:6:5", "FILE:8:", "FILE:10:"]);
     let places = said.lines().filter(|l| l.starts_with("FILE:")).count();
     assert!(places >= 8, "{said}");
+}
+
+#[test]
+fn a_typo_hides_no_error_of_another_kind() {
+    let text = "worker: 1\n\
+                listeners: [{ address: \"127.0.0.1:8080\" }]\n\
+                upstreams:\n  u: { endpoints: [\"127.0.0.1:1\"] }\n\
+                filters:\n  mark: { request_headers: { set: { x: \"{nope}\" } } }\n\
+                all_routes: { filters: [mark] }\n\
+                routes:\n\
+                \x20 - match: { path: \"/a/{id}/{id}\" }\n    forward: { upstream: nobody }\n\
+                \x20 - match: { path: \"/b/{id}\" }\n    redirect: { to: \"/{ids}\" }\n\
+                \x20 - match: { path: \"/b/{name}\" }\n    forward: { upstream: u }\n";
+    let said =
+        refused(text, &["did you mean `workers`", "twice", "`nobody`", "did you mean `{path.id}`? Known", "overlap"]);
+    let lines: Vec<&str> = said.lines().filter_map(|l| l.strip_prefix("FILE:")?.split(':').next()).collect();
+    assert_eq!(lines, ["1", "6", "9", "10", "12", "13"], "{said}");
+    let nope = said.lines().find(|l| l.contains("{nope}")).unwrap();
+    assert!(nope.contains("`{nope}`. Known") && !nope.contains("did you mean"), "{nope}");
+    let path = file(text);
+    let (code, _, stderr) = run(&["run", "-c", path.to_str().unwrap()]);
+    assert_eq!((code, stderr.replace(path.to_str().unwrap(), "FILE")), (1, said), "run says the same");
+}
+
+#[test]
+fn a_variable_in_a_flow_mapping_needs_quotes() {
+    let unquoted = GOOD.replace("\"127.0.0.1:8080\"", "${LISTEN}");
+    refused(&unquoted, &["FILE:1:", "lone `$`", "needs quotes: \"${NAME}\""]);
+    refused(&GOOD.replace("\"10.0.0.11:9000\"", "10.0.0.11:${PORT}"), &["FILE:3:", "needs quotes"]);
+}
+
+#[test]
+fn sockets_that_overlap_are_refused() {
+    for (listeners, admin) in [
+        ("{ address: \"127.0.0.1:8080\" }", "0.0.0.0:8080"),
+        ("{ address: \"127.0.0.1:8080\" }", "[::]:8080"),
+        ("{ address: \"0.0.0.0:8080\" }", "127.0.0.1:8080"),
+        ("{ address: \"0.0.0.0:8080\" }, { address: \"127.0.0.1:8080\" }", "127.0.0.1:1"),
+    ] {
+        refused(&format!("listeners: [{listeners}]\nadmin: {{ address: \"{admin}\" }}\n"), &["FILE:", "overlap"]);
+    }
 }
 
 #[test]

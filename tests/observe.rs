@@ -37,13 +37,14 @@ fn a_log_line_has_exactly_these_fields_and_they_are_true() {
         }
     });
     let gateway = Setup::forward(&upstream).start();
-    let request = post("/a/b?c=d", "hello world");
+    let request = post("/a/b?token=secret", "hello world");
     let mut client = Client::connect(&gateway);
     client.send(&request);
     let answer = client.response();
     assert_eq!(answer.status, 200);
     let line = gateway.wait_log(|line| line["status"] == 200);
     let text = std::fs::read_to_string(&gateway.log).unwrap();
+    assert!(!text.contains("secret"), "a query is not logged: {text}");
     let mut at = 0;
     for field in FIELDS.iter().filter(|f| !f.is_empty()) {
         let key = format!("\"{field}\":");
@@ -55,7 +56,7 @@ fn a_log_line_has_exactly_these_fields_and_they_are_true() {
         ("client", "127.0.0.1"),
         ("method", "POST"),
         ("host", "gw.test"),
-        ("path", "/a/b?c=d"),
+        ("path", "/a/b"),
         ("route", "all"),
         ("upstream", "u"),
         ("endpoint", &upstream.addr.to_string()),

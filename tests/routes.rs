@@ -163,7 +163,18 @@ fn redirect_gives_status_and_location() {
     let gateway = Setup::new()
         .route(r#"match: { path: "/old/{*rest}" }, redirect: { to: "https://new.example{path}", status: 301 }"#)
         .route(r#"match: { path: "/item/{id}" }, redirect: { to: "/i/{path.id}" }"#)
+        .route(r#"match: { path: /secure }, redirect: { to: "https://{hostname}/new" }"#)
+        .route(r#"match: { path: /same }, redirect: { to: "https://{host}/new" }"#)
         .start();
+    for (path, host, expected) in [
+        ("/secure", "H.example:38080", "https://h.example/new"),
+        ("/secure", "[::1]:38080", "https://[::1]/new"),
+        ("/secure", "h.example", "https://h.example/new"),
+        ("/same", "h.example:38080", "https://h.example:38080/new"),
+    ] {
+        let answer = gateway.ask(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        assert_eq!((answer.status, answer.fields.get("location")), (308, Some(expected)), "{path} {host}");
+    }
     let answer = gateway.get("/old/a/b");
     assert_eq!((answer.status, answer.fields.get("location")), (301, Some("https://new.example/old/a/b")));
     let answer = gateway.get("/item/7");

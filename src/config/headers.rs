@@ -2,6 +2,8 @@
 
 use super::decode::{Keys, Value};
 use super::report::{Located, quote};
+use super::templates::{self, Params};
+use crate::route::template::Template;
 use crate::value::Invalid;
 
 pub(super) const EDIT_KEYS: Keys = Keys { known: &["set", "add", "remove"], later: &[] };
@@ -35,7 +37,7 @@ impl HeaderEdits {
 pub struct HeaderTemplate {
     /// A token of RFC 9110 5.6.2, in the case that the operator wrote.
     pub name: String,
-    /// Text with `{…}` in it, without control characters.
+    /// A template, see [`Template::parse_header`]; that of a filter is one for every route that uses it.
     pub value: Located<String>,
 }
 
@@ -51,11 +53,11 @@ pub(super) enum Direction {
 const OWN_FIELDS: [&str; 8] =
     ["connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
 
-/// The `set`, `add` and `remove` of a message.
-pub(super) fn edits(value: &Value<'_>, direction: Direction) -> Option<HeaderEdits> {
+/// The `set`, `add` and `remove` of a message; `params` are what their templates may name.
+pub(super) fn edits(value: &Value<'_>, direction: Direction, params: &Params) -> Option<HeaderEdits> {
     let block = value.block(&EDIT_KEYS)?;
-    let set = block.or("set", Vec::new(), |v| fields(v, direction));
-    let add = block.or("add", Vec::new(), |v| fields(v, direction));
+    let set = block.or("set", Vec::new(), |v| fields(v, direction, params));
+    let add = block.or("add", Vec::new(), |v| fields(v, direction, params));
     let remove = block.or("remove", Vec::new(), |v| v.list_of(0..=FIELDS_MAX, |item| removed(item, direction)));
     for (name, value) in &remove {
         if set.iter().chain(&add).any(|field| field.name.eq_ignore_ascii_case(name)) {
@@ -66,17 +68,18 @@ pub(super) fn edits(value: &Value<'_>, direction: Direction) -> Option<HeaderEdi
 }
 
 /// A mapping of field names to templates.
-pub(super) fn fields(value: &Value<'_>, direction: Direction) -> Option<Vec<HeaderTemplate>> {
+pub(super) fn fields(value: &Value<'_>, direction: Direction, params: &Params) -> Option<Vec<HeaderTemplate>> {
     let mut fields: Vec<HeaderTemplate> = Vec::new();
     for (key, value) in value.entries(FIELDS_MAX)? {
         let name = key.text.as_str();
+        let template = field_value(&value, params);
         if let Err(fault) = check_field(name, direction) {
             value.at_key(key).error(format!("{} {}", quote(name), fault.what), fault.remedy);
         } else if fields.iter().any(|field| field.name.eq_ignore_ascii_case(name)) {
             value
                 .at_key(key)
                 .error(format!("{} is given twice", quote(name)), "field names do not differ by case; remove one");
-        } else if let Some(value) = field_value(&value) {
+        } else if let Some(value) = template {
             fields.push(HeaderTemplate { name: name.to_owned(), value });
         }
     }
@@ -84,11 +87,12 @@ pub(super) fn fields(value: &Value<'_>, direction: Direction) -> Option<Vec<Head
 }
 
 /// An empty value is allowed (RFC 9110 5.5), but only in quotes: without them it is more likely forgotten.
-fn field_value(value: &Value<'_>) -> Option<Located<String>> {
-    match value.text()? {
-        "" => Some(value.locate(String::new())),
-        _ => value.line(VALUE_BYTES_MAX),
-    }
+fn field_value(value: &Value<'_>, params: &Params) -> Option<Located<String>> {
+    let text = match value.text()? {
+        "" => value.locate(String::new()),
+        _ => value.line(VALUE_BYTES_MAX)?,
+    };
+    templates::checked(value, text, params, Template::parse_header)
 }
 
 fn removed<'d>(item: &Value<'d>, direction: Direction) -> Option<(String, Value<'d>)> {
@@ -128,7 +132,7 @@ mod tests {
     fn read(text: &str) -> Result<HeaderEdits, String> {
         let report = Report::new("f");
         let root = tree::read(text, &|_| None, &report).unwrap();
-        let edits = edits(&Value::root(&root, &report), Direction::Request);
+        let edits = edits(&Value::root(&root, &report), Direction::Request, &Params::Any);
         report.finish(edits).map_err(|errors| errors.to_string())
     }
 

@@ -1,7 +1,7 @@
 //! Addresses and host names as they are written in a config.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::report::quote;
 use crate::value::Invalid;
@@ -55,6 +55,16 @@ impl fmt::Display for HostMatch {
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, Invalid> {
     refuse_unix(text)?;
     text.parse().map_err(|_| Invalid::new("is not an address", "write ip:port, like 0.0.0.0:8080 or \"[::]:8080\""))
+}
+
+/// Whether some connection could be meant for either of two sockets: `0.0.0.0` and `[::]` stand for every address of the
+/// machine (on Linux `[::]` takes IPv4 as well). Port 0 is a port of its own.
+pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    // `::ffff:1.2.3.4` is the same as `1.2.3.4`.
+    let (ip_a, ip_b) = (a.ip().to_canonical(), b.ip().to_canonical());
+    let covers = |any: IpAddr, ip: IpAddr| any.is_unspecified() && (any.is_ipv6() || ip.is_ipv4());
+    let same = if ip_a.is_ipv4() { ip_a == ip_b } else { a == b };
+    a.port() == b.port() && a.port() != 0 && (same || covers(ip_a, ip_b) || covers(ip_b, ip_a))
 }
 
 /// `ip:port` or `host:port` of an endpoint.
@@ -184,6 +194,26 @@ mod tests {
             "",
         ] {
             assert!(endpoint_address(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sockets_overlap_where_one_connection_could_be_for_both() {
+        let pairs = [
+            ("127.0.0.1:1", "127.0.0.1:1", true),
+            ("0.0.0.0:1", "127.0.0.1:1", true),
+            ("[::]:1", "127.0.0.1:1", true),
+            ("[::]:1", "0.0.0.0:1", true),
+            ("[::]:1", "[::1]:1", true),
+            ("[::ffff:127.0.0.1]:1", "127.0.0.1:1", true),
+            ("0.0.0.0:1", "[::1]:1", false),
+            ("127.0.0.1:1", "127.0.0.2:1", false),
+            ("127.0.0.1:1", "0.0.0.0:2", false),
+            ("0.0.0.0:0", "127.0.0.1:0", false),
+        ];
+        for (a, b, expected) in pairs {
+            let [x, y] = [a, b].map(|text| text.parse().unwrap());
+            assert_eq!((overlap(x, y), overlap(y, x)), (expected, expected), "{a} {b}");
         }
     }
 

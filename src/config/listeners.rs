@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::decode::{Keys, Value};
 use super::hosts;
+use super::references::Names;
 use super::report::{Located, quote};
 use crate::value::{ByteSize, Duration};
 
@@ -24,7 +25,7 @@ const LISTENERS_MAX: usize = 64;
 pub struct Listener {
     /// Unique among listeners; the address as it was written if none is given.
     pub name: Located<String>,
-    /// Unique among listeners, but for port 0, which lets the kernel choose a port.
+    /// Shares no connection with another listener's; port 0 lets the kernel choose a port.
     pub address: SocketAddr,
     /// What a connection and a message may cost.
     pub bounds: Bounds,
@@ -118,30 +119,39 @@ pub enum EncodedSlashes {
     Keep,
 }
 
-/// All listeners; at least one.
-pub(super) fn decode(value: &Value<'_>) -> Option<Vec<Listener>> {
+/// All listeners; at least one. `filters` are those that they may name.
+pub(super) fn decode(value: &Value<'_>, filters: &Names<'_>) -> Option<Vec<Listener>> {
     let mut listeners: Vec<Listener> = Vec::new();
     for item in value.list(1..=LISTENERS_MAX)? {
-        let Some(listener) = listener(&item) else { continue };
-        if let Some(same) = listeners.iter().find(|earlier| earlier.name.value == listener.name.value) {
+        let Some(listener) = listener(&item, filters) else { continue };
+        let named = !listener.name.value.is_empty();
+        let same_name = |earlier: &&Listener| named && earlier.name.value == listener.name.value;
+        let same_port = |earlier: &&Listener| hosts::overlap(earlier.address, listener.address);
+        if let Some(same) = listeners.iter().find(same_name) {
             let what = format!("a listener {} already exists on line {}", quote(&same.name.value), same.name.at.line);
             item.error(what, "give each its own name and address");
-        } else if listeners.iter().any(|earlier| earlier.address == listener.address && listener.address.port() != 0) {
-            item.error(format!("{} is the address of another listener", listener.address), "remove one");
+        } else if let Some(same) = listeners.iter().find(same_port) {
+            let (what, remedy) = if same.address == listener.address {
+                (format!("{} is the address of another listener", listener.address), "remove one")
+            } else {
+                let (address, other) = (listener.address, same.address);
+                (format!("{address} and {other} of another listener overlap"), "give one of them another port")
+            };
+            item.error(what, remedy);
         }
         listeners.push(listener);
     }
     Some(listeners)
 }
 
-fn listener(item: &Value<'_>) -> Option<Listener> {
+/// A listener without a valid address (recorded) gets port 0, and no name if none is given: the rest is read all the same.
+fn listener(item: &Value<'_>, filters: &Names<'_>) -> Option<Listener> {
     let block = item.block(&KEYS)?;
     let address_value = block.required("address");
     let address = address_value.and_then(|v| v.parse(hosts::listen_address));
     let default_name = address_value.unwrap_or(item).locate(address.map(|a| a.to_string()).unwrap_or_default());
-    let listener = Listener {
+    Some(Listener {
         name: block.or("name", default_name, |v| v.name()),
-        // Stands in for an address that is wrong, which is recorded: the rest of the listener is read all the same.
         address: address.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0))),
         bounds: block.or("bounds", Bounds::default(), bounds),
         timeouts: block.or("timeouts", Timeouts::default(), timeouts),
@@ -153,9 +163,8 @@ fn listener(item: &Value<'_>) -> Option<Listener> {
             v.word(&[("gone", HalfClose::Gone), ("answer", HalfClose::Answer)], &[])
         }),
         paths: block.or("paths", Paths::default(), paths),
-        filters: block.or("filters", Vec::new(), |v| v.names()),
-    };
-    address.map(|_| listener)
+        filters: block.or("filters", Vec::new(), |v| filters.list(v)),
+    })
 }
 
 fn bounds(value: &Value<'_>) -> Option<Bounds> {

@@ -1,11 +1,10 @@
 //! The config as the operator wrote it, with defaults filled in: [`load`] a file or [`parse`] a text.
 //!
-//! Reading goes through four steps, each of which records every error it finds: `tree` (YAML with line and column, no
-//! anchors, variables replaced), `decode` (typed values), one file per block, and the references between blocks, here.
-//! Templates and conflicts between routes are found when snapshots are built; they are reported through the same
-//! [`Report`], at the places that [`Located`] values carry.
+//! Reading goes through three steps, each of which records every error it finds: `tree` (YAML with line and column, no
+//! anchors, variables replaced), `decode` (typed values), and one file per block. What blocks say of each other is checked
+//! here too, names (`references`), templates (`templates`, `filters`), routes for the same requests (`routes`) and sockets,
+//! also in blocks of which another part is wrong: one run tells everything, and a [`Config`] can be built as it is.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
@@ -19,9 +18,11 @@ pub mod headers;
 pub mod hosts;
 pub mod listeners;
 pub mod observe;
+mod references;
 pub mod report;
 pub mod rewrite;
 pub mod routes;
+mod templates;
 mod tree;
 pub mod upstreams;
 mod variables;
@@ -29,12 +30,12 @@ mod variables;
 pub use report::{Error, Errors, Located, Position, Report};
 
 use crate::value::{Duration, Invalid};
-use decode::{Block, Keys, Value};
+use decode::{Keys, Value};
 use filters::NamedFilter;
 use listeners::Listener;
 use observe::Observe;
-use report::{did_you_mean, quote};
-use routes::{Action, Route};
+use references::Defined;
+use routes::{Draft, Route};
 use tree::Node;
 use upstreams::Upstream;
 
@@ -60,7 +61,8 @@ const ALL_ROUTES_KEYS: Keys = Keys { known: &["filters"], later: &[] };
 const CPUS_MAX: u32 = 1024;
 const TRUSTED_MAX: usize = 1024;
 
-/// Everything an operator can say. Names are unique, and every name that refers to an upstream or a filter exists.
+/// Everything an operator can say. Names are unique, every name that refers to an upstream or a filter exists, templates
+/// can be read, and no two routes are for the same requests.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// The file it was read from, for errors that are found later.
@@ -144,25 +146,32 @@ fn document(root: &Node, file_name: &str, report: &Report) -> Option<Config> {
     block.or("errors", (), |v| {
         v.word(&[("envelope", ())], &[("problem+json", "more error formats"), ("text", "more error formats")])
     });
-    let config = Config {
+    let defined = Defined::of(&block, report);
+    let listeners = block.required("listeners").and_then(|v| listeners::decode(v, &defined.filters));
+    let listeners = listeners.unwrap_or_default();
+    let filters = block.or("filters", Vec::new(), filters::decode);
+    let all_routes_filters = block.or("all_routes", Vec::new(), |v| {
+        Some(v.block(&ALL_ROUTES_KEYS)?.or("filters", Vec::new(), |v| defined.filters.list(v)))
+    });
+    let routes = block.or("routes", Vec::new(), |v| routes::decode(v, &defined, report));
+    let everywhere: Vec<_> = all_routes_filters.iter().chain(listeners.iter().flat_map(|l| &l.filters)).collect();
+    filters::check_templates(&filters, &routes, &everywhere, report);
+    let admin = block.or("admin", Some(observe::default_admin()), observe::admin);
+    check_admin(admin, block.get("admin"), &listeners, report);
+    Some(Config {
         file: file_name.to_owned(),
         workers: block.or("workers", Workers::Auto, workers),
         drain: block
             .or("drain", Duration::from_secs(30), |v| v.duration(Duration::from_secs(0)..=Duration::from_secs(3600))),
         trusted_proxies: block.or("trusted_proxies", Vec::new(), |v| v.list_of(0..=TRUSTED_MAX, |v| v.parse(network))),
-        listeners: block.required("listeners").and_then(listeners::decode).unwrap_or_default(),
+        listeners,
         upstreams: block.or("upstreams", Vec::new(), upstreams::decode),
-        filters: block.or("filters", Vec::new(), filters::decode),
-        all_routes_filters: block.or("all_routes", Vec::new(), |v| {
-            Some(v.block(&ALL_ROUTES_KEYS)?.or("filters", Vec::new(), |v| v.names()))
-        }),
-        routes: block.or("routes", Vec::new(), routes::decode),
+        filters,
+        all_routes_filters,
+        routes: routes.into_iter().filter_map(Draft::finish).collect(),
         observe: block.or("observe", Observe::default(), observe::decode),
-        admin: block.or("admin", Some(observe::default_admin()), observe::admin),
-    };
-    check_references(&config, &block, report);
-    check_admin(&config, block.get("admin").unwrap_or(&root));
-    Some(config)
+        admin,
+    })
 }
 
 fn workers(value: &Value<'_>) -> Option<Workers> {
@@ -195,41 +204,23 @@ fn network(text: &str) -> Result<IpNet, Invalid> {
     Err(Invalid::new("has bits set beyond its prefix", format!("write {}, or a longer prefix", net.trunc())))
 }
 
-/// Every name that is used must be defined. What is defined wrongly is still known by its name.
-fn check_references(config: &Config, block: &Block<'_>, report: &Report) {
-    let defined = |key| block.get(key).into_iter().flat_map(Value::keys).collect::<HashSet<_>>();
-    let (upstreams, filters) = (defined("upstreams"), defined("filters"));
-    let check = |kind: &str, names: &[Located<String>], known: &HashSet<&str>| {
-        for name in names.iter().filter(|name| !known.contains(name.value.as_str())) {
-            // Comparing with every name is left out once nobody would see it.
-            let near = if report.is_full() { None } else { did_you_mean(&name.value, known.iter().copied()) };
-            let remedy = near.unwrap_or_else(|| format!("define it under {kind}s"));
-            report.error(&name.at, format!("unknown {kind} {}", quote(&name.value)), remedy);
-        }
+/// Two sockets that are not of one group can not share an address. `given` is the block, if the document has one.
+fn check_admin(admin: Option<SocketAddr>, given: Option<&Value<'_>>, listeners: &[Listener], report: &Report) {
+    let Some(admin) = admin else { return };
+    let Some(listener) = listeners.iter().find(|listener| hosts::overlap(listener.address, admin)) else { return };
+    let what = if listener.address == admin {
+        format!("the admin API and a listener both use {admin}")
+    } else {
+        format!("{admin} of the admin API and {} of a listener overlap", listener.address)
     };
-    check("filter", &config.all_routes_filters, &filters);
-    for listener in &config.listeners {
-        check("filter", &listener.filters, &filters);
-    }
-    for route in &config.routes {
-        check("filter", &route.filters, &filters);
-        check("filter", &route.without, &filters);
-        if let Action::Forward(forward) = &route.action {
-            check("upstream", std::slice::from_ref(&forward.upstream), &upstreams);
-        }
-    }
-}
-
-/// Two sockets that are not of one group can not share an address.
-fn check_admin(config: &Config, at: &Value<'_>) {
-    let taken = |admin: SocketAddr| config.listeners.iter().find(|l| l.address == admin && admin.port() != 0);
-    if let Some(listener) = config.admin.and_then(taken) {
-        at.error(
-            format!("the admin API and a listener both use {}", listener.address),
-            "give admin another port, or `off`",
-        );
-    }
+    let (at, remedy) = match given {
+        Some(given) => (given.at(), "give admin another port, or `off`"),
+        None => (listener.name.at.clone(), "give it another port, or `admin` another address, or `off`"),
+    };
+    report.error(&at, what, remedy);
 }
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_at_once;

@@ -3,6 +3,9 @@
 use super::decode::{Keys, Value};
 use super::hosts;
 use super::report::{Located, quote};
+use super::templates::{self, Params};
+use crate::route;
+use crate::route::template::{Template, TemplateError};
 use crate::value::Invalid;
 
 pub(super) const KEYS: Keys = Keys { known: &["strip_prefix", "add_prefix", "path", "host"], later: &[] };
@@ -48,8 +51,8 @@ pub enum HostRewrite {
     Literal(String),
 }
 
-/// The block; `pattern` is the path that the route matches.
-pub(super) fn decode(value: &Value<'_>, pattern: Option<&str>) -> Option<Rewrite> {
+/// The block; `pattern` is the path that the route matches, `params` are what templates may name.
+pub(super) fn decode(value: &Value<'_>, pattern: Option<&str>, params: &Params) -> Option<Rewrite> {
     let block = value.block(&KEYS)?;
     let host = block.or("host", HostRewrite::Upstream, |v| match v.text()? {
         "upstream" => Some(HostRewrite::Upstream),
@@ -58,7 +61,7 @@ pub(super) fn decode(value: &Value<'_>, pattern: Option<&str>) -> Option<Rewrite
     });
     let strip = block.get("strip_prefix").and_then(|v| strip_prefix(v, pattern));
     let add = block.get("add_prefix").and_then(prefix);
-    let template = block.get("path").and_then(|v| target_template(v, &["/", "{"]));
+    let template = block.get("path").and_then(|v| target_template(v, &["/", "{"], params, Template::parse_path));
     if let (Some(at), true) =
         (block.get("path"), block.get("strip_prefix").is_some() || block.get("add_prefix").is_some())
     {
@@ -91,6 +94,10 @@ fn prefix(value: &Value<'_>) -> Option<Located<String>> {
         }
         Ok(text.to_owned())
     })?;
+    if let Err(what) = route::rewrite::PathRewrite::prefix(Some(&prefix), None) {
+        value.error(what, "");
+        return None;
+    }
     Some(value.locate(prefix))
 }
 
@@ -109,8 +116,13 @@ fn strip_prefix(value: &Value<'_>, pattern: Option<&str>) -> Option<Located<Stri
     Some(strip)
 }
 
-/// A template for a path or a URL, which begins in one of these ways.
-pub(super) fn target_template(value: &Value<'_>, beginnings: &[&str]) -> Option<Located<String>> {
+/// A template for a path or a URL, which begins in one of these ways and is then read by `parse`.
+pub(super) fn target_template(
+    value: &Value<'_>,
+    beginnings: &[&str],
+    params: &Params,
+    parse: impl FnOnce(&str, &[String]) -> Result<Template, TemplateError>,
+) -> Option<Located<String>> {
     let template = value.parse(|text| {
         if text.len() > PATH_BYTES_MAX {
             return Err(Invalid::new("is too long", format!("at most {PATH_BYTES_MAX} bytes")));
@@ -124,5 +136,5 @@ pub(super) fn target_template(value: &Value<'_>, beginnings: &[&str]) -> Option<
         }
         Ok(text.to_owned())
     })?;
-    Some(value.locate(template))
+    templates::checked(value, value.locate(template), params, parse)
 }

@@ -1,5 +1,4 @@
-//! `routes`: which requests are meant, and what becomes of them. Templates and conflicts between routes are checked where
-//! snapshots are built; here every key is checked for itself.
+//! `routes`: which requests are meant, and what becomes of them.
 
 use std::collections::HashMap;
 
@@ -8,8 +7,12 @@ use http::{Method, StatusCode};
 use super::decode::{Block, Keys, Value};
 use super::headers::{self, Direction, HeaderEdits, HeaderTemplate};
 use super::hosts::{self, HostMatch};
-use super::report::{Located, quote};
+use super::references::{Defined, Names};
+use super::report::{Located, Report, quote};
 use super::rewrite::{self, Rewrite};
+use super::templates::Params;
+use crate::route::template::Template;
+use crate::route::{Field, RouteSpec, Router, param_names};
 use crate::value::{ByteSize, Duration, Invalid};
 
 pub(super) const KEYS: Keys = Keys {
@@ -63,7 +66,7 @@ pub struct Route {
 pub struct Match {
     /// `None`: any host.
     pub host: Option<Located<HostMatch>>,
-    /// A pattern that begins with `/`, like `/user/{id}` or `/user/{*rest}`; its braces are not checked yet.
+    /// A pattern that begins with `/`, like `/user/{id}` or `/user/{*rest}`.
     pub path: Located<String>,
     /// Sorted, each once; empty: any method.
     pub methods: Vec<Method>,
@@ -113,25 +116,111 @@ pub struct Redirect {
     pub status: StatusCode,
 }
 
-/// All routes, in the order of the file.
-pub(super) fn decode(value: &Value<'_>) -> Option<Vec<Route>> {
-    let routes = value.list_of(0..=ROUTES_MAX, |item| Some((item.clone(), route(item)?)))?;
-    let mut lines: HashMap<&str, u32> = HashMap::with_capacity(routes.len());
-    for (item, route) in &routes {
-        if let Some(line) = lines.insert(&route.name.value, route.name.at.line) {
-            let what = format!("a route {} already exists on line {line}", quote(&route.name.value));
-            item.error(what, "give it another name, or another match if it has no name");
-        }
-    }
-    Some(routes.into_iter().map(|(_, route)| route).collect())
+/// A route as far as it could be read: what is wrong with one part of it does not keep the others from being checked.
+pub(super) struct Draft<'d> {
+    item: Value<'d>,
+    /// Derived if none is given, or a wrong one.
+    name: Option<Located<String>>,
+    name_given: bool,
+    matches: Option<Match>,
+    /// What templates of this route may name.
+    pub(super) params: Params,
+    pub(super) filters: Vec<Located<String>>,
+    pub(super) without: Vec<Located<String>>,
+    timeout: Duration,
+    body_limit: Option<ByteSize>,
+    action: Option<Action>,
 }
 
-fn route(item: &Value<'_>) -> Option<Route> {
+impl Draft<'_> {
+    /// What to call it in a message.
+    pub(super) fn label(&self) -> String {
+        match &self.name {
+            Some(name) => format!("{} on line {}", quote(&name.value), self.item.at().line),
+            None => format!("on line {}", self.item.at().line),
+        }
+    }
+
+    /// The route; `None` if a part is missing or wrong, which is recorded.
+    pub(super) fn finish(self) -> Option<Route> {
+        let Self { filters, without, timeout, body_limit, .. } = self;
+        Some(Route {
+            name: self.name?,
+            matches: self.matches?,
+            filters,
+            without,
+            timeout,
+            body_limit,
+            action: self.action?,
+        })
+    }
+}
+
+/// All routes, in the order of the file.
+pub(super) fn decode<'d>(value: &Value<'d>, defined: &Defined<'_>, report: &Report) -> Option<Vec<Draft<'d>>> {
+    let drafts = value.list_of(0..=ROUTES_MAX, |item| route(item, defined))?;
+    check_names(&drafts);
+    let readable = drafts.iter().filter_map(|draft| Some((draft.name.as_ref()?, draft.matches.as_ref()?)));
+    router(&readable.collect::<Vec<_>>(), report);
+    Some(drafts)
+}
+
+/// Two routes whose names are derived and the same also conflict, which is told then.
+fn check_names(drafts: &[Draft<'_>]) {
+    let mut earlier: HashMap<&str, &Draft<'_>> = HashMap::with_capacity(drafts.len());
+    for draft in drafts {
+        let Some(name) = &draft.name else { continue };
+        match earlier.insert(&name.value, draft) {
+            Some(same) if draft.name_given || same.name_given => {
+                let what = format!("a route {} already exists on line {}", quote(&name.value), same.item.at().line);
+                draft.item.error(what, "give it another name, or another match if it has no name");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The router of routes with these names, by their place in the list; `None` if two of them are for the same requests,
+/// which is recorded.
+pub fn router(routes: &[(&Located<String>, &Match)], report: &Report) -> Option<Router> {
+    let host = |matches: &Match| matches.host.as_ref().map(|host| host.value.to_string());
+    let hosts: Vec<Option<String>> = routes.iter().map(|(_, matches)| host(matches)).collect();
+    let specs: Vec<RouteSpec<'_>> = routes
+        .iter()
+        .zip(&hosts)
+        .map(|((_, matches), host)| RouteSpec {
+            host: host.as_deref(),
+            path: &matches.path.value,
+            methods: &matches.methods,
+        })
+        .collect();
+    let problems = match Router::build(&specs) {
+        Ok(router) => return Some(router),
+        Err(problems) => problems,
+    };
+    for problem in problems {
+        let Some((_, matches)) = routes.get(problem.route) else { continue };
+        let at = match (problem.field, &matches.host) {
+            (Field::Host, Some(host)) => &host.at,
+            _ => &matches.path.at,
+        };
+        let what = match problem.other.and_then(|other| routes.get(other)) {
+            Some((name, other)) => {
+                format!("{}: see the route {} on line {}", problem.what, quote(&name.value), other.path.at.line)
+            }
+            None => problem.what,
+        };
+        report.error(at, what, problem.remedy);
+    }
+    None
+}
+
+fn route<'d>(item: &Value<'d>, defined: &Defined<'_>) -> Option<Draft<'d>> {
     let block = item.block(&KEYS)?;
-    let matches = block.required("match").and_then(matches);
-    let action = action(&block, matches.as_ref());
-    let filters = block.or("filters", Vec::new(), |v| v.names());
-    let without = block.or("without", Vec::new(), |v| v.names());
+    let (matches, params) = block.required("match").map_or((None, Params::Any), matches);
+    let action = action(&block, matches.as_ref(), &params, &defined.upstreams);
+    let filters = block.or("filters", Vec::new(), |v| defined.filters.list(v));
+    let without = block.or("without", Vec::new(), |v| defined.filters.list(v));
     if let Some(both) = without.iter().find(|name| filters.iter().any(|used| used.value == name.value)) {
         let what = format!("{} is in both filters and without", quote(&both.value));
         block.get("without").unwrap_or(item).error(what, "remove it from one of them");
@@ -141,10 +230,11 @@ fn route(item: &Value<'_>) -> Option<Route> {
     });
     let body_limit =
         block.or("body_limit", None, |v| v.or_none(|v| v.size(ByteSize::from_bytes(0)..=ByteSize::from_kib(1 << 30))));
-    let name = block.get("name").map(|v| v.name());
-    let matches = matches?;
-    let name = name.unwrap_or_else(|| Some(item.locate(derived_name(&matches))))?;
-    Some(Route { name, matches, filters, without, timeout, body_limit, action: action? })
+    let given = block.get("name").and_then(|v| v.name());
+    let name_given = given.is_some();
+    let name = given.or_else(|| matches.as_ref().map(|matches| item.locate(derived_name(matches))));
+    let item = item.clone();
+    Some(Draft { item, name, name_given, matches, params, filters, without, timeout, body_limit, action })
 }
 
 /// `GET,POST api.example.com/user/{id}`, of which only the path is always there.
@@ -155,17 +245,21 @@ fn derived_name(matches: &Match) -> String {
     format!("{}{space}{host}{}", methods.join(","), matches.path.value)
 }
 
-fn matches(value: &Value<'_>) -> Option<Match> {
-    let block = value.block(&MATCH_KEYS)?;
+/// The match if all of it is right, and in any case the parameters of its path, as far as they can be made out.
+fn matches(value: &Value<'_>) -> (Option<Match>, Params) {
+    let Some(block) = value.block(&MATCH_KEYS) else { return (None, Params::Any) };
     let host = block.get("host").map(|v| Some(v.locate(v.parse(hosts::host_match)?)));
-    let path = block.required("path").and_then(path);
-    let methods = block.or("methods", Vec::new(), methods);
-    // A host that is wrong must not turn into "any host", nor must the derived name.
+    let path_value = block.required("path").and_then(|v| Some((v, v.text()?)));
+    let params = path_value.map_or(Params::Any, |(_, text)| Params::of(text));
+    let path = path_value.and_then(|(v, _)| path(v));
+    let methods = block.get("methods").map_or(Some(Vec::new()), methods);
+    // What is wrong must not turn into "any host" or "any method", nor must the derived name.
     let host = match host {
-        None => None,
-        Some(host) => Some(host?),
+        None => Some(None),
+        Some(host) => host.map(Some),
     };
-    Some(Match { host, path: path?, methods })
+    let whole = || Some(Match { host: host?, path: path?, methods: methods? });
+    (whole(), params)
 }
 
 /// A pattern is compared with paths after their dot segments are removed and before `?`.
@@ -186,14 +280,20 @@ fn path(value: &Value<'_>) -> Option<Located<String>> {
         }
         Ok(text.to_owned())
     })?;
+    if let Err(fault) = param_names(&path) {
+        value.error(fault.what(), fault.remedy());
+        return None;
+    }
     Some(value.locate(path))
 }
 
 fn methods(value: &Value<'_>) -> Option<Vec<Method>> {
-    let mut methods = value.list_of(1..=32, |item| item.parse(method))?;
+    let items = value.list(1..=32)?;
+    let mut methods: Vec<Method> = items.iter().filter_map(|item| item.parse(method)).collect();
+    let all_right = methods.len() == items.len();
     methods.sort_by(|a, b| a.as_str().cmp(b.as_str()));
     methods.dedup();
-    Some(methods)
+    all_right.then_some(methods)
 }
 
 fn method(text: &str) -> Result<Method, Invalid> {
@@ -211,12 +311,17 @@ fn method(text: &str) -> Result<Method, Invalid> {
     }
 }
 
-fn action(block: &Block<'_>, matches: Option<&Match>) -> Option<Action> {
+fn action(block: &Block<'_>, matches: Option<&Match>, params: &Params, upstreams: &Names<'_>) -> Option<Action> {
     let given: Vec<_> = ACTIONS.iter().filter_map(|key| Some((*key, block.get(key)?))).collect();
+    // All that are given are read, for what is wrong with them.
+    let read = |(key, value): &(&str, &Value<'_>)| match *key {
+        "forward" => Some(Action::Forward(Box::new(forward(value, matches, params, upstreams)?))),
+        "respond" => respond(value, params).map(Action::Respond),
+        _ => redirect(value, params).map(Action::Redirect),
+    };
+    let mut actions: Vec<Option<Action>> = given.iter().map(read).collect();
     match given.as_slice() {
-        [("forward", value)] => forward(value, matches).map(|forward| Action::Forward(Box::new(forward))),
-        [("respond", value)] => respond(value).map(Action::Respond),
-        [(_, value)] => redirect(value).map(Action::Redirect),
+        [_] => actions.pop().flatten(),
         [] => {
             // An action of a later version is already told about.
             if !block.value().keys().any(|key| key == "aggregate") {
@@ -231,27 +336,27 @@ fn action(block: &Block<'_>, matches: Option<&Match>) -> Option<Action> {
     }
 }
 
-fn forward(value: &Value<'_>, matches: Option<&Match>) -> Option<Forward> {
+fn forward(value: &Value<'_>, matches: Option<&Match>, params: &Params, upstreams: &Names<'_>) -> Option<Forward> {
     let block = value.block(&FORWARD_KEYS)?;
     // A split, of a later version, is already told about: it stands for the upstream.
     let split = value.keys().any(|key| key == "split");
-    let upstream = if split { None } else { block.required("upstream").and_then(|v| v.name()) };
+    let upstream = if split { None } else { block.required("upstream").and_then(|v| upstreams.one(v)) };
     let path = matches.map(|matches| matches.path.value.as_str());
-    let rewrite = block.or("rewrite", Rewrite::default(), |v| rewrite::decode(v, path));
+    let rewrite = block.or("rewrite", Rewrite::default(), |v| rewrite::decode(v, path, params));
     let request_headers =
-        block.or("request_headers", HeaderEdits::default(), |v| headers::edits(v, Direction::Request));
+        block.or("request_headers", HeaderEdits::default(), |v| headers::edits(v, Direction::Request, params));
     let response_headers =
-        block.or("response_headers", HeaderEdits::default(), |v| headers::edits(v, Direction::Response));
+        block.or("response_headers", HeaderEdits::default(), |v| headers::edits(v, Direction::Response, params));
     Some(Forward { upstream: upstream?, rewrite, request_headers, response_headers })
 }
 
-fn respond(value: &Value<'_>) -> Option<Respond> {
+fn respond(value: &Value<'_>, params: &Params) -> Option<Respond> {
     let block = value.block(&RESPOND_KEYS)?;
     let status = block.or("status", StatusCode::OK, |v| {
         // 1xx is never a final answer (RFC 9110 15.2).
         v.count(200..=599).and_then(|status| StatusCode::from_u16(u16::try_from(status).ok()?).ok())
     });
-    let headers = block.or("headers", Vec::new(), |v| headers::fields(v, Direction::Response));
+    let headers = block.or("headers", Vec::new(), |v| headers::fields(v, Direction::Response, params));
     let body = block.or("body", String::new(), |v| {
         v.parse(|text| match text.len() {
             0..=BODY_BYTES_MAX => Ok(text.to_owned()),
@@ -266,7 +371,7 @@ fn respond(value: &Value<'_>) -> Option<Respond> {
     Some(Respond { status, headers, body })
 }
 
-fn redirect(value: &Value<'_>) -> Option<Redirect> {
+fn redirect(value: &Value<'_>, params: &Params) -> Option<Redirect> {
     const STATUSES: [(&str, StatusCode); 5] = [
         ("301", StatusCode::MOVED_PERMANENTLY),
         ("302", StatusCode::FOUND),
@@ -276,6 +381,8 @@ fn redirect(value: &Value<'_>) -> Option<Redirect> {
     ];
     let block = value.block(&REDIRECT_KEYS)?;
     let status = block.or("status", StatusCode::PERMANENT_REDIRECT, |v| v.word(&STATUSES, &[]));
-    let to = block.required("to").and_then(|v| rewrite::target_template(v, &["/", "{", "http://", "https://"]))?;
+    let beginnings = ["/", "{", "http://", "https://"];
+    let to = block.required("to");
+    let to = to.and_then(|v| rewrite::target_template(v, &beginnings, params, Template::parse_location))?;
     Some(Redirect { to, status })
 }

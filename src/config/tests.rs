@@ -4,6 +4,7 @@
 use super::listeners::{Bounds, HalfClose, Paths};
 use super::observe::AccessLog;
 use super::rewrite::{HostRewrite, PathRewrite, Rewrite};
+use super::routes::Action;
 use super::upstreams::{Balance, Pool};
 use super::*;
 
@@ -143,6 +144,7 @@ f:5:24: upstreams.users.endpoints[0]: `http://a:1` is not an address but a URL (
 f:5:46: upstreams.users.balance: `p3c` is not a word that is known here (did you mean `p2c`?)
 f:7:20: routes[0].match.path: `user` does not begin with `/` (a path is matched from its start, like /user/{id})
 f:7:36: routes[0].match.methods[0]: `get` is not a method (methods are in capitals: GET)
+f:8:26: routes[0].forward.upstream: unknown upstream `usrs` (did you mean `users`?)
 f:8:58: routes[0].forward.request_headers.set.Content-Length: `Content-Length` can not be changed: the gateway itself writes content-length (remove it)
 f:10:15: routes[1].filters[0]: unknown filter `who` (define it under filters)
 f:11:26: routes[1].forward.upstream: unknown upstream `usrs` (did you mean `users`?)
@@ -215,7 +217,14 @@ fn a_route_is_one_match_and_one_action() {
         ("match: { path: /u }, forward: { upstream: users, rewrite: { add_prefix: /a/ } }", "does not end with it"),
         ("match: { path: /u }, forward: { upstream: users, rewrite: { path: /, add_prefix: /a } }", "whole path"),
         ("match: { path: /u }, forward: { upstream: users, rewrite: { host: 'a b' } }", "is not a label"),
-        ("match: { path: /a }, respond: {} }, { match: { path: /a }, respond: {}", "already exists on line 2"),
+        (
+            "match: { path: /a }, respond: {} }, { match: { path: /a }, respond: {}",
+            "same pattern as an earlier route's",
+        ),
+        (
+            "name: /b, match: { path: /a }, respond: {} }, { match: { path: /b }, respond: {}",
+            "already exists on line 2",
+        ),
     ] {
         let errors = route_errors(keys);
         assert!(errors.contains(expected), "{keys}: {errors}");
@@ -263,6 +272,14 @@ fn documents_that_lack_or_repeat_something() {
     assert!(read("listeners: [{ address: '1.1.1.1:1', name: a }, { address: '1.1.1.1:1', name: b }]").is_err());
     assert!(read("listeners: [{ address: '1.1.1.1:0', name: a }, { address: '1.1.1.1:0', name: b }]").is_ok());
     assert!(read("listeners: [{ address: '127.0.0.1:9900' }]").unwrap_err().contains("both use 127.0.0.1:9900"));
+    assert!(read("listeners: [{ address: '0.0.0.0:9900' }]").unwrap_err().contains("f:1:24: listeners[0].address: "));
+    let shared = "listeners: [{ address: '127.0.0.1:80' }, { address: '[::1]:81' }]\nadmin: { address: '0.0.0.0:80' }";
+    assert!(
+        read(shared).unwrap_err().contains("f:2:1: admin: 0.0.0.0:80 of the admin API and 127.0.0.1:80 of a listener")
+    );
+    assert!(read(&shared.replace("0.0.0.0:80", "0.0.0.0:81")).is_ok(), "IPv4 and IPv6 are told apart");
+    let both = read("listeners: [{ address: '127.0.0.1:80' }, { address: '0.0.0.0:80' }]").unwrap_err();
+    assert!(both.contains("0.0.0.0:80 and 127.0.0.1:80 of another listener overlap"), "{both}");
     assert!(errors("workers: 0").contains("allowed: 1 to 1024"));
     assert!(errors("workers: [1, 1]").contains("listed twice"));
     assert!(errors("trusted_proxies: [10.0.0.1/8]").contains("write 10.0.0.0/8"));

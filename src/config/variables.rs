@@ -26,7 +26,7 @@ pub(super) fn replace(text: &str, env: Environment<'_>, bytes_max: usize) -> Res
             out.push_str(&value_of(variable, env)?);
             rest = after;
         } else {
-            return Err(Invalid::new("has a lone `$`", "write `$$` for a dollar sign, `${NAME}` for a variable"));
+            return Err(lone(after));
         }
         if out.len() > bytes_max {
             return Err(Invalid::new("becomes too long once its variables are replaced", ""));
@@ -61,6 +61,15 @@ fn value_of(variable: &str, env: Environment<'_>) -> Result<String, Invalid> {
             Err(Invalid::new(format!("names the variable `{name}`, which is not set"), remedy))
         }
     }
+}
+
+/// `[${NAME}]` and `{ key: ${NAME} }` are cut off behind the `$`: in YAML a brace there begins a mapping.
+fn lone(after: &str) -> Invalid {
+    let remedy = match after {
+        "" => "inside of `[ ]` or `{ }` a variable needs quotes: \"${NAME}\"; `$$` is a dollar sign",
+        _ => "write `$$` for a dollar sign, `${NAME}` for a variable",
+    };
+    Invalid::new("has a lone `$`", remedy)
 }
 
 fn malformed() -> Invalid {
@@ -102,7 +111,8 @@ mod tests {
         for text in ["${", "${}", "${1A}", "${A B}", "${ä}"] {
             assert!(fault(text).contains("malformed"), "{text}");
         }
-        assert!(fault("$PORT").contains("lone"));
+        assert!(fault("$PORT").contains("lone") && !fault("$PORT").contains("quotes"));
+        assert!(fault("127.0.0.1:$").contains("needs quotes: \"${NAME}\""));
         assert!(fault("${A:-{host}}").contains("default for `A`"));
         assert!(fault(&"${PORT}".repeat(30)).contains("too long"));
     }

@@ -103,7 +103,7 @@ pub fn finish(req: &Request, down: &Downstream, live: &Live, core: &Core, cx: &C
         client: req.client.unwrap_or(down.peer.ip()),
         method: if req.head.target.end() == 0 { "" } else { req.head.method.as_str() },
         host: &req.authority,
-        path: req.head.target.of(bytes),
+        path: req.head.target.of(bytes).split(|byte| *byte == b'?').next().unwrap_or_default(),
         route: route.map_or("", |route| &route.name),
         upstream: upstream.map_or("", |upstream| &upstream.name),
         endpoint: cx.endpoint,

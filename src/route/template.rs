@@ -2,7 +2,8 @@
 //!
 //! | name | value |
 //! |---|---|
-//! | `{client_ip}` `{request_id}` `{host}` `{path}` | of the request |
+//! | `{client_ip}` `{request_id}` `{path}` | of the request |
+//! | `{host}` `{hostname}` | the host asked for, as the client wrote it and without its port |
 //! | `{query}` | the whole query without `?`; a `?` in front of a missing one goes too |
 //! | `{path.NAME}`, or just `{NAME}` | a parameter of the route's path |
 //! | `{query.NAME}` `{header.NAME}` | the first of that name |
@@ -20,7 +21,7 @@ use http::HeaderName;
 use super::encode::{self, Source, Spot};
 
 /// Facts a template may use, without those that carry a name of their own.
-const FACTS: [&str; 5] = ["client_ip", "request_id", "host", "path", "query"];
+const FACTS: [&str; 6] = ["client_ip", "request_id", "host", "hostname", "path", "query"];
 
 /// What templates may know of a request.
 pub trait Facts {
@@ -30,6 +31,8 @@ pub trait Facts {
     fn request_id(&self) -> &str;
     /// The host asked for, as the client wrote it or in lower case, with or without port.
     fn host(&self) -> &str;
+    /// The same without port, an IPv6 address in brackets.
+    fn hostname(&self) -> &str;
     /// The path, percent-encoded, without dot segments.
     fn path(&self) -> &str;
     /// All of the query, without its `?`, percent-encoded; `None` if there is none.
@@ -65,6 +68,7 @@ enum Piece {
     ClientIp,
     RequestId,
     Host,
+    Hostname,
     Path,
     WholeQuery,
     Param(usize),
@@ -158,7 +162,7 @@ impl Template {
     ///
     /// # Errors
     /// As [`Template::parse`], and when a client could choose the host that it is sent to: the text must begin with
-    /// `/`, `{path}` or `https://host`, and the host may hold no value but `{host}`.
+    /// `/`, `{path}` or `https://host`, and the host may hold no value but `{host}` and `{hostname}`.
     pub fn parse_location(text: &str, params: &[String]) -> Result<Template, TemplateError> {
         let template = Template::parse(text, params)?;
         if let Some(c) = template.literals().flat_map(str::chars).find(|c| !c.is_ascii_graphic()) {
@@ -174,13 +178,14 @@ impl Template {
         }
         if !template.host_is_fixed() {
             return error(
-                "a client could choose the host of this location; write the host, or {host}, with a slash behind it",
+                "a client could choose the host of this location; write the host, {host} or {hostname}, with a slash \
+                 behind it",
             );
         }
         Ok(template)
     }
 
-    /// Whether the authority of an absolute URL is made of literal text and `{host}` only, and is not empty.
+    /// Whether the authority of an absolute URL is made of literal text, `{host}` and `{hostname}` only, and is not empty.
     fn host_is_fixed(&self) -> bool {
         let mut empty = true;
         for (i, piece) in self.pieces.iter().enumerate() {
@@ -193,7 +198,7 @@ impl Template {
                         return !empty;
                     }
                 }
-                Piece::Host => empty = false,
+                Piece::Host | Piece::Hostname => empty = false,
                 // Always begins with a slash, and so ends the authority.
                 Piece::Path => return !empty,
                 _ => return false,
@@ -233,8 +238,8 @@ impl Template {
                     let _ = write!(out, "{}", facts.client_ip());
                 }
                 Piece::RequestId => encode::push(out, facts.request_id().as_bytes(), Source::Text, into),
-                Piece::Host if place == Place::Location => encode::push_host(out, facts.host()),
-                Piece::Host => encode::push(out, facts.host().as_bytes(), Source::Text, into),
+                Piece::Host => push_host(out, facts.host(), place, into),
+                Piece::Hostname => push_host(out, facts.hostname(), place, into),
                 Piece::Path => encode::push(out, facts.path().as_bytes(), Source::Path, into),
                 Piece::Param(i) => encode::push(out, facts.param(*i).as_bytes(), Source::Path, into),
                 Piece::WholeQuery => match facts.query_string() {
@@ -282,6 +287,7 @@ impl Piece {
                 "client_ip" => Piece::ClientIp,
                 "request_id" => Piece::RequestId,
                 "host" => Piece::Host,
+                "hostname" => Piece::Hostname,
                 "path" => Piece::Path,
                 _ => Piece::WholeQuery,
             });
@@ -305,11 +311,21 @@ fn unknown(name: &str, params: &[String]) -> TemplateError {
     let bare = |known: &str| known.strip_prefix("path.").map_or(usize::MAX, distance);
     let meant = known.iter().map(|known| (distance(known).min(bare(known)), known)).min();
     let meant = match meant {
-        Some((distance, known)) if distance <= 2 => format!(", did you mean `{{{known}}}`?"),
-        _ => String::new(),
+        // As many letters as a slip changes in a name of this length; a parameter's bare name counts.
+        Some((distance, known)) if distance <= (name.len() / 3).clamp(1, 2) => {
+            format!(", did you mean `{{{known}}}`?")
+        }
+        _ => ".".to_owned(),
     };
     known.extend(["query.NAME".to_owned(), "header.NAME".to_owned()]);
     TemplateError(format!("there is no value `{{{name}}}`{meant} Known: {}", known.join(", ")))
+}
+
+fn push_host(out: &mut Vec<u8>, host: &str, place: Place, into: Spot) {
+    match place {
+        Place::Location => encode::push_host(out, host),
+        Place::Path | Place::Header => encode::push(out, host.as_bytes(), Source::Text, into),
+    }
 }
 
 /// Keeps a location on the host it names: browsers take `//name` at the beginning for another host.
@@ -352,6 +368,9 @@ pub(super) mod tests {
         }
         fn host(&self) -> &str {
             "a.com@b/"
+        }
+        fn hostname(&self) -> &str {
+            "a.com"
         }
         fn path(&self) -> &str {
             self.path
@@ -402,6 +421,7 @@ pub(super) mod tests {
                 Place::Location,
                 "https://x.com/?q=x%2F..%2Fy%2Fz+1&r=a%2Fb%20c",
             ),
+            ("https://{hostname}:8443/", Place::Location, "https://a.com:8443/"),
             ("{path}", Place::Location, "/e.com/%252E"),
             ("https://x.com{path}", Place::Location, "https://x.com//e.com/%252E"),
         ];
@@ -435,7 +455,14 @@ pub(super) mod tests {
             ("{client-ip}", "did you mean `{client_ip}`?"),
             ("{path.ids}", "did you mean `{path.id}`?"),
             ("{ids}", "did you mean `{path.id}`?"),
-            ("{nothing_like_it}", "Known: client_ip, request_id, host, path, query, path.id, path.rest, query.NAME"),
+            (
+                "{nothing_like_it}",
+                "`{nothing_like_it}`. Known: client_ip, request_id, host, hostname, path, query, path.id, path.rest, query.NAME",
+            ),
+            ("{hots}", "`{hots}`, did you mean `{host}`? Known: "),
+            ("{xd}", "`{xd}`, did you mean `{path.id}`? Known: "),
+            ("{xy}", "`{xy}`. Known: "),
+            ("{rexx}", "`{rexx}`. Known: "),
             ("{}", "Known:"),
             ("{query.}", "Known:"),
             ("{header.a b}", "Known:"),
@@ -467,6 +494,7 @@ pub(super) mod tests {
             "https://",
             "https:///x",
             "https://{host}{id}",
+            "https://{hostname}{id}",
             "https://{header.x-h}/",
             "/a b",
             "https://?x",
@@ -481,6 +509,7 @@ pub(super) mod tests {
             "{path}",
             "https://x.com",
             "https://{host}",
+            "https://{hostname}:8443/x",
             "https://{host}/",
             "https://{host}{path}?{query}",
             "https://x.com?{query}",

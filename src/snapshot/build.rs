@@ -1,5 +1,4 @@
-//! From config to snapshot: the only place where blocks are checked against each other. Every worker gets one of its
-//! own; nothing is published unless all of them were built.
+//! From config to snapshot. Every worker gets one of its own; nothing is published unless all of them were built.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -14,9 +13,9 @@ use crate::filter::header_edits::HeaderEdits;
 use crate::filter::request_headers::RequestHeaders;
 use crate::http::head::Bounds;
 use crate::http::target;
+use crate::route::param_names;
 use crate::route::rewrite::PathRewrite;
 use crate::route::template::Template;
-use crate::route::{Field, RouteSpec, Router, param_names};
 use crate::shared::metrics::{NO_ROUTE, Registry};
 use crate::upstream::balance::{Balance, P2c, RoundRobin};
 use crate::upstream::pool::PoolLimits;
@@ -45,11 +44,12 @@ pub struct Inputs<'a> {
 /// Builds one worker's snapshot.
 ///
 /// # Errors
-/// Everything that is wrong between the blocks: route conflicts, templates, patterns.
+/// None for a config that was read: it has been checked. Errors are recorded all the same, for one made in another way.
 pub fn build(inputs: &Inputs<'_>) -> Result<Snapshot, Errors> {
     let Inputs { config, worker, metrics, .. } = inputs;
     let report = Report::new(&config.file);
-    let router = router(config, &report);
+    let matches: Vec<_> = config.routes.iter().map(|raw| (&raw.name, &raw.matches)).collect();
+    let router = routes::router(&matches, &report);
     let routes: Vec<Route> = config.routes.iter().filter_map(|raw| route(raw, inputs, &report)).collect();
     let snapshot = router.map(|router| Snapshot {
         router,
@@ -60,44 +60,6 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Snapshot, Errors> {
         no_route: metrics.route(*worker, NO_ROUTE),
     });
     report.finish(snapshot)
-}
-
-fn router(config: &Config, report: &Report) -> Option<Router> {
-    let hosts: Vec<Option<String>> =
-        config.routes.iter().map(|raw| raw.matches.host.as_ref().map(|host| host.value.to_string())).collect();
-    let specs: Vec<RouteSpec<'_>> = config
-        .routes
-        .iter()
-        .zip(&hosts)
-        .map(|(raw, host)| RouteSpec {
-            host: host.as_deref(),
-            path: &raw.matches.path.value,
-            methods: &raw.matches.methods,
-        })
-        .collect();
-    match Router::build(&specs) {
-        Ok(router) => Some(router),
-        Err(problems) => {
-            for problem in problems {
-                let Some(raw) = config.routes.get(problem.route) else { continue };
-                let host_at = raw.matches.host.as_ref().map(|host| &host.at);
-                let at = match problem.field {
-                    Field::Host => host_at.unwrap_or(&raw.matches.path.at),
-                    Field::Path | Field::Methods => &raw.matches.path.at,
-                };
-                let other = problem.other.and_then(|index| config.routes.get(index));
-                let what = match other {
-                    Some(other) => format!(
-                        "{}: see the route `{}` in line {}",
-                        problem.what, other.name.value, other.matches.path.at.line
-                    ),
-                    None => problem.what,
-                };
-                report.error(at, what, problem.remedy);
-            }
-            None
-        }
-    }
 }
 
 fn route(raw: &routes::Route, inputs: &Inputs<'_>, report: &Report) -> Option<Route> {
