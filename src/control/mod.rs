@@ -4,6 +4,7 @@ pub mod access_log;
 pub mod admin;
 pub mod cpus;
 pub mod demo;
+pub mod descriptors;
 pub mod prometheus;
 pub mod publish;
 mod report;
@@ -63,11 +64,14 @@ pub type StartError = String;
 ///
 /// # Errors
 /// What is wrong, and what helps.
-pub async fn prepare(config: Config) -> Result<(Control, Vec<WorkerStart>), StartError> {
+pub async fn prepare(mut config: Config) -> Result<(Control, Vec<WorkerStart>), StartError> {
     let signals = Signals::listen().map_err(|e| format!("signals: {e}"))?;
     let allowed = cpus::allowed();
     let cpus = cpus::choose(&config.workers, &allowed, cpus::quota())?;
     let workers = cpus.len();
+    for cut in descriptors::fit(&mut config, workers, descriptors::limit()) {
+        report(format_args!("warning: {cut}"));
+    }
     let registry = Arc::new(Registry::default());
     let admin = Arc::new(AdminState::new(Arc::clone(&registry), workers));
     let admin_listener = match config.admin {
