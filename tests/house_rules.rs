@@ -203,6 +203,35 @@ fn the_two_planes_do_not_know_each_others_runtime() {
 }
 
 #[test]
+fn what_monoio_does_badly_is_not_used() {
+    // Each word stands in RUNTIME_RULES.md, with what it does.
+    let never = [
+        "write_vectored_all",
+        "into_split",
+        "into_raw_fd",
+        "UnixListener",
+        "bind_with_config",
+        "detect_uring",
+        "FusionDriver",
+        "setup_sqpoll",
+        "timeout",
+        "yield_now",
+    ];
+    none("monoio's traps", finds(&["src/io", "src/proxy"], &never, &[]));
+    none("tasks are spawned without catching unwinds", finds(&["src/io"], &["monoio::spawn"], &["src/io/spawn.rs"]));
+    none("names are resolved on a core", finds(&["src/io"], &["connect", "ToSocketAddrs"], &["src/io/dial.rs"]));
+    let dial = std::fs::read_to_string(root().join("src/io/dial.rs")).unwrap();
+    assert!(dial.contains("TcpStream::connect_addr("), "dial by address only");
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let monoio = manifest.lines().find(|line| line.starts_with("monoio =")).unwrap();
+    // `async-cancel` is among the default features: without it each operation that was given up leaks its descriptor.
+    assert!(!monoio.contains("default-features") && !monoio.contains("zero-copy"), "{monoio}");
+    assert!(manifest.contains("panic = \"unwind\""), "a panic must unwind to end one connection only");
+    let main = std::fs::read_to_string(root().join("src/main.rs")).unwrap();
+    assert!(main.contains("process::exit"), "runtimes with operations in flight are never dropped");
+}
+
+#[test]
 fn nothing_is_left_for_later() {
     let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX"), concat!("HA", "CK")];
     let mut found = Vec::new();
