@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use ringway::config::{self, Config};
-use ringway::control::{self, Control, demo};
+use ringway::control::{self, Control, Hangup, counted, demo};
 use ringway::shared::metrics::Registry;
 use ringway::snapshot::build::{Inputs, build};
 use ringway::worker;
@@ -68,14 +68,9 @@ fn check(path: &Path) -> Result<u8, String> {
     let inputs = Inputs { config: &config, addresses: &addresses, worker: 0, workers: 1, metrics: &metrics, seed: 0 };
     build(&inputs).map_err(|e| e.to_string())?;
     let listeners = counted(config.listeners.len(), "listener");
-    let routes = counted(config.routes.len(), "route");
-    let upstreams = counted(config.upstreams.len(), "upstream");
+    let (routes, upstreams) = (counted(config.routes.len(), "route"), counted(config.upstreams.len(), "upstream"));
     let _ = writeln!(std::io::stdout(), "{}: ok: {listeners}, {routes}, {upstreams}", path.display());
     Ok(0)
-}
-
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn run(config: Config, is_demo: bool) -> Result<u8, String> {
@@ -83,9 +78,11 @@ fn run(config: Config, is_demo: bool) -> Result<u8, String> {
     let admin = config.admin;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| format!("the control runtime can not start: {e}"))?;
-    let code = runtime.block_on(async {
+    let hangup = if is_demo { Hangup::Drain } else { Hangup::Reopen };
+    control::say_panics();
+    let done = runtime.block_on(async {
         let services = if is_demo { Some(demo_listeners().await?) } else { None };
-        let (control, starts) = control::prepare(config).await?;
+        let Some((control, starts)) = control::prepare(config, hangup).await? else { return Ok(0) };
         for start in starts {
             worker::start(start).map_err(|e| format!("a worker's thread can not start: {e}"))?;
         }
@@ -96,9 +93,13 @@ fn run(config: Config, is_demo: bool) -> Result<u8, String> {
                 None => pending().await,
             }
         };
-        let say = move || drop(std::io::stderr().write_all(text.as_bytes()));
-        Ok::<u8, String>(control.run(beside, say).await)
-    })?;
+        Ok(control.run(beside, || control::say(text)).await)
+    });
+    let code = done.unwrap_or_else(|what: String| {
+        control::say(format!("{what}\n"));
+        1
+    });
+    control::last_words();
     // Not a return: a runtime dropped with operations in flight frees buffers that the kernel may still write to.
     std::process::exit(i32::from(code));
 }
@@ -111,7 +112,8 @@ fn ready_text(control: &Control, admin: Option<String>, is_demo: bool) -> String
     }
     text.push('\n');
     if let (true, Some(gateway), Some(admin)) = (is_demo, control.addresses().first(), admin) {
-        text += &format!("\nTry:\n\n{}\n", demo::requests_to_try(&gateway.to_string(), &admin));
+        let requests = demo::requests_to_try(&gateway.to_string(), &admin);
+        text += &format!("\nTry:\n\n{requests}\nThe JSON lines that follow are its access log, one per request.\n\n");
     }
     text
 }

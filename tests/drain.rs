@@ -1,12 +1,16 @@
 //! SIGTERM: nobody is reset, what runs is finished, the rest is told to go; a second signal ends it at once.
 
 use crate::support::client::get;
+use crate::support::gateway::{BINARY, Process};
 use crate::support::message::ok;
 use crate::support::misbehave::{answers_in_pieces, never_answers};
 use crate::support::names::end;
 use crate::support::wire::Fault;
-use crate::support::{Client, Gate, Link, Setup, Upstream, eventually, gateway};
+use crate::support::{Client, Gate, Link, Setup, Upstream, eventually, free_port, gateway, temp_dir};
 use rustix::process::Signal;
+use std::io::{ErrorKind, Write};
+use std::os::fd::AsRawFd;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 fn held() -> (Upstream, Gate) {
@@ -190,4 +194,31 @@ fn a_request_that_was_sent_in_part_when_the_drain_began_is_finished() {
     assert_eq!(client.response().text(), "hello");
     client.is_closed();
     assert_eq!(gateway.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn a_standard_error_that_nobody_reads_stops_neither_the_start_nor_the_end() {
+    let (_unread, mut pipe) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&pipe, true).unwrap();
+    let full = loop {
+        if let Err(e) = pipe.write(&[b'x'; 4096]) {
+            break e;
+        }
+    };
+    assert_eq!(full.kind(), ErrorKind::WouldBlock);
+    let upstream = Upstream::says("ok");
+    let (dir, port, admin) = (temp_dir("full"), free_port(), free_port());
+    let config = dir.join("gateway.yaml");
+    std::fs::write(&config, Setup::forward(&upstream).top("drain: 1s").yaml(port, admin, &dir.join("log"))).unwrap();
+    // Opened anew, so that it blocks, unlike the end that filled it.
+    let full = format!("exec \"$@\" 2>/proc/{}/fd/{}", std::process::id(), pipe.as_raw_fd());
+    let mut process = Process::spawn(Command::new("sh").args(["-c", &full, "sh", BINARY, "run", "-c"]).arg(&config));
+    eventually("the gateway is ready", || {
+        gateway::get(([127, 0, 0, 1], admin).into(), "/readyz").filter(|r| r.status == 200)
+    });
+    let mut client =
+        Client { wire: crate::support::wire::Wire::new(Link::dial(([127, 0, 0, 1], port).into()).unwrap()) };
+    assert_eq!(client.get("/x").status, 200);
+    process.signal(Signal::TERM);
+    assert_eq!(process.wait_exit(Duration::from_secs(1 + 3)).code(), Some(0));
 }

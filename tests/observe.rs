@@ -1,11 +1,14 @@
 //! The access log, the metrics and the probes: every request is there once, and the numbers add up.
 
 use crate::support::client::{get, post, post_chunked};
-use crate::support::gateway;
+use crate::support::gateway::{self, BINARY, Process};
 use crate::support::message::ok;
 use crate::support::misbehave::answers;
 use crate::support::names::{self, end};
-use crate::support::{Client, Gate, Setup, Upstream, eventually};
+use crate::support::{Client, Gate, Setup, Upstream, eventually, free_port, temp_dir};
+use rustix::process::Signal;
+use std::net::UdpSocket;
+use std::process::Command;
 use std::time::Duration;
 
 const FIELDS: [&str; 17] = [
@@ -220,9 +223,68 @@ fn the_driver_is_the_one_that_this_run_is_about() {
     let metrics = gateway.metrics();
     assert_eq!(metrics.sum(names::DRIVER, &[("driver", expected)]), 2.0, "{:?}", metrics.find(names::DRIVER, &[]));
     assert_eq!(metrics.sum(names::DRIVER, &[]), 2.0);
-    let said = gateway.process.output();
-    let times = said.matches("epoll").count();
-    assert!(if epoll { (1..=2).contains(&times) } else { times == 0 }, "announced once, or not at all:\n{said}");
+    let said = eventually("it says where it listens, its last word", || {
+        Some(gateway.process.output()).filter(|said| said.contains("ringway: listening on "))
+    });
+    assert_eq!(said.matches(&format!("ringway: 2 workers on {expected}")).count(), 1, "one line for all:\n{said}");
+    let times = said.matches("io_uring is not used").count();
+    assert_eq!(times, usize::from(epoll), "the cause is told once, if there is one:\n{said}");
+}
+
+#[test]
+fn workers_that_share_a_cpu_are_warned_about() {
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    let upstream = Upstream::says("ok");
+    let gateway = Setup::forward(&upstream).workers(&(cpus + 1).to_string()).start();
+    eventually("a warning", || {
+        let said = gateway.process.output();
+        said.contains(&format!("warning: {} workers share {cpus} CPU", cpus + 1)).then_some(())
+    });
+}
+
+#[test]
+fn control_keeps_off_the_workers_cpus_where_there_are_others() {
+    let upstream = Upstream::says("ok");
+    let gateway = Setup::forward(&upstream).workers("1").start();
+    let task = format!("/proc/{0}/task", gateway.process.pid());
+    let cpus_of = |thread: &str| -> Vec<String> {
+        let tasks = std::fs::read_dir(&task).unwrap().flatten();
+        let named = tasks
+            .filter(|t| std::fs::read_to_string(t.path().join("comm")).is_ok_and(|name| name.trim_end() == thread));
+        let lines = named.filter_map(|t| std::fs::read_to_string(t.path().join("status")).ok());
+        lines
+            .filter_map(|s| Some(s.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:"))?.trim().to_string()))
+            .collect()
+    };
+    let worker = cpus_of("worker-0");
+    assert_eq!(worker.len(), 1);
+    for thread in ["ringway", "operator", "access-log"] {
+        let cpus = cpus_of(thread);
+        assert_eq!(cpus.len(), 1, "{thread}: {cpus:?}");
+        let alone = std::thread::available_parallelism().unwrap().get() == 1;
+        assert_eq!(cpus == worker, alone, "{thread} runs on {cpus:?}, the worker on {worker:?}");
+    }
+}
+
+#[test]
+fn while_names_are_looked_up_the_admin_listener_answers_and_a_signal_is_heard() {
+    // A name server that never answers, for this process alone. Without the rights to make one there is nothing to see.
+    let may = Command::new("unshare").args(["-m", "true"]).status().is_ok_and(|status| status.success());
+    let (true, Ok(_silent)) = (may, UdpSocket::bind("127.53.53.53:53")) else { return };
+    let (dir, admin) = (temp_dir("silent"), free_port());
+    let (config, servers) = (dir.join("gateway.yaml"), dir.join("resolv.conf"));
+    std::fs::write(&servers, "nameserver 127.53.53.53\n").unwrap();
+    let setup = Setup::new().upstream_at("u", "[\"slow.example.com:80\"]", "").forward_all("");
+    std::fs::write(&config, setup.yaml(free_port(), admin, &dir.join("log"))).unwrap();
+    let script = format!("mount --bind {} /etc/resolv.conf && exec \"$@\"", servers.display());
+    let mut command = Command::new("unshare");
+    let mut process = Process::spawn(command.args(["-m", "sh", "-c", &script, "sh", BINARY, "run", "-c"]).arg(&config));
+    let admin = (std::net::Ipv4Addr::LOCALHOST, admin).into();
+    let ready = eventually("an answer", || gateway::get(admin, "/readyz"));
+    assert_eq!((ready.status, ready.json()["status"].as_str()), (503, Some("starting")));
+    assert_eq!(gateway::get(admin, "/healthz").unwrap().status, 200);
+    process.signal(Signal::TERM);
+    assert_eq!(process.wait_exit(Duration::from_secs(2)).code(), Some(0));
 }
 
 #[test]
@@ -233,6 +295,7 @@ fn the_admin_listener_answers_probes_and_nothing_else() {
     assert_eq!(get("/healthz").status, 200);
     let ready = get("/readyz");
     assert_eq!((ready.status, ready.json()["status"].as_str()), (200, Some("ready")));
+    assert!(ready.text().ends_with("}\n"), "a line of its own in a terminal");
     assert_eq!(get("/nothing").status, 404);
     assert!(get("/metrics").fields.get("content-type").unwrap().starts_with("application/openmetrics-text"));
     assert_eq!(gateway.get("/healthz").text(), "ok", "the public listener forwards this path like any other");

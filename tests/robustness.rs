@@ -3,7 +3,7 @@
 use crate::support::client::get;
 use crate::support::message::ok;
 use crate::support::misbehave::answers;
-use crate::support::{Client, Setup, Upstream, eventually, eventually_within};
+use crate::support::{Client, Setup, Upstream, eventually, eventually_within, free_port, gateway, temp_dir};
 use std::time::Duration;
 
 /// The bound of issue 2 is 4 KiB; a build without optimisation has larger futures.
@@ -147,6 +147,51 @@ fn out_of_descriptors_waiting_clients_are_closed_again_and_again_not_left_hangin
     });
 }
 
+/// Runs the gateway with a config that it can not start with; gives what it says.
+fn refused(yaml: &str) -> String {
+    let config = temp_dir("refused").join("gateway.yaml");
+    std::fs::write(&config, yaml).unwrap();
+    let (code, _, said) = gateway::run(&["run", "-c", config.to_str().unwrap()]);
+    assert_eq!(code, 1, "{said}");
+    said
+}
+
+#[test]
+fn a_second_gateway_on_the_same_port_is_refused_and_the_first_goes_on() {
+    let upstream = Upstream::says("first");
+    let gateway = Setup::forward(&upstream).workers("2").start();
+    let mut client = Client::connect(&gateway);
+    assert_eq!(client.get("/x").status, 200);
+    let setup = Setup::forward(&upstream);
+    let said = refused(&setup.yaml(gateway.addr.port(), free_port(), "/dev/null".as_ref()));
+    assert!(said.contains(&format!("listener public: {}: ", gateway.addr)), "{said}");
+    assert!(said.contains("another process listens there: stop it, or choose another address"), "{said}");
+    let said = refused(&setup.yaml(free_port(), gateway.admin.port(), "/dev/null".as_ref()));
+    assert!(said.contains(&format!("admin: {}: ", gateway.admin)), "{said}");
+    assert_eq!(client.get("/x").status, 200);
+    assert_eq!(gateway.get("/x").text(), "first");
+}
+
+#[test]
+fn the_port_of_a_gateway_that_has_ended_can_be_had_at_once() {
+    let upstream = Upstream::says("ok");
+    let mut first = Setup::forward(&upstream).start();
+    let mut client = Client::connect(&first);
+    assert_eq!(client.get("/x").status, 200);
+    first.term(); // it closes first, so the connection stays in TIME_WAIT on its side
+    client.is_closed();
+    assert_eq!(first.wait_exit().code(), Some(0));
+    let config = temp_dir("again").join("gateway.yaml");
+    let yaml = Setup::forward(&upstream).yaml(first.addr.port(), first.admin.port(), "/dev/null".as_ref());
+    std::fs::write(&config, yaml).unwrap();
+    let mut again =
+        gateway::Process::spawn(std::process::Command::new(gateway::BINARY).arg("run").arg("-c").arg(config));
+    eventually("the second one is ready", || {
+        assert!(again.exited().is_none(), "{}", again.output());
+        gateway::get(first.admin, "/readyz").filter(|r| r.status == 200)
+    });
+}
+
 #[test]
 fn an_answer_is_not_reset_away_when_more_requests_come_behind_the_last() {
     let gateway = Setup::new().route("match: { path: \"/x\" }, respond: { status: 200, body: hi }").start();
@@ -159,4 +204,14 @@ fn an_answer_is_not_reset_away_when_more_requests_come_behind_the_last() {
         assert_eq!(client.response().status, 200);
         client.is_closed();
     }
+}
+
+#[test]
+fn an_access_log_that_can_not_be_opened_is_said_plainly() {
+    let upstream = Upstream::says("ok");
+    let said = refused(&Setup::forward(&upstream).yaml(free_port(), free_port(), "/nonexistent/access.log".as_ref()));
+    // A warning about descriptors may come before.
+    let plainly = "cannot open the access log /nonexistent/access.log: No such file or directory (os error 2); the \
+                   directory must exist and be writable for the gateway's user\n";
+    assert!(said.ends_with(plainly), "{said}");
 }

@@ -314,6 +314,13 @@ fn a_name_that_does_not_resolve_is_503_and_the_rest_works() {
         .start();
     assert_eq!(gateway.get("/x").text(), "fine");
     gateway.get("/lost").is_gateways_own(503);
+    assert_eq!(gateway.metrics().sum("ringway_names_unresolved", &[]), 1.0);
+    let ready = crate::support::gateway::get(gateway.admin, "/readyz").unwrap();
+    assert_eq!(ready.status, 200, "the rest works");
+    let unresolved = ready.json()["unresolved"].as_array().unwrap().clone();
+    assert_eq!(unresolved.len(), 1, "{unresolved:?}");
+    assert_eq!(unresolved[0]["name"], "does-not-exist.invalid");
+    assert!(unresolved[0]["cause"].as_str().is_some_and(|cause| !cause.is_empty()), "{unresolved:?}");
 }
 
 #[test]

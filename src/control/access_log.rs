@@ -15,8 +15,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rustix::thread::{CpuSet, sched_setaffinity};
-
+use super::cpus;
 use super::report::report;
 use crate::shared::log_ring::Consumer;
 use crate::shared::metrics::LogBlock;
@@ -90,7 +89,9 @@ impl Writer {
         let drain =
             Drain { out, target, rings, first: 0, torn: false, stats, orders: Arc::clone(&orders), failing: None };
         let cpus = options.cpus;
-        let thread = thread::Builder::new().name("access-log".into()).spawn(move || drain.run(&cpus, &done))?;
+        let thread = thread::Builder::new().name("access-log".into()).spawn(move || drain.run(&cpus, &done));
+        let thread =
+            thread.map_err(|e| io::Error::new(e.kind(), format!("the access log's thread can not start: {e}")))?;
         Ok(Writer { orders, thread, left })
     }
 
@@ -171,7 +172,9 @@ enum Pass {
 
 impl Drain {
     fn run(mut self, cpus: &[usize], done: &SyncSender<u64>) {
-        pin(cpus);
+        if let Err(e) = cpus::keep_to(cpus) {
+            report(format_args!("the access log's thread runs on any CPU, since it can not be bound to {cpus:?}: {e}"));
+        }
         let mut sleep = SLEEP_MAX;
         loop {
             // Read before the rings are: what was pushed before `stop` was called is then seen below.
@@ -299,17 +302,6 @@ impl Drain {
         });
         self.torn = false;
         self.stats.lines_lost.add(1);
-    }
-}
-
-fn pin(cpus: &[usize]) {
-    if cpus.is_empty() {
-        return;
-    }
-    let mut set = CpuSet::new();
-    cpus.iter().filter(|&&cpu| cpu < CpuSet::MAX_CPU).for_each(|&cpu| set.set(cpu));
-    if let Err(e) = sched_setaffinity(None, &set) {
-        report(format_args!("the access log's thread runs on any CPU, since it can not be bound to {cpus:?}: {e}"));
     }
 }
 

@@ -5,16 +5,17 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use axum::Router;
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
 use serde_json::json;
 use tokio::net::TcpListener;
 
 use super::prometheus;
+use super::resolve::Unresolved;
 use crate::shared::metrics::{Driver, Registry};
 
 /// What the admin listener tells. Control writes it, requests read it.
@@ -31,7 +32,7 @@ pub struct AdminState {
 struct Phase {
     running: BTreeSet<usize>,
     draining: bool,
-    unresolved: Vec<String>,
+    unresolved: Vec<Unresolved>,
 }
 
 /// A longer id of a request is not repeated in the answer.
@@ -59,8 +60,8 @@ impl AdminState {
         self.phase().draining = true;
     }
 
-    /// The host names that have no address now.
-    pub fn set_unresolved(&self, names: Vec<String>) {
+    /// The host names that have no address now, each with its cause.
+    pub fn set_unresolved(&self, names: Vec<Unresolved>) {
         self.phase().unresolved = names;
     }
 
@@ -89,7 +90,8 @@ fn router(state: Arc<AdminState>) -> Router {
 }
 
 async fn metrics(State(state): State<Arc<AdminState>>, headers: HeaderMap) -> Response {
-    match prometheus::encode(&state.metrics) {
+    let unresolved = state.phase().unresolved.len();
+    match prometheus::encode(&state.metrics, unresolved) {
         Ok(text) => ([(CONTENT_TYPE, prometheus::CONTENT_TYPE)], text).into_response(),
         Err(_) => envelope(&state, &headers, StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written"),
     }
@@ -105,11 +107,12 @@ async fn readiness(State(state): State<Arc<AdminState>>) -> Response {
         (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
         (false, true) => (StatusCode::OK, "ready"),
     };
+    let unresolved = phase.unresolved.iter().map(|u| json!({"name": u.name, "cause": u.cause}));
     let body = json!({
         "status": word,
         "workers": {"configured": state.workers, "running": running},
         "driver": {"io_uring": count(Driver::IoUring), "epoll": count(Driver::Epoll)},
-        "unresolved": phase.unresolved,
+        "unresolved": unresolved.collect::<Vec<_>>(),
         "version": env!("CARGO_PKG_VERSION"),
     });
     answer(status, body)
@@ -135,9 +138,10 @@ fn envelope(state: &AdminState, headers: &HeaderMap, status: StatusCode, message
     answer(status, json!({"code": code, "message": message, "data": null, "request_id": request_id}))
 }
 
-/// JSON that no cache on the way may keep: readiness is about now.
+/// JSON that no cache on the way may keep, as readiness is about now; a line of its own in a terminal.
 fn answer(status: StatusCode, body: serde_json::Value) -> Response {
-    (status, [(CACHE_CONTROL, "no-store")], Json(body)).into_response()
+    let fields = [(CACHE_CONTROL, "no-store"), (CONTENT_TYPE, "application/json")];
+    (status, fields, format!("{body}\n")).into_response()
 }
 
 #[cfg(test)]
@@ -184,17 +188,20 @@ mod tests {
             assert_eq!((code.as_str(), &body["status"]), ("503", &json!("starting")));
             state.metrics.core(0).set_driver(Driver::Epoll);
             state.worker_running(1);
-            state.set_unresolved(vec!["users.internal".into()]);
+            state.set_unresolved(vec![Unresolved { name: "a.internal".into(), cause: "no answer".into() }]);
             let (code, body) = status().await;
             assert_eq!((code.as_str(), &body["status"]), ("200", &json!("ready")));
             assert_eq!(body["workers"], json!({"configured": 2, "running": 2}));
             assert_eq!(body["driver"], json!({"io_uring": 0, "epoll": 1}));
-            assert_eq!(body["unresolved"], json!(["users.internal"]));
+            assert_eq!(body["unresolved"], json!([{"name": "a.internal", "cause": "no answer"}]));
+            let (_, metrics) = ask(address, "GET /metrics").await;
+            assert!(metrics.contains("\nringway_names_unresolved 1\n"), "{metrics}");
             state.drain();
             let (code, body) = status().await;
             assert_eq!((code.as_str(), &body["status"]), ("503", &json!("draining")));
-            let (head, _) = ask(address, "GET /healthz").await;
+            let (head, body) = ask(address, "GET /healthz").await;
             assert!(head.starts_with("http/1.1 200"), "alive while it drains");
+            assert!(head.contains("content-type: application/json") && body.ends_with("}\n"), "{head}{body}");
         });
     }
 

@@ -1,14 +1,30 @@
 //! Which CPUs the workers get: the affinity mask and the cgroup's quota decide, never the machine's size alone.
 
+use std::io;
 use std::path::{Path, PathBuf};
+
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::config::Workers;
 
 /// The CPUs that this process may run on.
 pub fn allowed() -> Vec<usize> {
     let Ok(set) = rustix::thread::sched_getaffinity(None) else { return vec![0] };
-    let cpus: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect();
+    let cpus: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect();
     if cpus.is_empty() { vec![0] } else { cpus }
+}
+
+/// Keeps this thread, and those it starts from now on, to these CPUs; does nothing if there are none.
+///
+/// # Errors
+/// The kernel refuses, such as when a CPU has gone offline.
+pub fn keep_to(cpus: &[usize]) -> io::Result<()> {
+    if cpus.is_empty() {
+        return Ok(());
+    }
+    let mut set = CpuSet::new();
+    cpus.iter().filter(|&&cpu| cpu < CpuSet::MAX_CPU).for_each(|&cpu| set.set(cpu));
+    Ok(sched_setaffinity(None, &set)?)
 }
 
 /// One CPU per worker. More workers than CPUs share them.

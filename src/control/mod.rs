@@ -2,6 +2,7 @@
 
 pub mod access_log;
 pub mod admin;
+mod bind;
 pub mod cpus;
 pub mod demo;
 pub mod descriptors;
@@ -11,10 +12,10 @@ mod report;
 pub mod resolve;
 pub mod signal;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,6 @@ use tokio::net::TcpListener;
 
 use crate::config::observe::AccessLog;
 use crate::config::{Config, hosts};
-use crate::io::listen;
 use crate::shared::log_ring::{self, RING_BYTES_DEFAULT};
 use crate::shared::mailbox::{FromWorker, mailbox, to_control};
 use crate::shared::metrics::Registry;
@@ -34,7 +34,9 @@ use access_log::{Options, Stopped, Target, Writer};
 use admin::AdminState;
 use publish::Publisher;
 use report::report;
-use resolve::Names;
+pub use report::{counted, last_words, say, say_panics};
+use resolve::{Names, Resolved};
+pub use signal::Hangup;
 use signal::{Signal, Signals};
 
 /// Longest time from the start of the workers to all of them being ready.
@@ -53,48 +55,61 @@ pub struct Control {
     writer: Option<Writer>,
     signals: Signals,
     admin: Arc<AdminState>,
-    admin_listener: Option<TcpListener>,
     addresses: Vec<SocketAddr>,
 }
 
 /// Why the gateway can not start: for people, with the remedy.
 pub type StartError = String;
 
-/// Binds, resolves and builds everything. Nothing has been accepted and no thread of a worker runs when it fails.
+/// Binds, resolves and builds everything. Nothing has been accepted and no thread of a worker runs when it fails, or
+/// when it gives `None`: a signal ended it before it was done. The admin API answers as soon as it is bound.
 ///
 /// # Errors
 /// What is wrong, and what helps.
-pub async fn prepare(mut config: Config) -> Result<(Control, Vec<WorkerStart>), StartError> {
-    let signals = Signals::listen().map_err(|e| format!("signals: {e}"))?;
+pub async fn prepare(mut config: Config, hangup: Hangup) -> Result<Option<(Control, Vec<WorkerStart>)>, StartError> {
+    let mut signals = Signals::listen(hangup).map_err(|e| format!("signals: {e}"))?;
     let allowed = cpus::allowed();
     let cpus = cpus::choose(&config.workers, &allowed, cpus::quota())?;
+    // Control and the log's thread keep off the workers' CPUs where there are others. Threads inherit it; each worker
+    // binds itself to its own.
+    let spare: Vec<usize> = allowed.iter().copied().filter(|cpu| !cpus.contains(cpu)).collect();
+    if let Err(e) = cpus::keep_to(&spare) {
+        report(format_args!("control runs on any CPU, since it can not be bound to {spare:?}: {e}"));
+    }
     let workers = cpus.len();
     for cut in descriptors::fit(&mut config, workers, descriptors::limit()) {
         report(format_args!("warning: {cut}"));
     }
+    let used = cpus.iter().collect::<BTreeSet<_>>().len();
+    if used < workers {
+        let used = counted(used, "CPU");
+        report(format_args!("warning: {workers} workers share {used}, which costs speed; `workers: auto` fits them"));
+    }
     let registry = Arc::new(Registry::default());
     let admin = Arc::new(AdminState::new(Arc::clone(&registry), workers));
-    let admin_listener = match config.admin {
-        Some(address) => Some(TcpListener::bind(address).await.map_err(|e| in_use("admin", address, &e))?),
-        None => None,
-    };
-    let names = resolve::resolve_once(host_names(&config)).await;
-    let resolved = names.resolved();
-    for unresolved in &resolved.unresolved {
-        report(format_args!("warning: {unresolved}"));
+    if let Some(address) = config.admin {
+        let listener = TcpListener::bind(address).await.map_err(|e| bind::cannot_listen("admin", address, &e))?;
+        tokio::spawn(serve_admin(listener, Arc::clone(&admin)));
     }
-    admin.set_unresolved(resolved.unresolved.iter().map(|unresolved| unresolved.name.clone()).collect());
+    let names = tokio::select! {
+        names = resolve::resolve_once(host_names(&config)) => names,
+        () = signals.end() => return Ok(None),
+    };
+    let resolved = names.resolved();
+    // In one piece: a thousand names are no reason to lose any of them.
+    say(resolved.unresolved.iter().map(|unresolved| format!("ringway: warning: {unresolved}\n")).collect());
     let drain = config.drain.get();
     let log = match &config.observe.access_log {
         AccessLog::Off => None,
         AccessLog::Stdout => Some(Target::Stdout),
         AccessLog::Stderr => Some(Target::Stderr),
-        AccessLog::File(path) => Some(Target::File(PathBuf::from(path))),
+        AccessLog::File(path) => Some(Target::File(path.clone())),
     };
-    let mut per_worker = bind(&config, workers)?;
+    let mut per_worker = bind::bind(&config, workers)?;
     let addresses = per_worker.first().map(|bound| bound.iter().map(|b| b.address).collect()).unwrap_or_default();
     let (mut publisher, snapshots) =
         Publisher::new(config, Arc::clone(&registry), workers, &resolved.addresses).map_err(|e| e.to_string())?;
+    admin.set_unresolved(resolved.unresolved);
 
     let (to_control, from_workers) = to_control();
     let mut rings = Vec::new();
@@ -113,19 +128,15 @@ pub async fn prepare(mut config: Config) -> Result<(Control, Vec<WorkerStart>), 
         let snapshot = Box::new(snapshot);
         starts.push(WorkerStart { worker, cpu: *cpu, snapshot, listeners, mailbox, to_control, metrics, log });
     }
-    // The log's thread keeps off the workers' CPUs where there are others.
-    let spare: Vec<usize> = allowed.into_iter().filter(|cpu| !cpus.contains(cpu)).collect();
     let writer = match log {
         Some(target) => {
-            let shown = format!("{target:?}");
             let writer = Writer::start(Options { target, cpus: spare }, rings, registry.log());
-            Some(writer.map_err(|e| format!("access log: {shown}: {e}; check path and permissions"))?)
+            Some(writer.map_err(|e| e.to_string())?)
         }
         None => None,
     };
-    let control =
-        Control { drain, names, publisher, from_workers, workers, writer, signals, admin, admin_listener, addresses };
-    Ok((control, starts))
+    let control = Control { drain, names, publisher, from_workers, workers, writer, signals, admin, addresses };
+    Ok(Some((control, starts)))
 }
 
 fn host_names(config: &Config) -> Vec<String> {
@@ -135,31 +146,6 @@ fn host_names(config: &Config) -> Vec<String> {
         hosts::Address::Ip(_) => None,
     };
     endpoints.filter_map(name).collect()
-}
-
-/// Every listener's sockets, by worker.
-fn bind(config: &Config, workers: usize) -> Result<Vec<Vec<listen::Bound>>, StartError> {
-    let mut per_worker: Vec<Vec<listen::Bound>> = (0..workers).map(|_| Vec::new()).collect();
-    for listener in &config.listeners {
-        let bound =
-            listen::bind(listener.address, workers).map_err(|e| in_use(&listener.name.value, listener.address, &e))?;
-        for (worker, bound) in per_worker.iter_mut().zip(bound) {
-            worker.push(bound);
-        }
-    }
-    Ok(per_worker)
-}
-
-fn in_use(name: &str, address: SocketAddr, e: &io::Error) -> StartError {
-    let remedy = match e.kind() {
-        io::ErrorKind::AddrInUse => "another process listens there: stop it, or choose another address",
-        io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need CAP_NET_BIND_SERVICE: `setcap cap_net_bind_service=+ep ringway`, or choose another"
-        }
-        io::ErrorKind::AddrNotAvailable => "no interface of this machine has that address",
-        _ => "check the address",
-    };
-    format!("listener {name}: {address}: {e}; {remedy}")
 }
 
 impl Control {
@@ -172,11 +158,9 @@ impl Control {
     /// the exit code.
     pub async fn run(mut self, beside: impl Future<Output = ()>, on_ready: impl FnOnce()) -> u8 {
         let names = std::mem::take(&mut self.names);
-        let admin = Arc::clone(&self.admin);
-        let serve_admin = serve_admin(self.admin_listener.take(), Arc::clone(&admin));
         let (resolved_tx, resolved_rx) = async_channel::unbounded();
-        let watch = resolve::watch(names, move |resolved| drop(resolved_tx.try_send(resolved)));
-        let background = async { tokio::join!(serve_admin, watch, beside) };
+        let watch = resolve::watch(names, move |resolved, changed| drop(resolved_tx.try_send((resolved, changed))));
+        let background = async { tokio::join!(watch, beside) };
         let foreground = self.serve(&resolved_rx, on_ready);
         tokio::pin!(background, foreground);
         let mut background_done = false;
@@ -188,10 +172,14 @@ impl Control {
         }
     }
 
-    async fn serve(mut self, resolved: &Receiver<resolve::Resolved>, on_ready: impl FnOnce()) -> u8 {
-        if let Err(cause) = self.await_ready().await {
-            report(format_args!("error: {cause}"));
-            return self.end(1);
+    async fn serve(mut self, resolved: &Receiver<(Resolved, bool)>, on_ready: impl FnOnce()) -> u8 {
+        match self.await_ready().await {
+            Ok(true) => {}
+            Ok(false) => return self.end(0),
+            Err(cause) => {
+                report(format_args!("error: {cause}"));
+                return self.end(1);
+            }
         }
         on_ready();
         let code = loop {
@@ -209,41 +197,45 @@ impl Control {
                     Ok(_) => {} // a retired snapshot is dropped here
                     Err(_) => break 1,
                 },
-                Ok(resolved) = resolved.recv() => self.publish(resolved).await,
+                Ok((resolved, changed)) = resolved.recv() => self.follow(resolved, changed).await,
             }
         };
         self.end(code)
     }
 
-    async fn publish(&mut self, resolved: resolve::Resolved) {
-        self.admin.set_unresolved(resolved.unresolved.iter().map(|unresolved| unresolved.name.clone()).collect());
-        if let Err(e) = self.publisher.publish(&resolved.addresses).await {
+    /// Takes in a round of look-ups.
+    async fn follow(&mut self, resolved: Resolved, changed: bool) {
+        let Resolved { addresses, unresolved } = resolved;
+        self.admin.set_unresolved(unresolved);
+        if changed && let Err(e) = self.publisher.publish(&addresses).await {
             report(format_args!("error: new addresses are not used: {e}"));
         }
     }
 
-    async fn await_ready(&mut self) -> Result<(), StartError> {
+    /// True once all workers run, false if a signal ends it before.
+    async fn await_ready(&mut self) -> Result<bool, StartError> {
+        let mut drivers = Drivers::default();
+        let until = tokio::time::Instant::now() + START_MAX;
         let mut ready = 0;
-        let mut told = false;
         while ready < self.workers {
-            let message = tokio::time::timeout(START_MAX, self.from_workers.recv()).await;
+            let message = tokio::select! {
+                message = self.from_workers.recv() => message,
+                () = self.signals.end() => return Ok(false),
+                () = tokio::time::sleep_until(until) => return Err("the workers did not start within 10 s".to_owned()),
+            };
             match message {
-                Ok(Ok(FromWorker::Ready { worker, driver, fallback })) => {
+                Ok(FromWorker::Ready { worker, driver, fallback }) => {
                     ready += 1;
                     self.admin.worker_running(worker);
-                    if !std::mem::replace(&mut told, true) {
-                        report(format_args!("{} workers on {driver}", self.workers));
-                        if let Some(cause) = fallback {
-                            report(format_args!("warning: io_uring is not used, which costs speed: {cause}"));
-                        }
-                    }
+                    drivers.add(driver, fallback);
                 }
-                Ok(Ok(FromWorker::Failed { worker, cause })) => return Err(format!("worker {worker}: {cause}")),
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) | Err(_) => return Err("the workers did not start within 10 s".to_owned()),
+                Ok(FromWorker::Failed { worker, cause }) => return Err(format!("worker {worker}: {cause}")),
+                Ok(_) => {}
+                Err(_) => return Err("the workers' threads have ended".to_owned()),
             }
         }
-        Ok(())
+        drivers.announce();
+        Ok(true)
     }
 
     /// Lets what runs finish, up to the drain time; a second signal ends it at once.
@@ -291,9 +283,60 @@ impl Control {
     }
 }
 
-async fn serve_admin(listener: Option<TcpListener>, state: Arc<AdminState>) {
-    let Some(listener) = listener else { return };
+/// What the workers run on, to be said once for all of them.
+#[derive(Default)]
+struct Drivers {
+    workers: BTreeMap<String, usize>,
+    causes: BTreeSet<String>,
+}
+
+impl Drivers {
+    fn add(&mut self, driver: String, fallback: Option<String>) {
+        *self.workers.entry(driver).or_default() += 1;
+        self.causes.extend(fallback);
+    }
+
+    fn announce(&self) {
+        report(format_args!("{self}"));
+        for cause in &self.causes {
+            report(format_args!("warning: io_uring is not used, which costs speed: {cause}"));
+        }
+    }
+}
+
+/// `2 workers on io_uring`, or `6 workers on io_uring, 2 on epoll`.
+impl fmt::Display for Drivers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut by_count: Vec<(&String, &usize)> = self.workers.iter().collect();
+        by_count.sort_by_key(|(_, n)| std::cmp::Reverse(**n));
+        for (i, (driver, n)) in by_count.into_iter().enumerate() {
+            match i {
+                0 => write!(f, "{} on {driver}", counted(*n, "worker"))?,
+                _ => write!(f, ", {n} on {driver}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn serve_admin(listener: TcpListener, state: Arc<AdminState>) {
     if let Err(e) = admin::serve(listener, state).await {
         report(format_args!("error: admin: {e}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drivers_are_one_line_and_each_cause_is_kept_once() {
+        let mut drivers = Drivers::default();
+        drivers.add("epoll".into(), Some("no memory".into()));
+        assert_eq!(drivers.to_string(), "1 worker on epoll");
+        (0..2).for_each(|_| drivers.add("io_uring (COOP)".into(), None));
+        assert_eq!(drivers.to_string(), "2 workers on io_uring (COOP), 1 on epoll");
+        drivers.add("epoll".into(), Some("no memory".into()));
+        assert_eq!(drivers.causes.len(), 1);
     }
 }

@@ -21,13 +21,14 @@ use crate::shared::metrics::{
 /// The media type of what [`encode`] returns.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The whole exposition, with `# EOF` at its end.
+/// The whole exposition, with `# EOF` at its end; so many host names are `unresolved`.
 ///
 /// # Errors
 /// None in practice: writing to a `String` does not fail.
-pub fn encode(registry: &Registry) -> Result<String, fmt::Error> {
+pub fn encode(registry: &Registry, unresolved: usize) -> Result<String, fmt::Error> {
     let mut exposition = Exposition::default();
-    exposition.register_collector(Box::new(Scrape { blocks: registry.with(|b| b.clone()), log: registry.log() }));
+    let scrape = Scrape { blocks: registry.with(|b| b.clone()), log: registry.log(), unresolved };
+    exposition.register_collector(Box::new(scrape));
     let mut out = String::new();
     text::encode(&mut out, &exposition)?;
     Ok(out)
@@ -38,6 +39,7 @@ pub fn encode(registry: &Registry) -> Result<String, fmt::Error> {
 struct Scrape {
     blocks: Blocks,
     log: Arc<LogBlock>,
+    unresolved: usize,
 }
 
 impl Collector for Scrape {
@@ -131,6 +133,9 @@ impl Scrape {
             .iter()
             .map(|(name, workers)| (["upstream"], [&**name], workers.values().map(|u| u.in_flight.get()).sum()));
         out.gauges("ringway_upstream_in_flight", "Requests waiting for an upstream now.", rows)?;
+
+        let help = "Host names without any address: their endpoints get no requests.";
+        out.gauge("ringway_names_unresolved", help, i64::try_from(self.unresolved).unwrap_or(i64::MAX))?;
 
         let rows = [("ok", self.cores(|c| c.connects.get())), ("failed", self.cores(|c| c.connect_failures.get()))];
         let rows = rows.map(|(result, n)| (["result"], [result], n));
@@ -311,7 +316,7 @@ mod tests {
 
     #[test]
     fn cores_are_summed_and_units_are_base_units() {
-        let text = encode(&filled()).unwrap();
+        let text = encode(&filled(), 3).unwrap();
         for line in [
             "ringway_build_info{version=\"0.1.0\"} 1",
             "ringway_connections_accepted_total 6",
@@ -329,6 +334,7 @@ mod tests {
             "ringway_gateway_added_seconds_count{route=\"us\\\"er\\\\s\"} 2",
             "ringway_parse_errors_total{code=\"431\"} 2",
             "ringway_upstream_requests_total{upstream=\"users\"} 2",
+            "ringway_names_unresolved 3",
             "ringway_log_lines_dropped_total 0",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
@@ -339,7 +345,7 @@ mod tests {
 
     #[test]
     fn every_family_is_described_once_and_every_sample_belongs_to_it() {
-        let text = encode(&filled()).unwrap();
+        let text = encode(&filled(), 3).unwrap();
         let mut family = String::new();
         let mut seen = std::collections::HashSet::new();
         for line in text.lines().take_while(|l| *l != "# EOF") {

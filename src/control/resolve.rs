@@ -161,15 +161,14 @@ pub async fn resolve_once(names: impl IntoIterator<Item = String>) -> Names {
     names
 }
 
-/// Keeps the names resolved, and calls `on_change` with all of them each time that the addresses of any have changed.
-/// Returns only if there are no names; drop it to stop.
-pub async fn watch(mut names: Names, mut on_change: impl FnMut(Resolved)) {
+/// Keeps the names resolved. Calls `on_round` after each round of look-ups with what all names stand for, and whether the
+/// addresses of any have changed. Returns only if there are no names; drop it to stop.
+pub async fn watch(mut names: Names, mut on_round: impl FnMut(Resolved, bool)) {
     while let Some(due) = names.next_due() {
         sleep_until(due.into()).await;
         let due = names.take_due(Instant::now());
-        if round(&mut names, due).await {
-            on_change(names.resolved());
-        }
+        let changed = round(&mut names, due).await;
+        on_round(names.resolved(), changed);
     }
 }
 

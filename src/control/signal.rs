@@ -12,8 +12,17 @@ pub enum Signal {
     Drain,
     /// Any further SIGTERM or SIGINT: exit now.
     ExitNow,
-    /// SIGUSR1 or SIGHUP: open the access log anew, it was rotated.
+    /// SIGUSR1, or SIGHUP of a service: open the access log anew, it was rotated.
     Reopen,
+}
+
+/// What SIGHUP asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hangup {
+    /// [`Signal::Reopen`], as log rotation expects of a service.
+    Reopen,
+    /// The terminal is gone, and with it the reason to run: the same as SIGTERM.
+    Drain,
 }
 
 /// The process's signals. Make it before the first worker starts: until then the default action ends the process.
@@ -23,6 +32,7 @@ pub struct Signals {
     int: Stream,
     hup: Stream,
     usr1: Stream,
+    hangup: Hangup,
     draining: bool,
 }
 
@@ -31,12 +41,13 @@ impl Signals {
     ///
     /// # Errors
     /// The kernel refuses a handler.
-    pub fn listen() -> io::Result<Self> {
+    pub fn listen(hangup: Hangup) -> io::Result<Self> {
         Ok(Signals {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
             hup: signal(SignalKind::hangup())?,
             usr1: signal(SignalKind::user_defined1())?,
+            hangup,
             draining: false,
         })
     }
@@ -46,9 +57,17 @@ impl Signals {
         select! {
             _ = self.term.recv() => self.stop(),
             _ = self.int.recv() => self.stop(),
-            _ = self.hup.recv() => Signal::Reopen,
+            _ = self.hup.recv() => match self.hangup {
+                Hangup::Reopen => Signal::Reopen,
+                Hangup::Drain => self.stop(),
+            },
             _ = self.usr1.recv() => Signal::Reopen,
         }
+    }
+
+    /// Waits for a signal that ends the process. Cancel safe; meant for the start, when there is no log to open anew.
+    pub async fn end(&mut self) {
+        while self.next().await == Signal::Reopen {}
     }
 
     fn stop(&mut self) -> Signal {
@@ -66,7 +85,7 @@ mod tests {
     fn the_second_stop_means_now_and_usr1_means_reopen() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut signals = Signals::listen().unwrap();
+            let mut signals = Signals::listen(Hangup::Reopen).unwrap();
             for (sent, expected) in [
                 (Kill::USR1, Signal::Reopen),
                 (Kill::TERM, Signal::Drain),
@@ -76,6 +95,9 @@ mod tests {
                 kill_process(getpid(), sent).unwrap();
                 assert_eq!(signals.next().await, expected);
             }
+            let mut signals = Signals::listen(Hangup::Drain).unwrap();
+            kill_process(getpid(), Kill::HUP).unwrap();
+            assert_eq!(signals.next().await, Signal::Drain);
         });
     }
 }

@@ -1,0 +1,86 @@
+//! The listeners' sockets: all are bound before any worker starts, so that an address in use is one clear error.
+
+use std::io;
+use std::net::SocketAddr;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+use super::StartError;
+use crate::config::Config;
+use crate::io::listen;
+
+/// Every listener's sockets, by worker.
+///
+/// # Errors
+/// An address that can not be had, with the remedy.
+pub(super) fn bind(config: &Config, workers: usize) -> Result<Vec<Vec<listen::Bound>>, StartError> {
+    let refused = |name: &str, address, e: &io::Error| cannot_listen(&format!("listener {name}"), address, e);
+    // All of them first: two listeners of one config may overlap, such as 0.0.0.0 and 127.0.0.1 on one port.
+    for listener in &config.listeners {
+        probe(listener.address).map_err(|e| refused(&listener.name.value, listener.address, &e))?;
+    }
+    let mut per_worker: Vec<Vec<listen::Bound>> = (0..workers).map(|_| Vec::new()).collect();
+    for listener in &config.listeners {
+        let bound =
+            listen::bind(listener.address, workers).map_err(|e| refused(&listener.name.value, listener.address, &e))?;
+        for (worker, bound) in per_worker.iter_mut().zip(bound) {
+            worker.push(bound);
+        }
+    }
+    Ok(per_worker)
+}
+
+/// Binds `address` once without SO_REUSEPORT, and lets go of it. The workers' sockets share the port with any other
+/// socket of this user that allows it: a second gateway would silently take half of the first one's connections.
+fn probe(address: SocketAddr) -> io::Result<()> {
+    if address.port() == 0 {
+        return Ok(()); // the kernel chooses one that is free
+    }
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let fd = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    // With it, connections that an earlier gateway still drains, or has closed, are no obstacle; a live listener is.
+    sockopt::set_socket_reuseaddr(&fd, true)?;
+    Ok(rustix::net::bind(&fd, &address)?)
+}
+
+/// Why `what` can not listen on `address`, and what helps.
+pub(super) fn cannot_listen(what: &str, address: SocketAddr, e: &io::Error) -> StartError {
+    let remedy = match Errno::from_io_error(e) {
+        Some(Errno::ADDRINUSE) => "another process listens there: stop it, or choose another address",
+        Some(Errno::ACCESS | Errno::PERM) => {
+            "ports below 1024 need CAP_NET_BIND_SERVICE: `setcap cap_net_bind_service=+ep ringway`, or choose another"
+        }
+        Some(Errno::ADDRNOTAVAIL) => "no interface of this machine has that address",
+        Some(Errno::MFILE) => "raise the limit of open files (`ulimit -n`, LimitNOFILE=)",
+        Some(Errno::NFILE) => "raise the system's limit of open files (`sysctl fs.file-max`)",
+        _ => "check the address",
+    };
+    format!("{what}: {address}: {e}; {remedy}")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::net::TcpStream;
+
+    #[test]
+    fn a_live_listener_is_an_obstacle_even_if_it_shares_and_its_old_connections_are_none() {
+        let bound = listen::bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        let address = bound[0].address;
+        let _open = TcpStream::connect(address).unwrap();
+        let e = probe(address).unwrap_err();
+        assert_eq!(e.kind(), io::ErrorKind::AddrInUse);
+        assert!(cannot_listen("listener a", address, &e).ends_with("stop it, or choose another address"));
+        drop(bound);
+        probe(address).unwrap();
+    }
+
+    #[test]
+    fn out_of_descriptors_names_the_limit() {
+        let e = io::Error::from(Errno::MFILE);
+        let text = cannot_listen("admin", "127.0.0.1:1".parse().unwrap(), &e);
+        assert!(text.starts_with("admin: 127.0.0.1:1: ") && text.contains("ulimit -n"), "{text}");
+    }
+}
