@@ -77,7 +77,8 @@ fn run(config: Config, is_demo: bool) -> Result<u8, String> {
     raise_open_files();
     let admin = config.admin;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|e| format!("the control runtime can not start: {e}"))?;
+    let runtime = runtime
+        .map_err(|e| format!("the control runtime can not start: {e}; check the limit of open files (`ulimit -n`)"))?;
     let hangup = if is_demo { Hangup::Drain } else { Hangup::Reopen };
     control::say_panics();
     let done = runtime.block_on(async {

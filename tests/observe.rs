@@ -282,6 +282,7 @@ fn while_names_are_looked_up_the_admin_listener_answers_and_a_signal_is_heard() 
     let admin = (std::net::Ipv4Addr::LOCALHOST, admin).into();
     let ready = eventually("an answer", || gateway::get(admin, "/readyz"));
     assert_eq!((ready.status, ready.json()["status"].as_str()), (503, Some("starting")));
+    assert_eq!(ready.json()["unresolved"], serde_json::json!([]), "the look-up is not over");
     assert_eq!(gateway::get(admin, "/healthz").unwrap().status, 200);
     process.signal(Signal::TERM);
     assert_eq!(process.wait_exit(Duration::from_secs(2)).code(), Some(0));

@@ -15,6 +15,8 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+
 use super::cpus;
 use super::report::report;
 use crate::shared::log_ring::Consumer;
@@ -127,12 +129,16 @@ fn open(target: &Target) -> io::Result<File> {
 }
 
 fn cannot_open(target: &Target, e: &io::Error) -> io::Error {
-    io::Error::new(
-        e.kind(),
-        format!(
-            "cannot open the access log {target}: {e}; the directory must exist and be writable for the gateway's user"
-        ),
-    )
+    let remedy = match (target, e.kind()) {
+        (Target::File(_), ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::NotADirectory) => {
+            "; the directory must exist and be writable for the gateway's user"
+        }
+        _ if matches!(Errno::from_io_error(e), Some(Errno::MFILE)) => {
+            "; raise the limit of open files (`ulimit -n`, LimitNOFILE=)"
+        }
+        _ => "",
+    };
+    io::Error::new(e.kind(), format!("cannot open the access log {target}: {e}{remedy}"))
 }
 
 impl std::fmt::Display for Target {

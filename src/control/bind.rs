@@ -15,7 +15,11 @@ use crate::io::listen;
 /// # Errors
 /// An address that can not be had, with the remedy.
 pub(super) fn bind(config: &Config, workers: usize) -> Result<Vec<Vec<listen::Bound>>, StartError> {
-    let refused = |name: &str, address, e: &io::Error| cannot_listen(&format!("listener {name}"), address, e);
+    let refused = |name: &str, address: SocketAddr, e: &io::Error| {
+        // One without a name is called by its address.
+        let what = if name == address.to_string() { "listener".to_owned() } else { format!("listener {name}") };
+        cannot_listen(&what, address, e)
+    };
     // All of them first: two listeners of one config may overlap, such as 0.0.0.0 and 127.0.0.1 on one port.
     for listener in &config.listeners {
         probe(listener.address).map_err(|e| refused(&listener.name.value, listener.address, &e))?;

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::net::TcpStream;
-use rustix::net::{RecvFlags, Shutdown};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::Shutdown;
+use rustix::time::Timespec;
 
 use super::buffers::Buf;
 use super::memory::MemoryStream;
@@ -104,13 +106,13 @@ impl Stream {
     }
 
     /// Whether an idle connection may still be used: the other side neither closed it nor sent bytes nobody asked for.
-    /// One `recv(MSG_PEEK | MSG_DONTWAIT)`, 0.22 µs.
+    /// One `poll(2)` that does not wait: it takes no lock on the socket, where a `recv(MSG_PEEK)` does.
     pub fn is_quiet(&self) -> bool {
         match self {
             Self::Tcp(io) => {
-                let mut byte = [0_u8; 1];
-                let peeked = rustix::net::recv(io.fd(), &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
-                matches!(peeked, Err(e) if e == rustix::io::Errno::AGAIN)
+                // Errors and hang-ups are told without being asked for.
+                let mut fds = [PollFd::from_borrowed_fd(io.fd(), PollFlags::IN | PollFlags::RDHUP)];
+                matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
             }
             Self::Memory(memory) => memory.is_quiet(),
         }
