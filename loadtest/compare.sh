@@ -13,6 +13,7 @@ usage: loadtest/compare.sh [options]
   --profile LIST       head1k2,head60,body256k (default: all three)
   --connections LIST   keep-alive connections of wrk (default: 8,64)
   --proxies LIST       ringway,nginx,haproxy,relay (default: all)
+  --base FILE          another build of ringway, measured beside: a change of the hot path carries these figures
   --workers N          workers of each proxy; with more than 1, a ringway with one worker runs beside (default: 1)
   --rounds N           rounds, each with all proxies in random order (default: 20)
   --seconds N          length of one proxy's part of a round (default: 1)
@@ -35,7 +36,7 @@ TEXT
 die() { echo "compare.sh: $*" >&2; exit 1; }
 
 PROFILES=head1k2,head60,body256k CONNECTIONS=8,64 PROXIES=ringway,nginx,haproxy,relay WORKERS=1 ROUNDS=20 SECONDS_EACH=1
-SEED=$(((10#$(date +%N) + $$) % 32768)) PEER_CONFIG=tuned LATENCY='' IDLE='' STREAM='' ROUNDS_WANTED=1
+SEED=$(((10#$(date +%N) + $$) % 32768)) PEER_CONFIG=tuned BASE='' LATENCY='' IDLE='' STREAM='' ROUNDS_WANTED=1
 OUT=$HERE/results TMP=$HERE/tmp PORT=18080
 RINGWAY=${RINGWAY:-$ROOT/target/release/ringway}
 RELAY=${RELAY:-$ROOT/target/release/examples/relay}
@@ -50,6 +51,7 @@ while (($#)); do
     --profile | --profiles) PROFILES=$2; shift ;;
     --connections) CONNECTIONS=$2; shift ;;
     --proxies) PROXIES=$2; shift ;;
+    --base) BASE=$2; shift ;;
     --workers) WORKERS=$2; shift ;;
     --rounds) ROUNDS=$2; shift ;;
     --seconds) SECONDS_EACH=$2; shift ;;
@@ -78,6 +80,7 @@ done
 PATH=$PATH:/usr/sbin:/opt/oha/bin:$HOME/.cargo/bin
 need() { command -v "$1" >/dev/null || die "$1 is missing: $2"; }
 IFS=, read -ra NAMES <<<"$PROXIES"
+[[ ! $BASE ]] || NAMES+=(base)
 need wrk "apt-get install wrk"
 need python3 "apt-get install python3"
 need taskset "apt-get install util-linux"
@@ -86,6 +89,7 @@ need taskset "apt-get install util-linux"
 for name in "${NAMES[@]}"; do
   case $name in
     ringway) [[ -x $RINGWAY ]] || die "$RINGWAY is missing: cargo build --release, or RINGWAY=path, or --proxies nginx,haproxy,relay" ;;
+    base) [[ -x $BASE ]] || die "--base: $BASE is no program" ;;
     relay) [[ -x $RELAY ]] || die "$RELAY is missing: cargo build --release --examples" ;;
     nginx | haproxy) need "$name" "apt-get install $name" ;;
     *) die "unknown proxy $name: ringway, nginx, haproxy and relay are known" ;;
@@ -149,17 +153,18 @@ start_origin() {
 
 start() { # name: starts that proxy and waits until it listens
   local name=$1 port
-  case $name in ringway) port=$PORT ;; nginx) port=$((PORT + 1)) ;; haproxy) port=$((PORT + 2)) ;; relay) port=$((PORT + 3)) ;; ringway1) port=$((PORT + 4)) ;; esac
+  case $name in ringway) port=$PORT ;; nginx) port=$((PORT + 1)) ;; haproxy) port=$((PORT + 2)) ;; relay) port=$((PORT + 3)) ;; ringway1) port=$((PORT + 4)) ;; base) port=$((PORT + 5)) ;; esac
   PORTS[$name]=$port
   case $name in
-    ringway | ringway1)
+    ringway | ringway1 | base)
       # Its workers pin themselves; its control and log threads may run where they find room, and their CPU time counts.
-      local cpus="[${PROXY_CPUS//,/, }]"
-      [[ $name == ringway ]] || cpus="[${CPU_LIST[-1]}]"
+      local cpus="[${PROXY_CPUS//,/, }]" program=$RINGWAY
+      [[ $name != ringway1 ]] || cpus="[${CPU_LIST[-1]}]"
+      [[ $name != base ]] || program=$BASE
       ADMIN[$name]=http://127.0.0.1:$((port + 10))/metrics LOG[$name]=$TMP/$name-access.log
       rm -f "${LOG[$name]}"
       ringway_config "$port" "127.0.0.1:$((port + 10))" "$cpus" "${LOG[$name]}" >"$TMP/$name.yaml"
-      "$RINGWAY" run -c "$TMP/$name.yaml" >"$TMP/$name.out" 2>&1 &
+      "$program" run -c "$TMP/$name.yaml" >"$TMP/$name.out" 2>&1 &
       ;;
     nginx)
       nginx_config "$port" "$WORKERS" "$TMP" >"$TMP/nginx.conf"
@@ -176,7 +181,7 @@ start() { # name: starts that proxy and waits until it listens
   PID[$name]=$!
   listening "$name" "$port"
   local work=full
-  [[ $name != relay && ($PEER_CONFIG != bare || $name == ringway*) ]] || work=bare
+  [[ $name != relay && ($PEER_CONFIG != bare || $name == ringway* || $name == base) ]] || work=bare
   probe verify "$name" "http://127.0.0.1:$port" "$work" || broken "$name does not do what it should" "$name"
 }
 
@@ -237,7 +242,7 @@ rounds() { # connections
   if [[ $LATENCY && $PROFILE == head* && $connections == "${CONNECTIONS##*,}" ]]; then latency "$file" "$connections"; fi
   for name in "${names[@]}"; do
     printf '%s\t%s\n' "$name" "$(probe rss "${PID[$name]}")" >>"$file.rss"
-    case $name in ringway | ringway1) check_log "$name" "${asked[$name]}" "$file" ;; esac
+    case $name in ringway | ringway1 | base) check_log "$name" "${asked[$name]}" "$file" ;; esac
   done
   cleanup
   python3 "$HERE/report.py" line "$file"

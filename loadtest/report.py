@@ -21,7 +21,7 @@ TITLES = {
     "head60": "60-byte request heads, 128-byte answers",
     "body256k": "1.2 KiB request heads, 256 KiB answers",
 }
-NAMES = {"ringway": "ringway", "ringway1": "ringway, 1 worker", "nginx": "nginx", "haproxy": "HAProxy", "relay": "bare relay"}
+NAMES = {"ringway": "ringway", "ringway1": "ringway, 1 worker", "base": "ringway before", "nginx": "nginx", "haproxy": "HAProxy", "relay": "bare relay"}
 # CPU per request of ringway, as a share of the other's, that must not be exceeded (64 connections, 1 worker).
 BARS = {
     "head1k2": {"nginx": 0.85, "haproxy": 0.90, "relay": 1.35},
@@ -234,7 +234,7 @@ def chart(title, subtitle, panels):
         out.append(f'<text class="soft" x="{width - 20}" y="{y + 16}" text-anchor="end">{escape(note)}</text>')
         y += 28
         for name, value, q1, q3, label, ratio in bars:
-            kind = {"ringway": "ringway", "ringway1": "ringway", "relay": "floor"}.get(name, "other")
+            kind = {"ringway": "ringway", "ringway1": "ringway", "base": "ringway", "relay": "floor"}.get(name, "other")
             strong, middle = " strong" if name == "ringway" else "", y + row / 2
             end = left + value * scale
             out += [f'<text class="text{strong}" x="{left - 10}" y="{middle + 4.5}" text-anchor="end">{escape(NAMES[name])}</text>',
