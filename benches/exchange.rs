@@ -130,7 +130,7 @@ impl Gateway {
         let (near, upstream) = pair();
         let pooled = Pooled { conn: Rc::new(Stream::Memory(near)), opened_ms: 0, requests: 1 };
         let limits = plane.live().snapshot.upstreams[0].pool;
-        plane.core.endpoint(UPSTREAM, ENDPOINT).pool.borrow_mut().put(pooled, 0, &limits);
+        plane.core.endpoint(UPSTREAM, ENDPOINT, "").pool.borrow_mut().put(pooled, 0, &limits);
         let mut gateway = Self {
             rig: Rig::new(serve(down, Rc::clone(&plane)), client, upstream, head),
             plane,

@@ -86,8 +86,15 @@ pub(crate) fn plane() -> (Rc<Plane>, Consumer) {
         Err(errors) => panic!("{errors}"),
     };
     let metrics = Registry::default();
-    let inputs =
-        Inputs { config: &config, addresses: &Default::default(), worker: 0, workers: 1, metrics: &metrics, seed: 1 };
+    let inputs = Inputs {
+        config: &config,
+        addresses: &Default::default(),
+        tls: &Default::default(),
+        worker: 0,
+        workers: 1,
+        metrics: &metrics,
+        seed: 1,
+    };
     let snapshot = match build(&inputs) {
         Ok(snapshot) => Box::new(snapshot),
         Err(errors) => panic!("{errors}"),
@@ -107,6 +114,8 @@ pub(crate) fn downstream(plane: &Plane) -> (Rc<Downstream>, MemoryStream) {
         peer_text: peer.ip().to_string(),
         listener: 0,
         slot: plane.core.deadlines.slot(),
+        session: Default::default(),
+        half_answered: Default::default(),
         idle_since_ms: Cell::new(None),
         served: Cell::new(0),
         opened_ms: 0,

@@ -29,19 +29,21 @@ pub struct Core {
     /// What waits, and until when.
     pub deadlines: Rc<Deadlines>,
     /// Free I/O buffers.
-    pub buffers: Buffers,
+    pub buffers: Rc<Buffers>,
     /// This core's counters.
     pub metrics: CoreMetrics,
     /// Set once the worker is to finish what runs and accept no more.
     pub draining: Cell<bool>,
     /// Request ids.
     pub ids: RequestIds,
+    notes: RefCell<Notes>,
     endpoints: RefCell<HashMap<EndpointKey, Rc<CoreEndpoint>, foldhash::fast::RandomState>>,
     log: RefCell<Option<Log>>,
     date: RefCell<Date>,
 }
 
-type EndpointKey = (Box<str>, SocketAddr);
+/// Its upstream, its address, and what makes a TLS connection to it one of these (empty without TLS).
+type EndpointKey = (Box<str>, SocketAddr, Box<str>);
 
 struct Log {
     ring: Producer,
@@ -56,32 +58,54 @@ impl Core {
             worker,
             clock: Clock::start(),
             deadlines: Rc::default(),
-            buffers: Buffers::default(),
+            buffers: Rc::default(),
             metrics,
             draining: Cell::new(false),
             ids: RequestIds::new(random_u64()),
+            notes: RefCell::default(),
             endpoints: RefCell::default(),
             log: RefCell::new(log.map(|ring| Log { ring, time: TimeCache::default(), line: Vec::new() })),
             date: RefCell::default(),
         }
     }
 
-    /// The endpoint at `address` of the upstream `name`: the same one from snapshot to snapshot.
-    pub fn endpoint(&self, name: &str, address: SocketAddr) -> Rc<CoreEndpoint> {
+    /// The endpoint at `address` of the upstream `name`: the same one from snapshot to snapshot. `identity` stands for all
+    /// that a TLS connection to it depends on: a connection never serves under another one.
+    pub fn endpoint(&self, name: &str, address: SocketAddr, identity: &str) -> Rc<CoreEndpoint> {
         let mut endpoints = self.endpoints.borrow_mut();
-        Rc::clone(endpoints.entry((name.into(), address)).or_insert_with(|| Rc::new(Endpoint::new(address))))
+        let key = (name.into(), address, identity.into());
+        Rc::clone(endpoints.entry(key).or_insert_with(|| Rc::new(Endpoint::new(address))))
     }
 
     /// Closes idle upstream connections that are spent or dead, and forgets endpoints that no snapshot uses.
     pub fn prune(&self, now_ms: u64, limits_of: impl Fn(&str) -> Option<PoolLimits>) {
         let mut discarded = 0;
-        self.endpoints.borrow_mut().retain(|(name, _), endpoint| {
+        self.endpoints.borrow_mut().retain(|(name, ..), endpoint| {
             if let Some(limits) = limits_of(name) {
                 discarded += endpoint.pool.borrow_mut().prune(now_ms, &limits, |stream| stream.is_quiet());
             }
             Rc::strong_count(endpoint) > 1
         });
         self.metrics.pool_discarded.add(discarded as u64);
+    }
+
+    /// Where notes for the operator go.
+    pub fn set_operator(&self, tell: impl Fn(String) + 'static) {
+        self.notes.borrow_mut().tell = Some(Box::new(tell));
+    }
+
+    /// Tells the operator about something that goes wrong again and again: the same is told once a minute.
+    #[cold]
+    pub fn note(&self, text: String) {
+        let now_ms = self.deadlines.now_ms();
+        let mut notes = self.notes.borrow_mut();
+        notes.told.retain(|_, since_ms| now_ms.saturating_sub(*since_ms) < NOTE_AGAIN_MS);
+        if notes.told.len() < NOTES_MAX && !notes.told.contains_key(text.as_str()) {
+            notes.told.insert(text.as_str().into(), now_ms);
+            if let Some(tell) = &notes.tell {
+                tell(text);
+            }
+        }
     }
 
     /// Writes an access log line into the ring.
@@ -105,6 +129,17 @@ impl Core {
         }
         out.extend_from_slice(date.text.as_bytes());
     }
+}
+
+/// The same note is told again after this long, in ms.
+const NOTE_AGAIN_MS: u64 = 60_000;
+/// Different notes in that time; an operator reads no more.
+const NOTES_MAX: usize = 32;
+
+#[derive(Default)]
+struct Notes {
+    told: HashMap<Box<str>, u64, foldhash::fast::RandomState>,
+    tell: Option<Box<dyn Fn(String)>>,
 }
 
 #[derive(Default)]

@@ -40,11 +40,13 @@ reasons! {
         ClientTimeoutBody = "client_timeout_body", "The request body stalled for `request_body`.";
         ClientTimeoutWrite = "client_timeout_write", "The client did not take the answer for `write`.";
         RouteNotFound = "route_not_found", "No route matches: 404.";
+        Misdirected = "misdirected", "The host is not the one whose certificate was asked for: 421.";
         MethodNotAllowed = "method_not_allowed", "A route matches but for the method: 405.";
         BodyTooLarge = "body_too_large", "The request body is over the route's limit: 413.";
         FilterRefused = "filter_refused", "A filter answered instead of the route's action.";
         UpstreamConnect = "upstream_connect", "No connection to the endpoint: refused, unreachable, reset.";
         UpstreamConnectTimeout = "upstream_connect_timeout", "No connection within `connect`: 504.";
+        UpstreamTls = "upstream_tls", "No TLS with the endpoint: its certificate or its protocol is not accepted: 502.";
         UpstreamReset = "upstream_reset", "The endpoint closed or reset before the head of its answer.";
         UpstreamTimeoutFirstByte = "upstream_timeout_first_byte", "No answer began within `first_byte`: 504.";
         UpstreamTimeoutBody = "upstream_timeout_body", "The body of the answer stalled for `body`.";
@@ -71,6 +73,7 @@ reasons! {
         Aborted = "aborted", "The answer could not be completed, or the client left within a request.";
         Overloaded = "overloaded", "Accepted over the cap: 503 and closed.";
         Drain = "drain", "The gateway stops.";
+        TlsHandshake = "tls_handshake", "The TLS handshake did not come to its end.";
         Panic = "panic", "A defect of the gateway, contained to this connection.";
     }
 }
@@ -78,6 +81,7 @@ reasons! {
 reasons! {
     /// Which deadline fired, named as its config key.
     Deadline {
+        TlsHandshake = "tls_handshake", "Downstream: the TLS handshake.";
         RequestHeader = "request_header", "Downstream: the whole head of a request.";
         RequestBody = "request_body", "Downstream: idle time within a request body.";
         KeepAlive = "keep_alive", "Downstream: idle time between requests.";
@@ -94,9 +98,31 @@ reasons! {
     /// Why one call of an endpoint failed.
     Failure {
         Connect = "connect", "No connection.";
+        Tls = "tls", "A connection, but no TLS on it.";
         Reset = "reset", "Closed or reset before the answer was complete.";
         Timeout = "timeout", "A deadline fired: connect, first byte, body or route.";
         BadResponse = "bad_response", "The answer is not valid HTTP.";
+    }
+}
+
+reasons! {
+    /// What became of a TLS handshake with a client.
+    Handshake {
+        Full = "full", "A new session.";
+        Resumed = "resumed", "An earlier session was resumed.";
+        Timeout = "timeout", "It did not end within `tls_handshake`.";
+        Closed = "closed", "The client closed or reset within it.";
+        PlainHttp = "plain_http", "The client speaks HTTP without TLS: answered 400 in plain text.";
+        NotTls = "not_tls", "What came is not the beginning of a handshake.";
+        UnknownName = "unknown_name", "The client named a host that no certificate is for, which `unknown_name` refuses.";
+        CertificateMissing = "certificate_missing", "A client certificate is required, and none was shown.";
+        CertificateExpired = "certificate_expired", "The client certificate, or one it depends on, has expired.";
+        CertificateRevoked = "certificate_revoked", "The client certificate, or one it depends on, was revoked.";
+        CertificateInvalid = "certificate_invalid", "The client certificate is not accepted for another reason.";
+        Refused = "refused", "The client did not accept our certificate, or ended the handshake by an alert.";
+        NothingInCommon = "nothing_in_common", "No version, cipher or protocol that both sides speak.";
+        Protocol = "protocol", "The client broke a rule of TLS.";
+        Drain = "drain", "The gateway stops.";
     }
 }
 
@@ -119,6 +145,7 @@ mod tests {
         check(End::ALL.iter().enumerate().map(|(i, r)| (i, r.index(), r.code())).collect());
         check(Closed::ALL.iter().enumerate().map(|(i, r)| (i, r.index(), r.code())).collect());
         check(Deadline::ALL.iter().enumerate().map(|(i, r)| (i, r.index(), r.code())).collect());
+        check(Handshake::ALL.iter().enumerate().map(|(i, r)| (i, r.index(), r.code())).collect());
         check(Failure::ALL.iter().enumerate().map(|(i, r)| (i, r.index(), r.code())).collect());
     }
 }

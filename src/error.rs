@@ -33,12 +33,16 @@ pub enum Kind {
     NoRoute,
     /// Routes match, but for other methods.
     MethodNotAllowed,
+    /// The host asked for is not the one named in the TLS handshake.
+    Misdirected,
     /// The upstream has no endpoint that can be used.
     NoEndpoint,
     /// No connection to the endpoint.
     Connect,
     /// No connection within `connect`.
     ConnectTimeout,
+    /// A connection to the endpoint, but no TLS on it.
+    UpstreamTls,
     /// The endpoint closed or reset before its answer's head was whole.
     Reset,
     /// No answer within `first_byte`.
@@ -105,9 +109,11 @@ impl Kind {
             | Self::ClientGone
             | Self::WriteTimeout
             | Self::NoRoute
-            | Self::MethodNotAllowed => Side::Downstream,
+            | Self::MethodNotAllowed
+            | Self::Misdirected => Side::Downstream,
             Self::Connect
             | Self::ConnectTimeout
+            | Self::UpstreamTls
             | Self::Reset
             | Self::FirstByteTimeout
             | Self::BadResponse(_)

@@ -2,11 +2,13 @@
 
 use std::future::pending;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use ringway::config::{self, Config};
+use ringway::control::certificates::Certificates;
 use ringway::control::{self, Control, Hangup, counted, demo};
 use ringway::shared::metrics::Registry;
 use ringway::snapshot::build::{Inputs, build};
@@ -65,7 +67,9 @@ fn main() -> ExitCode {
 fn check(path: &Path) -> Result<u8, String> {
     let config = config::load(path).map_err(|e| e.to_string())?;
     let (metrics, addresses) = (Registry::default(), Default::default());
-    let inputs = Inputs { config: &config, addresses: &addresses, worker: 0, workers: 1, metrics: &metrics, seed: 0 };
+    let (_, (tls, _)) = Certificates::load(&config, 1)?;
+    let inputs =
+        Inputs { config: &config, addresses: &addresses, tls: &tls, worker: 0, workers: 1, metrics: &metrics, seed: 0 };
     build(&inputs).map_err(|e| e.to_string())?;
     let listeners = counted(config.listeners.len(), "listener");
     let (routes, upstreams) = (counted(config.routes.len(), "route"), counted(config.upstreams.len(), "upstream"));
@@ -106,14 +110,15 @@ fn run(config: Config, is_demo: bool) -> Result<u8, String> {
 }
 
 fn ready_text(control: &Control, admin: Option<String>, is_demo: bool) -> String {
-    let listening: Vec<String> = control.addresses().iter().map(|address| format!("http://{address}")).collect();
+    let url = |(address, is_tls): &(SocketAddr, bool)| format!("http{}://{address}", if *is_tls { "s" } else { "" });
+    let listening: Vec<String> = control.addresses().iter().map(url).collect();
     let mut text = format!("ringway: listening on {}", listening.join(", "));
     if let Some(admin) = &admin {
         text += &format!(", admin on http://{admin}");
     }
     text.push('\n');
     if let (true, Some(gateway), Some(admin)) = (is_demo, control.addresses().first(), admin) {
-        let requests = demo::requests_to_try(&gateway.to_string(), &admin);
+        let requests = demo::requests_to_try(&gateway.0.to_string(), &admin);
         text += &format!("\nTry:\n\n{requests}\nThe JSON lines that follow are its access log, one per request.\n\n");
     }
     text

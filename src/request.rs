@@ -1,6 +1,7 @@
 //! One request as the filters and the route's action see it. Its memory is reused from request to request.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use http::Method;
 
@@ -10,6 +11,7 @@ use crate::http::head::{RequestHead, ResponseHead, Span};
 use crate::io::Buf;
 use crate::route::Params;
 use crate::route::template::Facts;
+use crate::tls::Session;
 
 /// A request whose head has come. Spans are into [`Request::buf`], which does not move while the request lives.
 #[derive(Default)]
@@ -40,6 +42,8 @@ pub struct Request {
     pub client: Option<IpAddr>,
     /// Whether the downstream address is a trusted proxy: its forwarding fields are kept.
     pub from_trusted: bool,
+    /// What the TLS handshake of its connection told.
+    pub session: Option<Rc<Session>>,
     /// The request's id.
     pub request_id: String,
     /// Bytes of it that were read, its head's as far as it came.
@@ -58,6 +62,7 @@ impl Request {
         self.framing = Framing::None;
         self.client = None;
         self.from_trusted = false;
+        self.session = None;
         self.request_id.clear();
         self.received = 0;
         self.head.clear();
@@ -96,6 +101,10 @@ impl Request {
 }
 
 impl Facts for Request {
+    fn session(&self) -> Option<&Session> {
+        self.session.as_deref()
+    }
+
     fn client_ip(&self) -> IpAddr {
         self.client.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED))
     }

@@ -57,6 +57,8 @@ async fn run(start: WorkerStart, driver: Driver) -> io::Result<()> {
         Driver::Epoll(_) => metrics::Driver::Epoll,
     });
     let core = Rc::new(Core::new(worker, metrics, log));
+    let operator = to_control.clone();
+    core.set_operator(move |text| drop(operator.try_send(FromWorker::Note(text))));
     let plane = Rc::new(Plane::new(Rc::clone(&core), snapshot));
     let accepting = Rc::new(Cell::new(0_usize));
     let mut stops = Vec::new();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Each line may import only from the lines above it; modules on one line do not import each other.
 const LAYERS: [&[&str]; 14] = [
     &["value", "error", "end"],
-    &["io", "http", "shared", "limit", "observe"],
+    &["io", "http", "shared", "limit", "observe", "tls"],
     &["context", "route", "upstream"],
     &["request"],
     &["core"],

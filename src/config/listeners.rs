@@ -6,15 +6,29 @@ use super::decode::{Keys, Value};
 use super::hosts;
 use super::references::Names;
 use super::report::{Located, quote};
+use super::tls::{self, ListenerTls};
 use crate::value::{ByteSize, Duration};
 
 pub(super) const KEYS: Keys = Keys {
-    known: &["name", "address", "bounds", "timeouts", "max_requests", "max_age", "half_close", "paths", "filters"],
-    later: &[("tls", "TLS"), ("protocols", "HTTP/2"), ("proxy_protocol", "the PROXY protocol")],
+    known: &[
+        "name",
+        "address",
+        "tls",
+        "https_redirect",
+        "bounds",
+        "timeouts",
+        "max_requests",
+        "max_age",
+        "half_close",
+        "paths",
+        "filters",
+    ],
+    later: &[("protocols", "HTTP/2"), ("proxy_protocol", "the PROXY protocol")],
 };
-pub(super) const BOUNDS_KEYS: Keys = Keys { known: &["connections", "head", "headers", "target"], later: &[] };
+pub(super) const BOUNDS_KEYS: Keys =
+    Keys { known: &["connections", "handshakes", "head", "headers", "target"], later: &[] };
 pub(super) const TIMEOUTS_KEYS: Keys =
-    Keys { known: &["request_header", "request_body", "keep_alive", "write"], later: &[("tls_handshake", "TLS")] };
+    Keys { known: &["tls_handshake", "request_header", "request_body", "keep_alive", "write"], later: &[] };
 pub(super) const PATHS_KEYS: Keys = Keys { known: &["merge_slashes", "encoded_slashes"], later: &[] };
 
 /// Each listener is a socket per worker.
@@ -27,6 +41,10 @@ pub struct Listener {
     pub name: Located<String>,
     /// Shares no connection with another listener's; port 0 lets the kernel choose a port.
     pub address: SocketAddr,
+    /// Certificates and whom to let in, if it speaks TLS.
+    pub tls: Option<ListenerTls>,
+    /// Every request is sent to the same URL with `https`, at this port.
+    pub https_redirect: Option<u16>,
     /// What a connection and a message may cost.
     pub bounds: Bounds,
     /// How long a client may take.
@@ -48,6 +66,8 @@ pub struct Listener {
 pub struct Bounds {
     /// Open connections of this listener, per process.
     pub connections: u32,
+    /// TLS handshakes under way at a time, per process; further ones wait.
+    pub handshakes: u32,
     /// Request line and header fields together; more is answered 431.
     pub head: ByteSize,
     /// Number of header fields; more are answered 431.
@@ -58,13 +78,21 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { connections: 20_000, head: ByteSize::from_kib(32), headers: 100, target: ByteSize::from_kib(8) }
+        Self {
+            connections: 20_000,
+            handshakes: 1_000,
+            head: ByteSize::from_kib(32),
+            headers: 100,
+            target: ByteSize::from_kib(8),
+        }
     }
 }
 
 /// How long a client may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {
+    /// From accepting a connection to the end of its TLS handshake.
+    pub tls_handshake: Duration,
     /// From the first byte of a request to the end of its head, however slowly the bytes drip.
     pub request_header: Duration,
     /// Between two pieces of a request body.
@@ -78,6 +106,7 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
+            tls_handshake: Duration::from_secs(5),
             request_header: Duration::from_secs(10),
             request_body: Duration::from_secs(30),
             keep_alive: Duration::from_secs(60),
@@ -150,7 +179,14 @@ fn listener(item: &Value<'_>, filters: &Names<'_>) -> Option<Listener> {
     let address_value = block.required("address");
     let address = address_value.and_then(|v| v.parse(hosts::listen_address));
     let default_name = address_value.unwrap_or(item).locate(address.map(|a| a.to_string()).unwrap_or_default());
+    let tls = block.get("tls").and_then(tls::listener);
+    let https_redirect = block.or("https_redirect", None, |v| v.or_none(|v| v.count(1..=65_535)));
+    if let (Some(value), Some(_), Some(_)) = (block.get("https_redirect"), https_redirect, block.get("tls")) {
+        value.error("this listener speaks HTTPS itself", "write it at a listener without `tls`");
+    }
     Some(Listener {
+        tls,
+        https_redirect: https_redirect.and_then(|port| u16::try_from(port).ok()),
         name: block.or("name", default_name, |v| v.name()),
         address: address.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0))),
         bounds: block.or("bounds", Bounds::default(), bounds),
@@ -172,6 +208,7 @@ fn bounds(value: &Value<'_>) -> Option<Bounds> {
     let default = Bounds::default();
     let bounds = Bounds {
         connections: block.or("connections", default.connections, |v| v.count(1..=1_000_000)),
+        handshakes: block.or("handshakes", default.handshakes, |v| v.count(1..=1_000_000)),
         // Less than 1 KiB does not hold what browsers send; more than 1 MiB is memory that any client can claim.
         head: block.or("head", default.head, |v| v.size(ByteSize::from_kib(1)..=ByteSize::from_kib(1024))),
         // The table of fields that a head is parsed into has this many rows.
@@ -191,6 +228,7 @@ fn timeouts(value: &Value<'_>) -> Option<Timeouts> {
     let shortest = Duration::from_millis(10);
     let hour = shortest..=Duration::from_secs(3600);
     Some(Timeouts {
+        tls_handshake: block.or("tls_handshake", default.tls_handshake, |v| v.duration(hour.clone())),
         request_header: block.or("request_header", default.request_header, |v| v.duration(hour.clone())),
         request_body: block.or("request_body", default.request_body, |v| v.duration(hour.clone())),
         keep_alive: block.or("keep_alive", default.keep_alive, |v| v.duration(shortest..=Duration::from_secs(86_400))),

@@ -23,6 +23,7 @@ pub mod report;
 pub mod rewrite;
 pub mod routes;
 mod templates;
+pub mod tls;
 mod tree;
 pub mod upstreams;
 mod variables;

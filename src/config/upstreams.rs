@@ -3,17 +3,18 @@
 use super::decode::{Block, Keys, Value, check_name};
 use super::hosts::{self, Address};
 use super::report::{Located, quote};
+use super::tls;
+use crate::tls::client::ClientFiles;
 use crate::value::Duration;
 
 pub(super) const KEYS: Keys = Keys {
-    known: &["endpoints", "balance", "pool", "timeouts"],
+    known: &["endpoints", "balance", "pool", "timeouts", "tls"],
     later: &[
         ("budget", "upstream budgets"),
         ("health", "health checks"),
         ("eject", "outlier ejection"),
         ("breaker", "circuit breakers"),
         ("retry", "retry policies"),
-        ("tls", "TLS to upstreams"),
         ("protocols", "HTTP/2"),
     ],
 };
@@ -37,6 +38,8 @@ pub struct Upstream {
     pub pool: Pool,
     /// How long an endpoint may take.
     pub timeouts: Timeouts,
+    /// Whom the gateway believes and who it is, if it speaks TLS to the endpoints.
+    pub tls: Option<ClientFiles>,
 }
 
 /// One address of an upstream.
@@ -84,7 +87,7 @@ impl Default for Pool {
 /// How long an endpoint may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {
-    /// To accept a connection.
+    /// To accept a connection, and shake hands on it where TLS is spoken.
     pub connect: Duration,
     /// From the end of the request to the first byte of the answer.
     pub first_byte: Duration,
@@ -119,6 +122,7 @@ fn upstream(name: Located<String>, block: &Block<'_>) -> Upstream {
         balance: block.or("balance", Balance::P2c, balance),
         pool: block.or("pool", Pool::default(), pool),
         timeouts: block.or("timeouts", Timeouts::default(), timeouts),
+        tls: block.get("tls").and_then(tls::upstream),
     }
 }
 

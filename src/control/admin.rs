@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use super::prometheus;
 use super::resolve::Unresolved;
 use crate::shared::metrics::{Driver, Registry};
+use crate::tls::server::Expiry;
 
 /// What the admin listener tells. Control writes it, requests read it.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ struct Phase {
     running: BTreeSet<usize>,
     draining: bool,
     unresolved: Vec<Unresolved>,
+    certificates: Vec<Expiry>,
+    certificates_stale: bool,
 }
 
 /// A longer id of a request is not repeated in the answer.
@@ -65,6 +68,17 @@ impl AdminState {
         self.phase().unresolved = names;
     }
 
+    /// The certificates in use; `stale` if their files have changed to something that can not be used.
+    pub fn set_certificates(&self, certificates: Vec<Expiry>, stale: bool) {
+        let mut phase = self.phase();
+        (phase.certificates, phase.certificates_stale) = (certificates, stale);
+    }
+
+    /// The files of certificates have changed to something that can not be used.
+    pub fn certificates_are_stale(&self) {
+        self.phase().certificates_stale = true;
+    }
+
     fn phase(&self) -> MutexGuard<'_, Phase> {
         // Nothing that can panic runs under the lock, and half of a change would still be readable.
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
@@ -90,8 +104,15 @@ fn router(state: Arc<AdminState>) -> Router {
 }
 
 async fn metrics(State(state): State<Arc<AdminState>>, headers: HeaderMap) -> Response {
-    let unresolved = state.phase().unresolved.len();
-    match prometheus::encode(&state.metrics, unresolved) {
+    let facts = {
+        let phase = state.phase();
+        prometheus::Facts {
+            unresolved: phase.unresolved.len(),
+            certificates: phase.certificates.clone(),
+            certificates_stale: phase.certificates_stale,
+        }
+    };
+    match prometheus::encode(&state.metrics, facts) {
         Ok(text) => ([(CONTENT_TYPE, prometheus::CONTENT_TYPE)], text).into_response(),
         Err(_) => envelope(&state, &headers, StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written"),
     }

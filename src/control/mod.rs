@@ -3,6 +3,7 @@
 pub mod access_log;
 pub mod admin;
 mod bind;
+pub mod certificates;
 pub mod cpus;
 pub mod demo;
 pub mod descriptors;
@@ -32,6 +33,7 @@ use crate::snapshot::start::WorkerStart;
 
 use access_log::{Options, Stopped, Target, Writer};
 use admin::AdminState;
+use certificates::{Certificates, LOOK_EVERY};
 use publish::Publisher;
 use report::report;
 pub use report::{counted, last_words, say, say_panics};
@@ -49,13 +51,14 @@ const CUT_MAX: Duration = Duration::from_millis(500);
 pub struct Control {
     drain: Duration,
     names: Names,
+    certificates: Certificates,
     publisher: Publisher,
     from_workers: Receiver<FromWorker<Snapshot>>,
     workers: usize,
     writer: Option<Writer>,
     signals: Signals,
     admin: Arc<AdminState>,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<(SocketAddr, bool)>,
 }
 
 /// Why the gateway can not start: for people, with the remedy.
@@ -106,9 +109,13 @@ pub async fn prepare(mut config: Config, hangup: Hangup) -> Result<Option<(Contr
         AccessLog::File(path) => Some(Target::File(path.clone())),
     };
     let mut per_worker = bind::bind(&config, workers)?;
-    let addresses = per_worker.first().map(|bound| bound.iter().map(|b| b.address).collect()).unwrap_or_default();
+    let bound = per_worker.first().into_iter().flatten();
+    let addresses = bound.zip(&config.listeners).map(|(bound, raw)| (bound.address, raw.tls.is_some())).collect();
+    let (certificates, (tls, expiries)) = Certificates::load(&config, workers)?;
+    certificates.warn(&expiries);
+    admin.set_certificates(expiries, false);
     let (mut publisher, snapshots) =
-        Publisher::new(config, Arc::clone(&registry), workers, &resolved.addresses).map_err(|e| e.to_string())?;
+        Publisher::new(config, Arc::clone(&registry), workers, tls, resolved.addresses).map_err(|e| e.to_string())?;
     admin.set_unresolved(resolved.unresolved);
 
     let (to_control, from_workers) = to_control();
@@ -135,7 +142,8 @@ pub async fn prepare(mut config: Config, hangup: Hangup) -> Result<Option<(Contr
         }
         None => None,
     };
-    let control = Control { drain, names, publisher, from_workers, workers, writer, signals, admin, addresses };
+    let control =
+        Control { drain, names, certificates, publisher, from_workers, workers, writer, signals, admin, addresses };
     Ok(Some((control, starts)))
 }
 
@@ -149,8 +157,8 @@ fn host_names(config: &Config) -> Vec<String> {
 }
 
 impl Control {
-    /// Where the gateway listens, with the ports the kernel chose.
-    pub fn addresses(&self) -> &[SocketAddr] {
+    /// Where the gateway listens, with the ports the kernel chose, and whether it speaks TLS there.
+    pub fn addresses(&self) -> &[(SocketAddr, bool)] {
         &self.addresses
     }
 
@@ -182,6 +190,8 @@ impl Control {
             }
         }
         on_ready();
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let code = loop {
             tokio::select! {
                 signal = self.signals.next() => match signal {
@@ -194,10 +204,12 @@ impl Control {
                         report(format_args!("error: worker {worker} has ended: {cause}"));
                         break 1;
                     }
+                    Ok(FromWorker::Note(note)) => report(format_args!("{note}")),
                     Ok(_) => {} // a retired snapshot is dropped here
                     Err(_) => break 1,
                 },
                 Ok((resolved, changed)) = resolved.recv() => self.follow(resolved, changed).await,
+                _ = look.tick(), if !self.certificates.is_empty() => self.look_at_certificates().await,
             }
         };
         self.end(code)
@@ -207,8 +219,19 @@ impl Control {
     async fn follow(&mut self, resolved: Resolved, changed: bool) {
         let Resolved { addresses, unresolved } = resolved;
         self.admin.set_unresolved(unresolved);
-        if changed && let Err(e) = self.publisher.publish(&addresses).await {
+        if changed && let Err(e) = self.publisher.follow_names(addresses).await {
             report(format_args!("error: new addresses are not used: {e}"));
+        }
+    }
+
+    async fn look_at_certificates(&mut self) {
+        if let Some((tls, expiries)) = self.certificates.look() {
+            self.admin.set_certificates(expiries, false);
+            if let Err(e) = self.publisher.follow_certificates(tls).await {
+                report(format_args!("error: new certificates are not used: {e}"));
+            }
+        } else if self.certificates.is_stale() {
+            self.admin.certificates_are_stale();
         }
     }
 

@@ -12,22 +12,34 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry as Exposition, Unit};
 
-use crate::end::{Closed, Deadline, End, Failure};
+use crate::end::{Closed, Deadline, End, Failure, Handshake};
 use crate::shared::metrics::{
     ADDED_BOUNDS_US, BOUNDS, Blocks, ByName, CoreBlock, Histogram, LogBlock, PARSE_STATUSES, Registry, RouteBlock,
     STATUS_CLASSES, TIME_BOUNDS_US, Times, UpstreamBlock,
 };
+use crate::tls::server::Expiry;
 
 /// The media type of what [`encode`] returns.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The whole exposition, with `# EOF` at its end; so many host names are `unresolved`.
+/// What control itself knows at a scrape.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// Host names without any address.
+    pub unresolved: usize,
+    /// The certificates in use.
+    pub certificates: Vec<Expiry>,
+    /// Their files have changed to something that can not be used.
+    pub certificates_stale: bool,
+}
+
+/// The whole exposition, with `# EOF` at its end.
 ///
 /// # Errors
 /// None in practice: writing to a `String` does not fail.
-pub fn encode(registry: &Registry, unresolved: usize) -> Result<String, fmt::Error> {
+pub fn encode(registry: &Registry, facts: Facts) -> Result<String, fmt::Error> {
     let mut exposition = Exposition::default();
-    let scrape = Scrape { blocks: registry.with(|b| b.clone()), log: registry.log(), unresolved };
+    let scrape = Scrape { blocks: registry.with(|b| b.clone()), log: registry.log(), facts };
     exposition.register_collector(Box::new(scrape));
     let mut out = String::new();
     text::encode(&mut out, &exposition)?;
@@ -39,7 +51,7 @@ pub fn encode(registry: &Registry, unresolved: usize) -> Result<String, fmt::Err
 struct Scrape {
     blocks: Blocks,
     log: Arc<LogBlock>,
-    unresolved: usize,
+    facts: Facts,
 }
 
 impl Collector for Scrape {
@@ -48,6 +60,7 @@ impl Collector for Scrape {
         out.family("ringway_build", "The version that runs.", None, MetricType::Info)?
             .encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
         self.connections(&mut out)?;
+        self.tls(&mut out)?;
         self.workers(&mut out)?;
         self.requests(&mut out)?;
         self.durations(&mut out)?;
@@ -70,6 +83,22 @@ impl Scrape {
         out.counters("ringway_connections_closed", "Downstream connections closed, by reason.", None, rows)?;
         let errors = self.cores(|c| c.accept_errors.get());
         out.counter("ringway_accept_errors", "Failed accepts: out of file descriptors or memory.", None, errors)
+    }
+
+    fn tls(&self, out: &mut Out<'_>) -> fmt::Result {
+        let rows = Handshake::ALL.iter().map(|h| (["result"], [h.code()], self.cores(|c| c.handshakes.get(h.index()))));
+        out.counters("ringway_tls_handshakes", "TLS handshakes with clients, by what became of them.", None, rows)?;
+        let full = self.cores(|c| c.upstream_handshakes_full.get());
+        let resumed = self.cores(|c| c.upstream_handshakes_resumed.get());
+        let rows = [("full", full), ("resumed", resumed)].map(|(result, n)| (["result"], [result], n));
+        let help = "TLS handshakes with upstreams; those that failed are in ringway_upstream_failures.";
+        out.counters("ringway_upstream_tls_handshakes", help, None, rows.into_iter())?;
+        let certificates: Vec<(String, i64)> =
+            self.facts.certificates.iter().map(|c| (c.file.display().to_string(), c.days())).collect();
+        let rows = certificates.iter().map(|(file, days)| (["file"], [file.as_str()], *days));
+        out.gauges("ringway_tls_certificate_days", "Days until a certificate expires; negative once it has.", rows)?;
+        let help = "1 if certificate files have changed to something that can not be used: the old ones are.";
+        out.gauge("ringway_tls_files_stale", help, i64::from(self.facts.certificates_stale))
     }
 
     fn workers(&self, out: &mut Out<'_>) -> fmt::Result {
@@ -135,7 +164,7 @@ impl Scrape {
         out.gauges("ringway_upstream_in_flight", "Requests waiting for an upstream now.", rows)?;
 
         let help = "Host names without any address: their endpoints get no requests.";
-        out.gauge("ringway_names_unresolved", help, i64::try_from(self.unresolved).unwrap_or(i64::MAX))?;
+        out.gauge("ringway_names_unresolved", help, i64::try_from(self.facts.unresolved).unwrap_or(i64::MAX))?;
 
         let rows = [("ok", self.cores(|c| c.connects.get())), ("failed", self.cores(|c| c.connect_failures.get()))];
         let rows = rows.map(|(result, n)| (["result"], [result], n));
@@ -316,7 +345,7 @@ mod tests {
 
     #[test]
     fn cores_are_summed_and_units_are_base_units() {
-        let text = encode(&filled(), 3).unwrap();
+        let text = encode(&filled(), Facts { unresolved: 3, ..Facts::default() }).unwrap();
         for line in [
             "ringway_build_info{version=\"0.1.0\"} 1",
             "ringway_connections_accepted_total 6",
@@ -345,7 +374,7 @@ mod tests {
 
     #[test]
     fn every_family_is_described_once_and_every_sample_belongs_to_it() {
-        let text = encode(&filled(), 3).unwrap();
+        let text = encode(&filled(), Facts { unresolved: 3, ..Facts::default() }).unwrap();
         let mut family = String::new();
         let mut seen = std::collections::HashSet::new();
         for line in text.lines().take_while(|l| *l != "# EOF") {

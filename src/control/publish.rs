@@ -10,12 +10,15 @@ use crate::shared::mailbox::ToWorker;
 use crate::shared::metrics::Registry;
 use crate::snapshot::Snapshot;
 use crate::snapshot::build::{Addresses, Inputs, build};
+use crate::tls::Material;
 
 /// The config that runs, and the way to the workers.
 pub struct Publisher {
     config: Config,
     metrics: Arc<Registry>,
     workers: usize,
+    tls: Material,
+    addresses: Addresses,
     mailboxes: Vec<Sender<ToWorker<Snapshot>>>,
 }
 
@@ -28,10 +31,11 @@ impl Publisher {
         config: Config,
         metrics: Arc<Registry>,
         workers: usize,
-        addresses: &Addresses,
+        tls: Material,
+        addresses: Addresses,
     ) -> Result<(Self, Vec<Snapshot>), Errors> {
-        let publisher = Self { config, metrics, workers, mailboxes: Vec::new() };
-        let snapshots = publisher.build_all(addresses)?;
+        let publisher = Self { config, metrics, workers, tls, addresses, mailboxes: Vec::new() };
+        let snapshots = publisher.build_all()?;
         Ok((publisher, snapshots))
     }
 
@@ -40,11 +44,11 @@ impl Publisher {
         self.mailboxes.push(mailbox);
     }
 
-    fn build_all(&self, addresses: &Addresses) -> Result<Vec<Snapshot>, Errors> {
+    fn build_all(&self) -> Result<Vec<Snapshot>, Errors> {
         let one = |worker: usize| {
-            let Self { config, metrics, workers, .. } = self;
+            let Self { config, metrics, workers, tls, addresses, .. } = self;
             let seed = random_u64();
-            build(&Inputs { config, addresses, worker, workers: *workers, metrics, seed })
+            build(&Inputs { config, addresses, tls, worker, workers: *workers, metrics, seed })
         };
         (0..self.workers).map(one).collect()
     }
@@ -53,8 +57,22 @@ impl Publisher {
     ///
     /// # Errors
     /// As for [`Publisher::new`]; what runs goes on.
-    pub async fn publish(&self, addresses: &Addresses) -> Result<(), Errors> {
-        let snapshots = self.build_all(addresses)?;
+    pub async fn follow_names(&mut self, addresses: Addresses) -> Result<(), Errors> {
+        self.addresses = addresses;
+        self.publish().await
+    }
+
+    /// Publishes the config with other certificates and keys. Connections that are open keep theirs.
+    ///
+    /// # Errors
+    /// As for [`Publisher::new`]; what runs goes on.
+    pub async fn follow_certificates(&mut self, tls: Material) -> Result<(), Errors> {
+        self.tls = tls;
+        self.publish().await
+    }
+
+    async fn publish(&self) -> Result<(), Errors> {
+        let snapshots = self.build_all()?;
         for (mailbox, snapshot) in self.mailboxes.iter().zip(snapshots) {
             let _ = mailbox.send(ToWorker::Snapshot(Box::new(snapshot))).await; // a worker that has ended reports it itself
         }

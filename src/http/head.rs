@@ -193,7 +193,7 @@ impl Fields {
 
 /// Whether Connection decides about such a field; about the others it is decided already, whatever Connection says.
 fn may_be_listed(known: Known) -> bool {
-    matches!(known, Known::Other | Known::Date | Known::Trailer)
+    matches!(known, Known::Other | Known::Date | Known::Trailer | Known::StrictTransportSecurity)
 }
 
 /// RFC 9110 5.6.2: what names and methods are made of.

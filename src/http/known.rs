@@ -29,7 +29,7 @@ pub enum Known {
     ForwardedProto,
     /// X-Forwarded-Host
     ForwardedHost,
-    /// Others that claim to tell who calls: Forwarded (RFC 7239), X-Forwarded-*, X-Real-IP.
+    /// Others that claim to tell who calls: Forwarded (RFC 7239), X-Forwarded-*, X-Real-IP, Client-Cert (RFC 9440).
     ForwardedOther,
     /// X-Request-Id
     RequestId,
@@ -37,6 +37,8 @@ pub enum Known {
     Authorization,
     /// RFC 9110 6.6.1
     Date,
+    /// RFC 6797
+    StrictTransportSecurity,
 }
 
 impl Known {
@@ -56,6 +58,7 @@ impl Known {
             9 if is("x-real-ip") => Self::ForwardedOther,
             10 if is("connection") => Self::Connection,
             10 if is("keep-alive") => Self::HopByHop,
+            11 if is("client-cert") => Self::ForwardedOther,
             12 if is("x-request-id") => Self::RequestId,
             // A response's own report to the client (RFC 9209), not hop-by-hop.
             12 if is("proxy-status") => Self::Other,
@@ -66,6 +69,8 @@ impl Known {
             16 if is("x-forwarded-host") => Self::ForwardedHost,
             17 if is("x-forwarded-proto") => Self::ForwardedProto,
             17 if is("transfer-encoding") => Self::TransferEncoding,
+            17 if is("client-cert-chain") => Self::ForwardedOther,
+            25 if is("strict-transport-security") => Self::StrictTransportSecurity,
             6.. if starts_with(name, b"proxy-") => Self::HopByHop,
             12.. if starts_with(name, b"x-forwarded-") => Self::ForwardedOther,
             _ if may_be_disguised(name) => Self::of_disguised(name),

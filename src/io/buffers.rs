@@ -20,7 +20,7 @@ pub const HEADROOM: usize = 18;
 pub const TAILROOM: usize = 16;
 
 const SMALLEST_SHIFT: u32 = IDLE_BYTES.trailing_zeros();
-const CLASSES: usize = 7; // 1, 2, 4, 8, 16, 32, 64 KiB
+const CLASSES: usize = 8; // 1 to 64 KiB, and 128 KiB for a body buffer's worth of TLS records
 /// A free list keeps at most this many bytes per class: beyond it, memory goes back to the allocator.
 const FREE_BYTES_MAX: usize = 1024 * 1024;
 
@@ -79,6 +79,12 @@ impl Buf {
         if self.start == self.mem.len() && self.limit == self.mem.capacity() {
             self.clear();
         }
+    }
+
+    /// The last `n` bytes, to be changed in place.
+    pub fn last_mut(&mut self, n: usize) -> &mut [u8] {
+        let from = self.len().saturating_sub(n);
+        self.bytes_mut().get_mut(from..).unwrap_or_default()
     }
 
     /// Keeps only the first `n` bytes.
@@ -168,7 +174,7 @@ unsafe impl IoBufMut for Buf {
     }
 }
 
-/// A core's free buffers, one list per power of two from 1 to 64 KiB.
+/// A core's free buffers, one list per power of two from 1 to 128 KiB.
 pub struct Buffers {
     free: [RefCell<Vec<Vec<u8>>>; CLASSES],
 }

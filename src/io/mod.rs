@@ -12,6 +12,7 @@ pub mod recycle;
 pub mod runtime;
 pub mod spawn;
 pub mod stream;
+pub mod tls;
 mod turn;
 
 pub use buffers::{Buf, Buffers};

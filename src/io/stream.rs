@@ -7,6 +7,8 @@
 use std::cell::{Cell, UnsafeCell};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use monoio::io::{AsyncReadRent, AsyncWriteRent};
@@ -14,15 +16,19 @@ use monoio::net::TcpStream;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::Shutdown;
 use rustix::time::Timespec;
+use rustls::ServerConfig;
 
-use super::buffers::Buf;
+use super::buffers::{Buf, Buffers};
 use super::memory::MemoryStream;
+use super::tls::TlsIo;
 use super::turn;
 
-/// A stream of any kind. Unix sockets and TLS are further arms.
+/// A stream of any kind. Unix sockets are a further arm.
 pub enum Stream {
     /// Plain TCP.
     Tcp(TcpIo),
+    /// TLS over TCP.
+    Tls(Box<TlsIo>),
     /// In memory, for benches and tests.
     Memory(MemoryStream),
 }
@@ -64,56 +70,93 @@ impl TcpIo {
         unsafe { &mut *self.tcp.get() }
     }
 
-    fn fd(&self) -> BorrowedFd<'_> {
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
         // SAFETY: the descriptor is open as long as the stream lives.
         unsafe { BorrowedFd::borrow_raw(self.tcp().as_raw_fd()) }
+    }
+
+    /// Reads once, behind the bytes in `buf`.
+    pub(super) async fn read(&self, buf: Buf) -> (io::Result<usize>, Buf) {
+        let _busy = Busy::enter(&self.reading);
+        turn::step().await;
+        self.tcp().read(buf).await
+    }
+
+    /// Writes once; how many bytes were taken.
+    pub(super) async fn write(&self, buf: Buf) -> (io::Result<usize>, Buf) {
+        let _busy = Busy::enter(&self.writing);
+        turn::step().await;
+        self.tcp().write(buf).await
+    }
+
+    /// No bytes wait, and the other side neither closed nor reset. One `poll(2)` that does not wait: it takes no lock on
+    /// the socket, where a `recv(MSG_PEEK)` does.
+    pub(super) fn is_quiet(&self) -> bool {
+        // Errors and hang-ups are told without being asked for.
+        let mut fds = [PollFd::from_borrowed_fd(self.fd(), PollFlags::IN | PollFlags::RDHUP)];
+        matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
+    }
+
+    /// Bytes written that the other side has not acknowledged yet.
+    fn unacknowledged(&self) -> usize {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: SIOCOUTQ (TIOCOUTQ) writes one int, and the descriptor is open.
+        let done = unsafe { libc::ioctl(self.fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+        if done == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
+    }
+}
+
+/// What one write did: `Ok(0)` is none, and moves `buf` behind what was sent otherwise.
+fn sent(result: io::Result<usize>, mut buf: Buf) -> (io::Result<()>, Buf) {
+    match result {
+        Ok(0) => (Err(io::ErrorKind::WriteZero.into()), buf),
+        Ok(n) => {
+            buf.consume(n);
+            (Ok(()), buf)
+        }
+        Err(e) => (Err(e), buf),
     }
 }
 
 impl Stream {
-    /// Reads once, behind the bytes already in `buf`. `Ok(0)` is the end of the stream (or a full buffer: do not ask).
+    /// Speaks TLS on an accepted connection from now on, as the server. The handshake is yet to be done.
+    pub fn into_tls(self, config: &Arc<ServerConfig>, buffers: &Rc<Buffers>) -> Result<Self, rustls::Error> {
+        match self {
+            Self::Tcp(tcp) => Ok(Self::Tls(Box::new(TlsIo::server(tcp, config, buffers)?))),
+            other => Ok(other),
+        }
+    }
+
+    /// Reads once, behind the bytes already in `buf`. `Ok(0)` is the end of the stream (or a full buffer: do not ask); on
+    /// TLS it is an end that the other side announced, and one without that (RFC 8446 6.1) is an error.
     /// If the future is dropped before it is done, bytes may be lost: close the stream then.
     pub async fn read(&self, buf: Buf) -> (io::Result<usize>, Buf) {
         match self {
-            Self::Tcp(io) => {
-                let _busy = Busy::enter(&io.reading);
-                turn::step().await;
-                io.tcp().read(buf).await
-            }
+            Self::Tcp(io) => io.read(buf).await,
+            Self::Tls(io) => io.read(buf).await,
             Self::Memory(memory) => memory.read(buf).await,
         }
     }
 
-    /// Writes once and moves the buffer's cursor behind what was sent: what is left is written by the next call. Each
-    /// call is progress, so a deadline around it is a stall deadline, however slow the other side is.
+    /// Writes once and moves the buffer's cursor behind what was sent: what is left is written by the next call, which
+    /// must get the same buffer. Each call is progress, so a deadline around it is a stall deadline, however slow the
+    /// other side is.
     pub async fn write(&self, buf: Buf) -> (io::Result<()>, Buf) {
-        let (result, mut buf) = match self {
+        match self {
             Self::Tcp(io) => {
-                let _busy = Busy::enter(&io.writing);
-                turn::step().await;
-                io.tcp().write(buf).await
+                let (result, buf) = io.write(buf).await;
+                sent(result, buf)
             }
-            Self::Memory(memory) => (memory.write(&buf), buf),
-        };
-        match result {
-            Ok(0) => (Err(io::ErrorKind::WriteZero.into()), buf),
-            Ok(n) => {
-                buf.consume(n);
-                (Ok(()), buf)
-            }
-            Err(e) => (Err(e), buf),
+            Self::Tls(io) => io.write(buf).await,
+            Self::Memory(memory) => sent(memory.write(&buf), buf),
         }
     }
 
     /// Whether an idle connection may still be used: the other side neither closed it nor sent bytes nobody asked for.
-    /// One `poll(2)` that does not wait: it takes no lock on the socket, where a `recv(MSG_PEEK)` does.
     pub fn is_quiet(&self) -> bool {
         match self {
-            Self::Tcp(io) => {
-                // Errors and hang-ups are told without being asked for.
-                let mut fds = [PollFd::from_borrowed_fd(io.fd(), PollFlags::IN | PollFlags::RDHUP)];
-                matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
-            }
+            Self::Tcp(io) => io.is_quiet(),
+            Self::Tls(io) => io.is_quiet(),
             Self::Memory(memory) => memory.is_quiet(),
         }
     }
@@ -121,18 +164,23 @@ impl Stream {
     /// Bytes written that the other side has not acknowledged yet: a reader that is slow, not gone, makes it shrink.
     pub fn unacknowledged(&self) -> usize {
         match self {
-            Self::Tcp(io) => {
-                let mut bytes: libc::c_int = 0;
-                // SAFETY: SIOCOUTQ (TIOCOUTQ) writes one int, and the descriptor is open.
-                let done = unsafe { libc::ioctl(io.fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
-                if done == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
-            }
+            Self::Tcp(io) => io.unacknowledged(),
+            Self::Tls(io) => io.tcp().unacknowledged() + io.unsent(),
             Self::Memory(_) => 0,
+        }
+    }
+
+    /// Says that nothing more comes, where the protocol can: TLS does, and to its other side an end without it is a cut.
+    /// Call it before a stream is closed after its last whole message, never after half of one.
+    pub fn say_end(&self) {
+        if let Self::Tls(io) = self {
+            io.say_end();
         }
     }
 
     /// Ends our side: the other reads to the end of what was sent.
     pub fn shutdown_write(&self) {
+        self.say_end();
         self.shut(Shutdown::Write, false);
     }
 
@@ -142,26 +190,43 @@ impl Stream {
     }
 
     fn shut(&self, how: Shutdown, incoming: bool) {
-        match self {
+        match self.tcp() {
             // Fails when the connection is gone already, which is what was wanted.
-            Self::Tcp(io) => drop(rustix::net::shutdown(io.fd(), how)),
-            Self::Memory(memory) => memory.shut(incoming),
+            Some(io) => drop(rustix::net::shutdown(io.fd(), how)),
+            None => {
+                if let Self::Memory(memory) = self {
+                    memory.shut(incoming);
+                }
+            }
         }
     }
 
     /// Makes the coming close a reset: the other side can not take a cut message for a whole one.
     pub fn reset_on_close(&self) {
-        if let Self::Tcp(io) = self {
+        if let Some(io) = self.tcp() {
             let _ = rustix::net::sockopt::set_socket_linger(io.fd(), Some(Duration::ZERO)); // then the close is a plain one
+        }
+    }
+
+    /// The TLS session, if it is one.
+    pub fn tls(&self) -> Option<&TlsIo> {
+        match self {
+            Self::Tls(io) => Some(io),
+            Self::Tcp(_) | Self::Memory(_) => None,
+        }
+    }
+
+    fn tcp(&self) -> Option<&TcpIo> {
+        match self {
+            Self::Tcp(io) => Some(io),
+            Self::Tls(io) => Some(io.tcp()),
+            Self::Memory(_) => None,
         }
     }
 
     /// The descriptor to watch for the other side's departure; -1 for a stream without one.
     pub fn watch_fd(&self) -> RawFd {
-        match self {
-            Self::Tcp(io) => io.tcp().as_raw_fd(),
-            Self::Memory(_) => -1,
-        }
+        self.tcp().map_or(-1, |io| io.tcp().as_raw_fd())
     }
 }
 

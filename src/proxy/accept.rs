@@ -1,12 +1,12 @@
 //! Accepting: one task per listener and core, never dropped; a cap, a back-off when descriptors are out, a clean stop.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::context::Context;
 use crate::core::ms;
-use crate::end::{Closed, End};
+use crate::end::{Closed, End, Handshake};
 use crate::error::Kind;
 use crate::http::reply::{self, Reply};
 use crate::io::listen::{AcceptError, Listener};
@@ -66,6 +66,18 @@ pub fn start<F, M>(
     M: Fn(Rc<Downstream>, Rc<Plane>, Buf) -> F + 'static,
 {
     plane.core.deadlines.set_now(ms(plane.core.clock.now_us()));
+    let live = plane.live();
+    let rules = live.snapshot.listeners.get(listener);
+    let cap = rules.map_or(0, |rules| rules.connections_max);
+    let stream = match rules.and_then(|rules| rules.tls.as_ref()) {
+        None => stream,
+        // A handshake only to say no would cost more than it says.
+        Some(_) if open.get() >= cap => return plane.core.metrics.connections_refused.add(1),
+        Some(tls) => match stream.into_tls(&tls.rules.config, &plane.core.buffers) {
+            Ok(stream) => stream,
+            Err(_) => return plane.core.metrics.handshakes.add(Handshake::Protocol.index(), 1),
+        },
+    };
     let core = Rc::clone(&plane.core);
     let on_panic = move || core.metrics.panics.add(1);
     let down = Rc::new(Downstream {
@@ -74,11 +86,12 @@ pub fn start<F, M>(
         peer_text: peer.ip().to_canonical().to_string(),
         listener,
         slot: plane.core.deadlines.slot(),
+        session: OnceCell::new(),
+        half_answered: Cell::new(false),
         idle_since_ms: Cell::new(None),
         served: Cell::new(0),
         opened_ms: plane.core.deadlines.now_ms(),
     });
-    let cap = plane.live().snapshot.listeners.get(listener).map_or(0, |rules| rules.connections_max);
     if open.get() >= cap {
         if plane.refusing.get() >= REFUSING_MAX {
             plane.core.metrics.connections_refused.add(1);

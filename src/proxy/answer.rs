@@ -88,7 +88,7 @@ pub async fn send(
     let trailers_pass = req.answer_edits.is_empty() && req.answer.fields.listed.is_empty();
 
     let mut out = core.buffers.take(OUT_BYTES);
-    write_head(req, buf.bytes(), framing, coding, keep, core, out.vec());
+    write_head(req, buf.bytes(), framing, coding, keep, &rules.hsts, core, out.vec());
     buf.consume(req.answer.fields.len);
     let (mut rest, mut surplus) =
         begin(framing, &mut buf, &mut out, coding, trailers_pass).map_err(|()| Kind::BadResponse("bad chunk"))?;
@@ -120,12 +120,14 @@ pub async fn send(
 }
 
 /// The status line and fields as the client gets them.
+#[allow(clippy::too_many_arguments)]
 fn write_head(
     req: &Request,
     bytes: &[u8],
     framing: Framing,
     coding: Coding,
     keep: bool,
+    hsts: &[u8],
     core: &Core,
     out: &mut Vec<u8>,
 ) {
@@ -144,6 +146,8 @@ fn write_head(
                 let listed = field.value.of(bytes).contains(&b',');
                 std::mem::replace(&mut length_seen, true) || listed || head.status == 204
             }
+            // The listener's own wins.
+            Known::StrictTransportSecurity => !hsts.is_empty(),
             Known::Date => {
                 date_seen = true;
                 false
@@ -170,6 +174,7 @@ fn write_head(
     if coding == Coding::Chunks {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
+    out.extend_from_slice(hsts);
     write_connection(req.head.version, keep, out);
     req.answer_edits.write_added(out);
     out.extend_from_slice(b"\r\n");

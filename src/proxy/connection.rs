@@ -19,6 +19,7 @@ use super::accept::Counted;
 use super::exchange::{Response, exchange};
 use super::finish::{closed_by, deadline_of, end_of, finish, kind_of};
 use super::forward::{OUT_BYTES, count_failure};
+use super::handshake::shake;
 use super::plane::{Downstream, Live, Plane};
 use super::{answer, receive, upload};
 
@@ -46,7 +47,14 @@ where
     metrics.metrics.connections_accepted.add(1);
     metrics.metrics.connections_active.add(1);
     let closing = Closing { core: metrics, reason: Closed::Panic };
-    let reason = keep_alive(&down, &plane, &requests, &make).await;
+    let shaken = if down.stream.tls().is_some() { Box::pin(shake(&down, &plane)).await } else { Ok(()) };
+    let reason = match shaken {
+        Ok(()) => keep_alive(&down, &plane, &requests, &make).await,
+        Err(reason) => reason,
+    };
+    if reason != Closed::TlsHandshake && !down.half_answered.get() {
+        down.stream.say_end();
+    }
     closing.with(reason);
     drop((registered, counted));
 }
@@ -139,6 +147,7 @@ pub async fn request(down: Rc<Downstream>, plane: Rc<Plane>, buf: Buf) -> Next {
     let active = Active { plane: &plane };
     let mut req = plane.take_request();
     req.buf = buf;
+    req.session = down.session.get().map(Rc::clone);
     req.received = req.buf.len() as u64;
     let mut cx = Context::new(core.clock.now_us());
     core.deadlines.set_now(ms(cx.started_us));
@@ -254,6 +263,7 @@ async fn answer_request(
                 let reply = Reply::from_error(e.kind, &req.request_id, b"");
                 return send_reply(reply, req, plane, down, rules, Some(closed_by(e.kind)), cx).await;
             }
+            down.half_answered.set(true);
             Err(Ended::at_once(closed_by(e.kind)))
         }
     }
@@ -332,7 +342,7 @@ async fn send_reply(
         _ => None,
     });
     let mut out = core.buffers.take(OUT_BYTES);
-    write_reply(&reply, req, core, limit.is_none(), out.vec());
+    write_reply(&reply, req, core, limit.is_none(), &rules.hsts, out.vec());
     cx.status = reply.status;
     let out = match write_downstream(down, rules.write_ms, out, cx).await {
         Ok(out) => out,
@@ -353,7 +363,7 @@ async fn send_reply(
     }
 }
 
-fn write_reply(reply: &Reply, req: &Request, core: &crate::core::Core, keep: bool, out: &mut Vec<u8>) {
+fn write_reply(reply: &Reply, req: &Request, core: &crate::core::Core, keep: bool, hsts: &[u8], out: &mut Vec<u8>) {
     reply::status_line(reply.status, out);
     out.extend_from_slice(&reply.fields);
     out.extend_from_slice(b"Date: ");
@@ -366,6 +376,7 @@ fn write_reply(reply: &Reply, req: &Request, core: &crate::core::Core, keep: boo
         encode::number(reply.body.len() as u64, out);
         out.extend_from_slice(b"\r\n");
     }
+    out.extend_from_slice(hsts);
     answer::write_connection(req.head.version, keep, out);
     out.extend_from_slice(b"\r\n");
     if !bodiless && req.head.method != http::Method::HEAD {

@@ -41,6 +41,9 @@ pub async fn exchange(
     if receive::is_for_the_gateway(req) {
         return about_the_gateway(req);
     }
+    if let Some(port) = live.snapshot.listeners.get(down.listener).and_then(|rules| rules.https_redirect) {
+        return to_https(req, port);
+    }
     let (host, path) = (req.host_str(), req.path_str());
     let index = match live.snapshot.router.find(host, path, &req.head.method) {
         Lookup::Found { route, params } => {
@@ -119,6 +122,31 @@ async fn act(
             })
         }
     }
+}
+
+/// The same URL with `https`.
+fn to_https(req: &Request, port: u16) -> Response {
+    if req.host.is_empty() {
+        return Response::Reply(Reply::from_error(
+            Kind::Malformed("no Host to be redirected to"),
+            &req.request_id,
+            b"",
+        ));
+    }
+    let mut fields = b"Location: https://".to_vec();
+    fields.extend_from_slice(&req.host);
+    if port != 443 {
+        fields.push(b':');
+        encode::number(port.into(), &mut fields);
+    }
+    fields.extend_from_slice(&req.path);
+    if let Some(query) = req.query_str() {
+        fields.push(b'?');
+        fields.extend_from_slice(query.as_bytes());
+    }
+    fields.extend_from_slice(b"\r\n");
+    // 308 keeps method and body (RFC 9110 15.4.9).
+    Response::Reply(Reply { status: 308, fields: fields.into(), body: Default::default(), close: false, kind: None })
 }
 
 #[cold]

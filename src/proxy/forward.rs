@@ -1,5 +1,6 @@
 //! Forwarding: choose an endpoint, check out a connection, send the request, wait for the head of its answer.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::context::Context;
@@ -11,7 +12,9 @@ use crate::http::framing;
 use crate::http::head::{Bounds, HeadError, Scan, Version};
 use crate::http::known::Known;
 use crate::io::buffers::ANSWER_BYTES;
-use crate::io::{Buf, Fired, dial, guard};
+use crate::io::dial::DialError;
+use crate::io::tls::HandshakeError;
+use crate::io::{Buf, Fired, Stream, dial, guard};
 use crate::request::Request;
 use crate::snapshot::{Forward, Route, UpstreamSpec};
 use crate::upstream::endpoint::InFlight;
@@ -148,7 +151,7 @@ async fn attempt(
     let reused = lease.is_reused();
     let failed = |e: Error| (e, reused);
     call.spec.metrics.requests.add(1);
-    let host = call.spec.endpoints.get(index).map(|(_, host)| host.as_str()).unwrap_or_default();
+    let host = call.spec.endpoints.get(index).map(|endpoint| endpoint.host.as_str()).unwrap_or_default();
     let mut out = call.core.buffers.take(OUT_BYTES);
     upstream_head::write(req, action, host, call.down, out.vec());
     if let Some(n) = with_head {
@@ -193,18 +196,49 @@ async fn check_out(call: &Call<'_>, fresh_only: bool, cx: &mut Context) -> Resul
     core.metrics.pool_misses.add(1);
     let due_ms = call.route_due_ms.min(now_ms.saturating_add(spec.connect_ms.into()));
     // Boxed: dialling is rare, and its state would be carried by every request.
-    match guard(&down.slot, due_ms, Box::pin(dial::dial(endpoint.address))).await {
+    match guard(&down.slot, due_ms, Box::pin(connect(spec, index, endpoint.address, core))).await {
         Ok(Ok(stream)) => {
             core.metrics.connects.add(1);
             Ok((Lease { stream: Rc::new(stream), in_flight, opened_ms: now_ms, requests: 0 }, index))
         }
-        Ok(Err(_)) => {
+        Ok(Err(kind)) => {
             core.metrics.connect_failures.add(1);
-            Err(Kind::Connect.never())
+            Err(kind.never())
         }
         Err(fired) => {
             core.metrics.connect_failures.add(1);
             Err(call.fired(fired, Kind::ConnectTimeout).never())
+        }
+    }
+}
+
+/// A new connection to endpoint number `index`, over TLS if the upstream speaks it.
+async fn connect(spec: &UpstreamSpec, index: usize, address: SocketAddr, core: &Core) -> Result<Stream, Kind> {
+    let Some(tls) = &spec.tls else { return dial::dial(address).await.map_err(|_| Kind::Connect) };
+    let note = |why: &str| core.note(format!("upstream {}: {address}: no TLS: {why}", spec.name));
+    let Some(name) = spec.endpoints.get(index).and_then(|endpoint| endpoint.server_name.as_ref()) else {
+        note("its host is no name that a certificate can be for; set `tls.server_name`");
+        return Err(Kind::UpstreamTls);
+    };
+    match dial::dial_tls(address, &tls.config, name, &core.buffers).await {
+        Ok(stream) => {
+            let resumed = stream.tls().is_some_and(|io| io.is_resumed());
+            let counter = if resumed {
+                &core.metrics.upstream_handshakes_resumed
+            } else {
+                &core.metrics.upstream_handshakes_full
+            };
+            counter.add(1);
+            Ok(stream)
+        }
+        Err(DialError::Connect(_)) => Err(Kind::Connect),
+        Err(DialError::Tls(HandshakeError::Tls(e))) => {
+            note(&format!("{e}; see `tls.ca`, `tls.server_name` and `tls.client`"));
+            Err(Kind::UpstreamTls)
+        }
+        Err(DialError::Tls(_)) => {
+            note("it closed the connection within the handshake; does it speak TLS there?");
+            Err(Kind::UpstreamTls)
         }
     }
 }
@@ -323,6 +357,7 @@ async fn send_continue(down: &Rc<Downstream>, write_ms: u32, cx: &mut Context) -
 pub fn count_failure(spec: &UpstreamSpec, error: Error) {
     let failure = match error.kind {
         Kind::Connect => Failure::Connect,
+        Kind::UpstreamTls => Failure::Tls,
         Kind::ConnectTimeout | Kind::FirstByteTimeout | Kind::RouteTimeout | Kind::UpstreamBodyTimeout => {
             Failure::Timeout
         }

@@ -1,11 +1,12 @@
 //! The data plane: the life of a request, one step a file.
 //!
 //! 1. [`accept`]: one accept task per listener and core
-//! 2. [`connection`]: the keep-alive loop of one downstream connection; it alone writes the final answer
-//! 3. [`exchange`]: one request: [`receive`] its head, find the route, run the filters, act
-//! 4. [`forward`]: choose an endpoint, check out a connection, send ([`upload`]), hand the [`answer`] back as a body
-//! 5. [`retry`]: may it be sent again?
-//! 6. [`finish`]: exactly once per request: log line and metrics
+//! 2. [`handshake`]: TLS, if the listener speaks it; so many at a time ([`gate`])
+//! 3. [`connection`]: the keep-alive loop of one downstream connection; it alone writes the final answer
+//! 4. [`exchange`]: one request: [`receive`] its head, find the route, run the filters, act
+//! 5. [`forward`]: choose an endpoint, check out a connection, send ([`upload`]), hand the [`answer`] back as a body
+//! 6. [`retry`]: may it be sent again?
+//! 7. [`finish`]: exactly once per request: log line and metrics
 
 pub mod accept;
 pub mod answer;
@@ -13,6 +14,8 @@ pub mod connection;
 pub mod exchange;
 pub mod finish;
 pub mod forward;
+pub mod gate;
+pub mod handshake;
 pub mod plane;
 pub mod receive;
 pub mod retry;

@@ -1,6 +1,6 @@
 //! What all connections of a worker share: its core, and the snapshot that new requests are served by.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -8,7 +8,10 @@ use crate::core::{Core, CoreEndpoint};
 use crate::io::{Slot, Stream};
 use crate::request::Request;
 use crate::snapshot::Snapshot;
+use crate::tls::Session;
 use crate::upstream::pool::PoolLimits;
+
+use super::gate::Gate;
 
 /// Request memory kept for reuse; more concurrent requests than this go through the allocator.
 const REQUESTS_FREE_MAX: usize = 256;
@@ -38,6 +41,7 @@ pub struct Plane {
     downstreams: RefCell<Vec<Option<Rc<Downstream>>>>,
     free: RefCell<Vec<usize>>,
     open: Cell<usize>,
+    gates: RefCell<Vec<Rc<Gate>>>,
     /// Connections over a listener's cap that are being told so.
     pub refusing: Cell<usize>,
 }
@@ -54,6 +58,10 @@ pub struct Downstream {
     pub listener: usize,
     /// Its place in the table of deadlines.
     pub slot: Slot,
+    /// What its TLS handshake told; empty before, and without TLS.
+    pub session: OnceCell<Rc<Session>>,
+    /// An answer was begun that can not be ended: the client must see a cut.
+    pub half_answered: Cell<bool>,
     /// Since when it waits for a request, in ms since the core started; `None` within one.
     pub idle_since_ms: Cell<Option<u64>>,
     /// Requests begun.
@@ -80,6 +88,7 @@ impl Plane {
             downstreams: RefCell::default(),
             free: RefCell::default(),
             open: Cell::new(0),
+            gates: RefCell::default(),
             refusing: Cell::new(0),
         }
     }
@@ -111,6 +120,15 @@ impl Plane {
             live.snapshot.upstreams.iter().find(|spec| spec.name == name).map(|spec| spec.pool)
         };
         self.core.prune(now_ms, limits_of);
+    }
+
+    /// The door to the handshakes of listener number `index`.
+    pub fn gate(&self, index: usize) -> Rc<Gate> {
+        let mut gates = self.gates.borrow_mut();
+        while gates.len() <= index {
+            gates.push(Rc::default());
+        }
+        gates.get(index).map(Rc::clone).unwrap_or_default()
     }
 
     /// Memory for a request.
@@ -170,7 +188,8 @@ impl Drop for Registered {
 
 fn join(core: &Core, snapshot: Box<Snapshot>) -> Live {
     let of = |spec: &crate::snapshot::UpstreamSpec| {
-        spec.endpoints.iter().map(|(address, _)| core.endpoint(&spec.name, *address)).collect()
+        let of_core = |e: &crate::snapshot::EndpointSpec| core.endpoint(&spec.name, e.address, &e.identity);
+        spec.endpoints.iter().map(of_core).collect()
     };
     let endpoints = snapshot.upstreams.iter().map(of).collect();
     Live { snapshot, endpoints }

@@ -146,8 +146,20 @@ pub fn decide(down: &Downstream, rules: &ListenerSpec, snapshot: &Snapshot, req:
         validate_host(target).map_err(bad_host)?.lowercase_into(host);
         authority.extend_from_slice(target);
     }
+    if rules.tls.as_ref().is_some_and(|tls| tls.rules.required) && is_misdirected(req) {
+        return Err(Kind::Misdirected);
+    }
     decide_client(down, snapshot, req);
     Ok(())
+}
+
+/// Whether the request is for another host than the handshake was (RFC 9110 15.5.20): a certificate that was asked for in
+/// one host's name must not open another. Addresses are named in no handshake (RFC 6066 3).
+fn is_misdirected(req: &Request) -> bool {
+    let named = req.session.as_ref().map_or("", |session| session.server_name.as_str());
+    let host = req.host_str();
+    let is_address = host.starts_with('[') || host.parse::<std::net::Ipv4Addr>().is_ok();
+    named != host && !(named.is_empty() && is_address)
 }
 
 /// Who calls: the downstream address, or behind trusted proxies the last one that none of them vouches for.

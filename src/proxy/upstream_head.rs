@@ -36,7 +36,7 @@ pub fn write(req: &Request, action: &Forward, endpoint_host: &str, down: &Downst
 /// Whether a field of the client goes on as it is.
 fn passes(req: &Request, field: &Field) -> bool {
     let allowed = match field.known {
-        Known::Other | Known::Authorization | Known::Date => true,
+        Known::Other | Known::Authorization | Known::Date | Known::StrictTransportSecurity => true,
         // Written anew, from what was decided about them.
         Known::Host | Known::ContentLength | Known::TransferEncoding | Known::Via | Known::RequestId => false,
         Known::ForwardedFor | Known::ForwardedProto | Known::ForwardedHost => false,
@@ -58,7 +58,8 @@ fn write_added(req: &Request, down: &Downstream, out: &mut Vec<u8>) {
         out.extend_from_slice(b"\r\n");
     }
     if wanted(b"x-forwarded-proto") {
-        kept_or(req, Known::ForwardedProto, b"X-Forwarded-Proto", b"http", out);
+        let scheme: &[u8] = if req.session.is_some() { b"https" } else { b"http" };
+        kept_or(req, Known::ForwardedProto, b"X-Forwarded-Proto", scheme, out);
     }
     if wanted(b"x-forwarded-host") && !req.authority.is_empty() {
         kept_or(req, Known::ForwardedHost, b"X-Forwarded-Host", &req.authority, out);

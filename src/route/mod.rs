@@ -34,6 +34,7 @@ use http::Method;
 
 mod edges;
 mod encode;
+mod facts;
 mod host;
 mod method;
 mod params;

@@ -7,6 +7,8 @@
 //! | `{query}` | the whole query without `?`; a `?` in front of a missing one goes too |
 //! | `{path.NAME}`, or just `{NAME}` | a parameter of the route's path |
 //! | `{query.NAME}` `{header.NAME}` | the first of that name |
+//! | `{tls.server_name}` `{tls.version}` | of the TLS connection; empty without TLS |
+//! | `{tls.client.subject}` `….san}` `….fingerprint}` `….serial}` | of the client's verified certificate; empty without one |
 //!
 //! `{{` and `}}` are literal braces. An unknown name is an error when the template is read; a missing value is empty.
 //! Every value is hostile and is encoded for the place it goes to (see the table in `encode.rs`): it can not add a
@@ -14,36 +16,12 @@
 
 use std::fmt;
 use std::io::Write as _;
-use std::net::IpAddr;
 
 use http::HeaderName;
 
 use super::encode::{self, Source, Spot};
-
-/// Facts a template may use, without those that carry a name of their own.
-const FACTS: [&str; 6] = ["client_ip", "request_id", "host", "hostname", "path", "query"];
-
-/// What templates may know of a request.
-pub trait Facts {
-    /// The client's address, behind trusted proxies the one they name.
-    fn client_ip(&self) -> IpAddr;
-    /// The request's id.
-    fn request_id(&self) -> &str;
-    /// The host asked for, as the client wrote it or in lower case, with or without port.
-    fn host(&self) -> &str;
-    /// The same without port, an IPv6 address in brackets.
-    fn hostname(&self) -> &str;
-    /// The path, percent-encoded, without dot segments.
-    fn path(&self) -> &str;
-    /// All of the query, without its `?`, percent-encoded; `None` if there is none.
-    fn query_string(&self) -> Option<&str>;
-    /// The `i`-th parameter of the route's path, percent-encoded.
-    fn param(&self, i: usize) -> &str;
-    /// The first value of that name in the query, percent-encoded.
-    fn query(&self, name: &str) -> Option<&str>;
-    /// The first header field of that name, which is in lower case.
-    fn header(&self, name: &str) -> Option<&[u8]>;
-}
+pub use super::facts::Facts;
+use super::facts::{FACTS, TLS_FACTS};
 
 /// Where the rendered text goes: decides how values are encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +52,8 @@ enum Piece {
     Param(usize),
     Query(String),
     Header(HeaderName),
+    /// Index into [`TLS_FACTS`].
+    Tls(usize),
 }
 
 /// What is wrong with a template, and what would be right.
@@ -250,6 +230,11 @@ impl Template {
                 Piece::Query(name) => {
                     encode::push(out, facts.query(name).unwrap_or_default().as_bytes(), Source::Query, into);
                 }
+                Piece::Tls(index) => {
+                    let fact =
+                        TLS_FACTS.get(*index).zip(facts.session()).map_or("", |((_, fact), session)| fact(session));
+                    encode::push(out, fact.as_bytes(), Source::Text, into);
+                }
                 Piece::Header(name) => {
                     encode::push(out, facts.header(name.as_str()).unwrap_or_default(), Source::Text, into);
                 }
@@ -292,6 +277,9 @@ impl Piece {
                 _ => Piece::WholeQuery,
             });
         }
+        if let Some(index) = TLS_FACTS.iter().position(|(fact, _)| *fact == name) {
+            return Ok(Piece::Tls(index));
+        }
         let piece = match name.split_once('.') {
             Some(("query", name)) if !name.is_empty() => Some(Piece::Query(name.to_owned())),
             Some(("header", name)) => HeaderName::from_bytes(name.as_bytes()).ok().map(Piece::Header),
@@ -306,6 +294,9 @@ impl Piece {
 /// Lists what there is, and the name that was probably meant.
 fn unknown(name: &str, params: &[String]) -> TemplateError {
     let mut known: Vec<String> = FACTS.iter().map(|fact| (*fact).to_owned()).collect();
+    if name.starts_with("tls") {
+        known = TLS_FACTS.iter().map(|(fact, _)| (*fact).to_owned()).collect(); // the long list for who asks for it
+    }
     known.extend(params.iter().map(|param| format!("path.{param}")));
     let distance = |known: &str| strsim::damerau_levenshtein(known, name);
     let bare = |known: &str| known.strip_prefix("path.").map_or(usize::MAX, distance);
@@ -349,7 +340,10 @@ fn tidy_location(out: &mut Vec<u8>, start: usize) {
 #[cfg(test)]
 pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::net::IpAddr;
+
     use super::*;
+    use crate::tls::Session;
 
     /// A request to `/user/{id}/{*rest}`.
     pub(crate) struct Request {
@@ -360,6 +354,10 @@ pub(super) mod tests {
     }
 
     impl Facts for Request {
+        fn session(&self) -> Option<&Session> {
+            None
+        }
+
         fn client_ip(&self) -> IpAddr {
             IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 7])
         }
@@ -464,6 +462,8 @@ pub(super) mod tests {
             ("{xy}", "`{xy}`. Known: "),
             ("{rexx}", "`{rexx}`. Known: "),
             ("{}", "Known:"),
+            ("{tls.client.finger}", "Known: tls.server_name, tls.version, tls.client.subject"),
+            ("{tls.client.sann}", "did you mean `{tls.client.san}`?"),
             ("{query.}", "Known:"),
             ("{header.a b}", "Known:"),
             ("{id", "write `{{`"),

@@ -31,6 +31,8 @@ pub enum FromWorker<S> {
         /// Which worker.
         worker: usize,
     },
+    /// Something the operator should know.
+    Note(String),
     /// It could not start, or its thread ended.
     Failed {
         /// Which worker.

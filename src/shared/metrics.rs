@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::end::{Closed, Deadline, End, Failure};
+use crate::end::{Closed, Deadline, End, Failure, Handshake};
 
 /// A count that only grows. One writer.
 #[derive(Debug, Default)]
@@ -168,7 +168,7 @@ impl Driver {
 }
 
 /// Statuses that the codec refuses a request with; `CoreBlock::parse_error` counts by them.
-pub const PARSE_STATUSES: [u16; 7] = [400, 408, 413, 414, 431, 501, 505];
+pub const PARSE_STATUSES: [u16; 8] = [400, 408, 413, 414, 421, 431, 501, 505];
 
 /// What one core counts, apart from routes and upstreams.
 ///
@@ -184,6 +184,12 @@ pub struct CoreBlock {
     pub connections_closed: Counters<{ Closed::COUNT }>,
     /// Connections answered 503 and closed because the worker's cap was reached.
     pub connections_refused: Counter,
+    /// TLS handshakes with clients, by [`Handshake::index`].
+    pub handshakes: Counters<{ Handshake::COUNT }>,
+    /// TLS handshakes with upstreams that resumed a session.
+    pub upstream_handshakes_resumed: Counter,
+    /// TLS handshakes with upstreams that did not.
+    pub upstream_handshakes_full: Counter,
     /// Failed accepts: out of file descriptors or memory.
     pub accept_errors: Counter,
     /// Requests in progress now.
@@ -437,7 +443,7 @@ mod tests {
         let core = CoreBlock::default();
         core.parse_error(431);
         core.parse_error(418);
-        assert_eq!(core.parse_errors.read(), [1, 0, 0, 0, 1, 0, 0]);
+        assert_eq!(core.parse_errors.read(), [1, 0, 0, 0, 0, 1, 0, 0]);
         core.connections_closed.add(usize::MAX, 1);
         assert_eq!(core.connections_closed.read().iter().sum::<u64>(), 0);
     }

@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+
+use rustls::pki_types::ServerName;
 
 use crate::config::headers::HeaderTemplate;
 use crate::config::listeners::{EncodedSlashes, HalfClose, Listener};
@@ -17,10 +19,14 @@ use crate::route::param_names;
 use crate::route::rewrite::PathRewrite;
 use crate::route::template::Template;
 use crate::shared::metrics::{NO_ROUTE, Registry};
+use crate::tls::{self, Material};
 use crate::upstream::balance::{Balance, P2c, RoundRobin};
 use crate::upstream::pool::PoolLimits;
 
-use super::{Action, Forward, HostPolicy, ListenerSpec, Redirect, Respond, Route, Snapshot, UpstreamSpec};
+use super::{
+    Action, EndpointSpec, Forward, HostPolicy, ListenerSpec, ListenerTls, Redirect, Respond, Route, Snapshot,
+    UpstreamSpec,
+};
 
 /// Addresses by host name, as control resolved them.
 pub type Addresses = BTreeMap<String, Vec<IpAddr>>;
@@ -31,6 +37,8 @@ pub struct Inputs<'a> {
     pub config: &'a Config,
     /// What its host names stand for now.
     pub addresses: &'a Addresses,
+    /// Certificates and keys, as control read them.
+    pub tls: &'a Material,
     /// Which worker it is for, from 0.
     pub worker: usize,
     /// How many workers share what is counted per process.
@@ -54,8 +62,8 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Snapshot, Errors> {
     let snapshot = router.map(|router| Snapshot {
         router,
         routes,
-        upstreams: config.upstreams.iter().map(|raw| upstream(raw, inputs)).collect(),
-        listeners: config.listeners.iter().map(|raw| listener(raw, inputs.workers)).collect(),
+        upstreams: config.upstreams.iter().enumerate().map(|(i, raw)| upstream(i, raw, inputs, &report)).collect(),
+        listeners: config.listeners.iter().enumerate().map(|(i, raw)| listener(i, raw, inputs)).collect(),
         trusted_proxies: config.trusted_proxies.clone(),
         no_route: metrics.route(*worker, NO_ROUTE),
     });
@@ -170,8 +178,12 @@ fn template<T, E: ToString>(
     parse(&text.value).map_err(|e| report.error(&text.at, e.to_string(), "")).ok()
 }
 
-fn upstream(raw: &upstreams::Upstream, inputs: &Inputs<'_>) -> UpstreamSpec {
-    let mut endpoints: Vec<(SocketAddr, String)> = Vec::new();
+fn upstream(index: usize, raw: &upstreams::Upstream, inputs: &Inputs<'_>, report: &Report) -> UpstreamSpec {
+    let tls = inputs.tls.upstreams.get(index).and_then(|cores| cores.get(inputs.worker)).cloned();
+    if tls.is_none() && raw.tls.is_some() {
+        report.error(&raw.name.at, "its certificates were not read", "");
+    }
+    let mut endpoints: Vec<EndpointSpec> = Vec::new();
     let mut weights = Vec::new();
     for endpoint in &raw.endpoints {
         let host = endpoint.address.to_string();
@@ -179,11 +191,14 @@ fn upstream(raw: &upstreams::Upstream, inputs: &Inputs<'_>) -> UpstreamSpec {
             hosts::Address::Ip(address) => vec![*address],
             hosts::Address::Name { host, port } => {
                 let ips = inputs.addresses.get(host).map(Vec::as_slice).unwrap_or_default();
-                ips.iter().map(|ip| SocketAddr::new(*ip, *port)).collect()
+                ips.iter().map(|ip| std::net::SocketAddr::new(*ip, *port)).collect()
             }
         };
+        let server_name = tls.as_ref().and_then(|tls| server_name(tls, &endpoint.address));
+        let identity = tls.as_ref().map(|tls| format!("{} {server_name:?}", tls.identity)).unwrap_or_default();
         for address in addresses {
-            endpoints.push((address, host.clone()));
+            let (host, server_name, identity) = (host.clone(), server_name.clone(), identity.clone());
+            endpoints.push(EndpointSpec { address, host, server_name, identity });
             weights.push(endpoint.weight);
         }
     }
@@ -194,6 +209,7 @@ fn upstream(raw: &upstreams::Upstream, inputs: &Inputs<'_>) -> UpstreamSpec {
     UpstreamSpec {
         name: raw.name.value.clone(),
         endpoints,
+        tls,
         balance: RefCell::new(balance),
         pool: PoolLimits {
             idle: share(raw.pool.idle, inputs.workers),
@@ -208,10 +224,33 @@ fn upstream(raw: &upstreams::Upstream, inputs: &Inputs<'_>) -> UpstreamSpec {
     }
 }
 
-fn listener(raw: &Listener, workers: usize) -> ListenerSpec {
+/// Whose certificate an endpoint must show: the upstream's `server_name`, or else the host it is written by.
+fn server_name(tls: &tls::Upstream, address: &hosts::Address) -> Option<ServerName<'static>> {
+    let of_host = || match address {
+        hosts::Address::Ip(address) => Some(ServerName::from(address.ip())),
+        hosts::Address::Name { host, .. } => ServerName::try_from(host.clone()).ok(),
+    };
+    tls.server_name.clone().or_else(of_host)
+}
+
+fn listener(index: usize, raw: &Listener, inputs: &Inputs<'_>) -> ListenerSpec {
+    let workers = inputs.workers;
+    let tls = inputs.tls.listeners.get(index).cloned().flatten();
+    let hsts = raw.tls.as_ref().and_then(|tls| tls.hsts.as_ref());
     let bytes = |size: crate::value::ByteSize| usize::try_from(size.bytes()).unwrap_or(usize::MAX);
     ListenerSpec {
         name: raw.name.value.clone(),
+        tls: tls.map(|rules| ListenerTls {
+            rules,
+            handshake_ms: millis(raw.timeouts.tls_handshake.get()),
+            handshakes_max: share(raw.bounds.handshakes, workers),
+        }),
+        hsts: hsts
+            .map(|value| format!("Strict-Transport-Security: {value}\r\n"))
+            .unwrap_or_default()
+            .into_bytes()
+            .into(),
+        https_redirect: raw.https_redirect,
         connections_max: share(raw.bounds.connections, workers),
         bounds: Bounds {
             head: bytes(raw.bounds.head),

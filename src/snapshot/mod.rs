@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use ipnet::IpNet;
+use rustls::pki_types::ServerName;
 
 use crate::filter::Filter;
 use crate::filter::header_edits::HeaderEdits;
@@ -17,6 +18,7 @@ use crate::route::Router;
 use crate::route::rewrite::PathRewrite;
 use crate::route::template::Template;
 use crate::shared::{RouteMetrics, UpstreamMetrics};
+use crate::tls;
 use crate::upstream::balance::Balance;
 use crate::upstream::pool::PoolLimits;
 
@@ -41,6 +43,12 @@ pub struct Snapshot {
 pub struct ListenerSpec {
     /// For people.
     pub name: String,
+    /// How its connections speak TLS, if they do.
+    pub tls: Option<ListenerTls>,
+    /// A line for every answer (RFC 6797), with its CRLF; empty without one.
+    pub hsts: Box<[u8]>,
+    /// Requests are sent to the same URL with `https`, at this port.
+    pub https_redirect: Option<u16>,
     /// Connections this worker may have on it.
     pub connections_max: usize,
     /// Bounds of request heads.
@@ -61,6 +69,17 @@ pub struct ListenerSpec {
     pub max_age_ms: u32,
     /// A client that ends its side has left; otherwise it still gets its answer.
     pub half_close_is_gone: bool,
+}
+
+/// How a listener speaks TLS.
+#[derive(Clone, Debug)]
+pub struct ListenerTls {
+    /// Certificates, and whom to let in.
+    pub rules: tls::Listener,
+    /// From accepting a connection to the end of its handshake, in ms.
+    pub handshake_ms: u32,
+    /// Handshakes under way at a time, on this worker.
+    pub handshakes_max: usize,
 }
 
 /// One route.
@@ -132,12 +151,26 @@ pub struct Redirect {
     pub to: Template,
 }
 
+/// One address of an upstream.
+pub struct EndpointSpec {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The Host it is asked by.
+    pub host: String,
+    /// Whose certificate it must show, where TLS is spoken.
+    pub server_name: Option<ServerName<'static>>,
+    /// All that a TLS connection to it depends on; empty without TLS.
+    pub identity: String,
+}
+
 /// One upstream's rules.
 pub struct UpstreamSpec {
     /// Stable, for pools, logs and metrics.
     pub name: String,
-    /// Its addresses and the Host each is asked by, in the balancer's order.
-    pub endpoints: Vec<(SocketAddr, String)>,
+    /// In the balancer's order.
+    pub endpoints: Vec<EndpointSpec>,
+    /// How TLS is spoken to them, if it is.
+    pub tls: Option<tls::Upstream>,
     /// Chooses among them.
     pub balance: RefCell<Balance>,
     /// When connections are given up.
