@@ -24,4 +24,7 @@ mod responses_strict;
 mod robustness;
 mod routes;
 mod support;
+mod tls;
+mod tls_clients;
+mod tls_upstreams;
 mod upstreams;

@@ -98,3 +98,71 @@ pub fn output_whatever(program: &str, args: &[&str]) -> String {
 pub fn curl(args: &[&str]) -> String {
     output("curl", &[&["-sS", "--max-time", "20"], args].concat())
 }
+
+/// `openssl s_client` to the gateway with these bytes on its standard input: all that it said, however it ended.
+pub fn openssl_client(gateway: &super::Gateway, args: &[&str], stdin: &[u8]) -> String {
+    let addr = gateway.addr.to_string();
+    let mut child = Command::new("timeout")
+        .args(["20", "openssl", "s_client", "-connect", &addr])
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _ = child.stdin.take().unwrap().write_all(stdin); // it may have ended before
+    let out = child.wait_with_output().unwrap();
+    format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
+}
+
+/// `openssl s_client` that stays connected.
+pub struct SClient {
+    child: std::process::Child,
+    said: std::sync::mpsc::Receiver<u8>,
+}
+
+pub fn s_client(gateway: &super::Gateway, args: &[&str]) -> SClient {
+    let addr = gateway.addr.to_string();
+    let mut child = Command::new("openssl")
+        .args(["s_client", "-quiet", "-connect", &addr])
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let (tell, said) = std::sync::mpsc::channel();
+    let out = child.stdout.take().unwrap();
+    std::thread::spawn(move || {
+        for byte in std::io::Read::bytes(out) {
+            if byte.is_err() || tell.send(byte.unwrap()).is_err() {
+                return;
+            }
+        }
+    });
+    SClient { child, said }
+}
+
+impl SClient {
+    /// Sends these bytes and waits until what comes back ends with `until`.
+    pub fn ask(&mut self, bytes: &[u8], until: &str) -> String {
+        let input = self.child.stdin.as_mut().unwrap();
+        input.write_all(bytes).unwrap();
+        input.flush().unwrap();
+        let mut said = Vec::new();
+        while !said.ends_with(until.as_bytes()) {
+            match self.said.recv_timeout(super::PATIENCE) {
+                Ok(byte) => said.push(byte),
+                Err(e) => panic!("no {until:?} but {e} behind {:?}", String::from_utf8_lossy(&said)),
+            }
+        }
+        String::from_utf8_lossy(&said).into_owned()
+    }
+}
+
+impl Drop for SClient {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -97,6 +97,7 @@ impl Gateway {
             command = Command::new("sh");
             command.args(["-c", &format!("ulimit -n {n}; exec \"$@\""), "sh", BINARY]);
         }
+        command.envs(setup.env.iter().map(|(name, value)| (name, value)));
         let process = Process::spawn(command.args(["run", "-c"]).arg(&config));
         let (addr, admin) = ((Ipv4Addr::LOCALHOST, port).into(), (Ipv4Addr::LOCALHOST, admin).into());
         let mut gateway = Gateway { addr, admin, process, dir, log };

@@ -2,6 +2,7 @@
 //! and strict parsers of their own. Nothing here uses the gateway's code: a test that shared its parser with the
 //! gateway would share its mistakes.
 
+pub mod authority;
 pub mod client;
 pub mod foreign;
 pub mod gateway;
@@ -10,6 +11,7 @@ pub mod metrics;
 pub mod misbehave;
 pub mod names;
 pub mod setup;
+pub mod tls_client;
 pub mod upstream;
 pub mod wire;
 

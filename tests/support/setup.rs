@@ -9,6 +9,7 @@ pub struct Setup {
     workers: Option<String>,
     log: Option<String>,
     pub descriptors: Option<u32>,
+    pub env: Vec<(String, String)>,
     top: Vec<String>,
     listener: Vec<String>,
     upstreams: Vec<String>,
@@ -87,6 +88,28 @@ impl Setup {
 
     pub fn start(self) -> Gateway {
         Gateway::start(self)
+    }
+
+    /// The listener speaks no TLS but what the scenario itself says.
+    pub fn plain(self) -> Setup {
+        self
+    }
+
+    /// A variable in the environment of the gateway.
+    pub fn env(mut self, name: &str, value: &str) -> Setup {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Asserts that the gateway refuses this config, and gives what it says.
+    pub fn refused(self) -> String {
+        let dir = super::temp_dir("refused");
+        let config = dir.join("gateway.yaml");
+        let yaml = self.yaml(super::free_port(), super::free_port(), &dir.join("access.log"));
+        std::fs::write(&config, &yaml).unwrap();
+        let (code, _, stderr) = super::gateway::run(&["run", "-c", config.to_str().unwrap()]);
+        assert_eq!(code, 1, "{stderr}\n{yaml}");
+        stderr
     }
 
     pub fn yaml(&self, port: u16, admin: u16, log: &Path) -> String {
