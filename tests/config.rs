@@ -1,5 +1,6 @@
 //! The config file from outside: what `check` accepts, what it refuses and how it says so, exit codes.
 
+use crate::support::authority::Authority;
 use crate::support::gateway::run;
 use crate::support::{root, temp_dir};
 use std::path::PathBuf;
@@ -233,10 +234,28 @@ fn every_file_in_config_passes_check() {
     assert!(files.iter().any(|f| f.ends_with("config/gateway.yaml")), "{files:?}");
     assert!(files.iter().any(|f| f.ends_with("config/demo.yaml")), "{files:?}");
     assert!(files.iter().any(|f| f.parent().unwrap().ends_with("examples")), "{files:?}");
+    let etc = Authority::new().etc();
     for file in files {
-        let (code, stdout, stderr) = run(&["check", "-c", file.to_str().unwrap()]);
-        assert_eq!(code, 0, "{}:\n{stdout}{stderr}", file.display());
+        let text = std::fs::read_to_string(&file).unwrap().replace("/etc/ringway", &etc);
+        let (code, said) = check(&text);
+        assert_eq!(code, 0, "{}:\n{said}", file.display());
     }
+}
+
+#[test]
+fn the_tls_blocks_that_gateway_yaml_comments_out_are_valid_too() {
+    let authority = Authority::new();
+    let etc = authority.etc();
+    let text = std::fs::read_to_string(root().join("config/gateway.yaml")).unwrap();
+    let uncommented: Vec<String> = text
+        .lines()
+        .map(|line| line.strip_prefix("    # ").map_or(line.to_owned(), |rest| format!("    {rest}")))
+        .collect();
+    let text = uncommented.join("\n").replace("/etc/ringway", &etc);
+    std::fs::copy(authority.ocsp(&authority.issue(&["site"])), format!("{etc}/site.ocsp")).unwrap();
+    assert_eq!(text.matches("\n    tls:").count(), 2);
+    let (code, said) = check(&text);
+    assert_eq!(code, 0, "{said}");
 }
 
 #[test]
@@ -244,8 +263,9 @@ fn the_readmes_config_passes_check() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     let mut blocks = readme.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).peekable();
     assert!(blocks.peek().is_some(), "the README shows no config");
+    let etc = Authority::new().etc();
     for block in blocks {
-        let (code, said) = check(block);
+        let (code, said) = check(&block.replace("/etc/ringway", &etc));
         assert_eq!(code, 0, "{said}\n{block}");
     }
 }

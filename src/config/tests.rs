@@ -9,7 +9,7 @@ use super::upstreams::{Balance, Pool};
 use super::*;
 
 const GATEWAY: &str = include_str!("../../config/gateway.yaml");
-const EXAMPLES: [(&str, &str); 7] = [
+const EXAMPLES: [(&str, &str); 9] = [
     ("demo", include_str!("../../config/demo.yaml")),
     ("minimal", include_str!("../../config/examples/minimal.yaml")),
     ("hosts-and-methods", include_str!("../../config/examples/hosts-and-methods.yaml")),
@@ -17,10 +17,51 @@ const EXAMPLES: [(&str, &str); 7] = [
     ("weights", include_str!("../../config/examples/weights.yaml")),
     ("redirect-and-respond", include_str!("../../config/examples/redirect-and-respond.yaml")),
     ("behind-a-proxy", include_str!("../../config/examples/behind-a-proxy.yaml")),
+    ("tls", include_str!("../../config/examples/tls.yaml")),
+    ("mtls", include_str!("../../config/examples/mtls.yaml")),
 ];
 
 fn read(text: &str) -> Result<Config, String> {
     parse("f", text, &|_| None).map_err(|errors| errors.to_string())
+}
+
+/// Certificates under the names that examples use.
+struct Files {
+    dir: String,
+}
+
+impl Files {
+    fn make() -> Self {
+        use rcgen::{CertificateParams, CertificateRevocationListParams, IsCa, Issuer, KeyIdMethod, KeyPair};
+        let dir = std::env::temp_dir().join(format!("ringway-examples-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["site.example".to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let cert = params.self_signed(&key).unwrap().pem();
+        for name in ["site", "api", "clients", "internal", "gw"] {
+            std::fs::write(dir.join(name).with_extension("pem"), &cert).unwrap();
+            std::fs::write(dir.join(name).with_extension("key"), key.serialize_pem()).unwrap();
+        }
+        std::fs::write(dir.join("ticket.key"), [7; 80]).unwrap();
+        let list = CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2026, 1, 1),
+            next_update: rcgen::date_time_ymd(2090, 1, 1),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let issuer = Issuer::new(params, key);
+        std::fs::write(dir.join("clients.crl"), list.signed_by(&issuer).unwrap().pem().unwrap()).unwrap();
+        Self { dir: dir.display().to_string() }
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
 }
 
 /// The errors of a document that consists of `text` and a listener.
@@ -118,9 +159,10 @@ fn gateway_yaml_names_every_key() {
 
 #[test]
 fn the_files_of_config_load() {
+    let files = Files::make();
     for (name, text) in EXAMPLES {
         assert!(text.starts_with("# "), "{name} says what it shows");
-        read(text).unwrap_or_else(|errors| panic!("{name}: {errors}"));
+        read(&text.replace("/etc/ringway", &files.dir)).unwrap_or_else(|errors| panic!("{name}: {errors}"));
     }
     let demo = read(EXAMPLES[0].1).unwrap();
     let ports: Vec<_> = demo.upstreams.iter().map(|u| u.endpoints[0].address.to_string()).collect();

@@ -123,6 +123,21 @@ impl Authority {
         file
     }
 
+    /// A directory with files of the names that the examples and the README use under /etc/ringway.
+    pub fn etc(&self) -> String {
+        let copy = |from: &Path, name: &str| drop(std::fs::copy(from, self.dir.join(name)).unwrap());
+        for name in ["site", "api", "gw"] {
+            let issued = self.issue(&[name]);
+            copy(&issued.cert, &format!("{name}.pem"));
+            copy(&issued.key, &format!("{name}.key"));
+        }
+        copy(&self.ca, "clients.pem");
+        copy(&self.ca, "internal.pem");
+        copy(&self.revoke(&[]), "clients.crl");
+        std::fs::write(self.dir.join("ticket.key"), [7; 80]).unwrap();
+        self.dir.display().to_string()
+    }
+
     /// A successful OCSP answer about a certificate, made by openssl.
     pub fn ocsp(&self, about: &Issued) -> PathBuf {
         let (index, request, answer) =
