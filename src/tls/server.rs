@@ -16,6 +16,7 @@ use super::files::{self, Certificate};
 use super::identity::ClientIdentity;
 use super::tickets::{Secrets, Tickets};
 use super::{MinVersion, provider};
+use crate::io;
 use crate::value::Invalid;
 
 /// What a listener's TLS is made of, by the names of its files.
@@ -259,6 +260,7 @@ impl BySni {
 
 impl ResolvesServerCert for BySni {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        io::tls::client_names(hello.server_name());
         let known = hello.server_name().map(|name| self.find(name));
         let keys = match known {
             Some(None) if self.refuse_unknown => return None,

@@ -125,7 +125,9 @@ impl Authority {
 
     /// A directory with files of the names that the examples and the README use under /etc/ringway.
     pub fn etc(&self) -> String {
-        let copy = |from: &Path, name: &str| drop(std::fs::copy(from, self.dir.join(name)).unwrap());
+        let copy = |from: &Path, name: &str| {
+            std::fs::copy(from, self.dir.join(name)).unwrap();
+        };
         for name in ["site", "api", "gw"] {
             let issued = self.issue(&[name]);
             copy(&issued.cert, &format!("{name}.pem"));
