@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# ringway, nginx, HAProxy and a bare relay, side by side on one machine: CPU per request, latency, memory.
+# ringway, nginx, HAProxy and a bare relay, side by side on one machine: CPU per request, latency, memory,
+# and with --tls the same for HTTPS, and CPU per TLS handshake.
 # What is measured and how: README.md beside this file. Options: compare.sh --help
 set -euo pipefail
 
@@ -16,31 +17,39 @@ usage: loadtest/compare.sh [options]
   --base FILE          another build of ringway, measured beside: a change of the hot path carries these figures
   --workers N          workers of each proxy; with more than 1, a ringway with one worker runs beside (default: 1)
   --rounds N           rounds, each with all proxies in random order (default: 20)
-  --seconds N          length of one proxy's part of a round (default: 1)
+  --seconds N          length of one proxy's part of a round (default: 1; with --tls 3, as wrk's own handshakes are in it)
   --seed N             of that order (default: random, printed)
   --peers KIND         nginx and HAProxy: tuned (same work, routes as an expert writes them; the default), plain (one rule per
                        route, as they are usually written), bare (no routes, no headers added: less work than ringway does)
   --latency            also latency at 60 % of saturation with oha, for the head profiles
   --idle[=N]           memory of N idle keep-alive connections (default: 10000)
   --stream[=BYTES]     memory while a body streams down and up (default: 1 GiB)
-  --only-memory        no rounds, just --idle and --stream
-  --all                everything above: --latency --idle --stream
+  --only-memory        no rounds, just --idle and --stream (with --tls: just the idle connections)
+  --all                all of that for HTTP without TLS: --latency --idle --stream
+  --tls                HTTPS from the clients to ringway, nginx and HAProxy (--proxies says which), one worker each: CPU per request
+                       of head1k2 (or --profile head60), CPU per full and per resumed handshake, memory of idle connections
+                       (--idle=N; --idle=0 leaves it out); results are tls-*. Not with --latency, --stream, --all, --workers
+  --only-handshakes    with --tls: just the handshakes
   --out DIR            default: loadtest/results
   --tmp DIR            configurations and logs, removed at the end (default: loadtest/tmp; the access log may need a GiB)
   --port N             first of 40 loopback ports (default: 18080)
-environment: RINGWAY, RELAY, ORIGIN: programs (default: target/release/ringway, target/release/examples/{relay,origin})
+environment: RINGWAY, RELAY, ORIGIN, HANDSHAKE: programs (default: target/release/ringway,
+             target/release/examples/{relay,origin,handshake})
+             HANDSHAKE_CONNECTIONS: connections that shake hands at a time (default: 8)
              PROXY_CPUS, LOAD_CPUS: where the proxies, and wrk, oha and the origin run (default: the last CPUs, and the rest)
 TEXT
 }
 
 die() { echo "compare.sh: $*" >&2; exit 1; }
 
-PROFILES=head1k2,head60,body256k CONNECTIONS=8,64 PROXIES=ringway,nginx,haproxy,relay WORKERS=1 ROUNDS=20 SECONDS_EACH=1
-SEED=$(((10#$(date +%N) + $$) % 32768)) PEER_CONFIG=tuned BASE='' LATENCY='' IDLE='' STREAM='' ROUNDS_WANTED=1
+PROFILES='' CONNECTIONS=8,64 PROXIES='' WORKERS=1 ROUNDS=20 SECONDS_EACH=''
+SEED=$(((10#$(date +%N) + $$) % 32768)) PEER_CONFIG=tuned BASE='' LATENCY='' IDLE='' STREAM='' ALL='' TLS='' ROUNDS_WANTED=1 HANDSHAKES_WANTED=1 ONLY_HANDSHAKES=''
 OUT=$HERE/results TMP=$HERE/tmp PORT=18080
 RINGWAY=${RINGWAY:-$ROOT/target/release/ringway}
 RELAY=${RELAY:-$ROOT/target/release/examples/relay}
 ORIGIN=${ORIGIN:-$ROOT/target/release/examples/origin}
+HANDSHAKE=${HANDSHAKE:-$ROOT/target/release/examples/handshake}
+HANDSHAKE_CONNECTIONS=${HANDSHAKE_CONNECTIONS:-8}
 LATENCY_PASSES=${LATENCY_PASSES:-3} LATENCY_SECONDS=${LATENCY_SECONDS:-10} LATENCY_SHARE=${LATENCY_SHARE:-60}
 METRIC_REQUESTS='ringway_requests_total\b'
 METRIC_DROPS='ringway_log_lines_(dropped|lost)_total\b'
@@ -62,8 +71,10 @@ while (($#)); do
     --idle=*) IDLE=${1#*=} ;;
     --stream) STREAM=$((1 << 30)) ;;
     --stream=*) STREAM=${1#*=} ;;
-    --only-memory) ROUNDS_WANTED='' ;;
-    --all) LATENCY=1 IDLE=${IDLE:-10000} STREAM=${STREAM:-$((1 << 30))} ;;
+    --only-memory) ROUNDS_WANTED='' HANDSHAKES_WANTED='' ;;
+    --only-handshakes) ROUNDS_WANTED='' ONLY_HANDSHAKES=1 IDLE=0 ;;
+    --all) ALL=1 LATENCY=1 IDLE=${IDLE:-10000} STREAM=${STREAM:-$((1 << 30))} ;;
+    --tls) TLS=1 ;;
     --out) OUT=$2; shift ;;
     --tmp) TMP=$2; shift ;;
     --port) PORT=$2; shift ;;
@@ -74,6 +85,18 @@ while (($#)); do
 done
 [[ $PEER_CONFIG =~ ^(tuned|plain|bare)$ ]] || die "--peers is tuned, plain or bare, not $PEER_CONFIG"
 [[ $WORKERS$ROUNDS$SECONDS_EACH$SEED$PORT =~ ^[0-9]+$ ]] || die "--workers, --rounds, --seconds, --seed and --port are numbers"
+SCHEME=http
+if [[ $TLS ]]; then
+  [[ $WORKERS == 1 && ! $ALL$LATENCY$STREAM ]] || die "--tls is a run of its own: without --all, --latency, --stream and --workers"
+  SCHEME=https PROFILES=${PROFILES:-head1k2} PROXIES=${PROXIES:-ringway,nginx,haproxy} IDLE=${IDLE:-10000} SECONDS_EACH=${SECONDS_EACH:-3}
+  [[ ,$PROXIES, != *,relay,* ]] || die "--tls: the relay does not speak TLS"
+  [[ $PROFILES =~ ^head(1k2|60)(,head(1k2|60))*$ ]] || die "--tls: the profiles are head1k2 and head60, not $PROFILES"
+else
+  [[ ! $ONLY_HANDSHAKES ]] || die "--only-handshakes goes with --tls"
+  HANDSHAKES_WANTED=''
+fi
+SECONDS_EACH=${SECONDS_EACH:-1} PROFILES=${PROFILES:-head1k2,head60,body256k} PROXIES=${PROXIES:-ringway,nginx,haproxy,relay}
+[[ $IDLE != 0 ]] || IDLE=''
 
 # --- what must be there -------------------------------------------------------------------------------------------
 
@@ -85,6 +108,8 @@ need wrk "apt-get install wrk"
 need python3 "apt-get install python3"
 need taskset "apt-get install util-linux"
 [[ ! $LATENCY ]] || need oha "cargo install oha --locked"
+[[ ! $TLS ]] || need openssl "apt-get install openssl"
+[[ ! $HANDSHAKES_WANTED || -x $HANDSHAKE ]] || die "$HANDSHAKE is missing: cargo build --release --examples"
 [[ -x $ORIGIN ]] || die "$ORIGIN is missing: cargo build --release --examples"
 for name in "${NAMES[@]}"; do
   case $name in
@@ -107,12 +132,15 @@ LOAD_CPUS=${LOAD_CPUS:-$rest}
 IFS=, read -ra CPU_LIST <<<"$PROXY_CPUS"
 
 mkdir -p "$OUT" "$TMP"
-TMP=$(mktemp -d "$TMP/run.XXXXXX")
+TMP=$(mktemp -d "$(cd "$TMP" && pwd)/run.XXXXXX")
 chmod 755 "$TMP" # nginx's worker is another user
 RAW=$TMP/raw
 mkdir "$RAW"
 # shellcheck source=configs.sh
 source "$HERE/configs.sh"
+[[ ! $TLS ]] || tls_files "$TMP" || { cat "$TMP/openssl.out" >&2; die "openssl made no certificate"; }
+CA=() # what the clients of probe.py trust; without it they speak HTTP
+[[ ! $TLS ]] || CA=("$TMP/tls.pem")
 
 # --- programs: each is started here, and ended by its pid ------------------------------------------------------------
 
@@ -163,7 +191,7 @@ start() { # name: starts that proxy and waits until it listens
       [[ $name != base ]] || program=$BASE
       ADMIN[$name]=http://127.0.0.1:$((port + 10))/metrics LOG[$name]=$TMP/$name-access.log
       rm -f "${LOG[$name]}"
-      ringway_config "$port" "127.0.0.1:$((port + 10))" "$cpus" "${LOG[$name]}" >"$TMP/$name.yaml"
+      ringway_config "$port" "127.0.0.1:$((port + 10))" "$cpus" "${LOG[$name]}" "$TMP" >"$TMP/$name.yaml"
       "$program" run -c "$TMP/$name.yaml" >"$TMP/$name.out" 2>&1 &
       ;;
     nginx)
@@ -182,7 +210,22 @@ start() { # name: starts that proxy and waits until it listens
   listening "$name" "$port"
   local work=full
   [[ $name != relay && ($PEER_CONFIG != bare || $name == ringway* || $name == base) ]] || work=bare
-  probe verify "$name" "http://127.0.0.1:$port" "$work" || broken "$name does not do what it should" "$name"
+  probe verify "$name" "$SCHEME://127.0.0.1:$port" "$work" "${CA[@]}" || broken "$name does not do what it should" "$name"
+  [[ ! $TLS ]] || negotiated "$name" "$port"
+}
+
+# What a client that leaves the choice to the server gets: the same from all, or their work is not the same.
+NEGOTIATED=''
+negotiated() { # name port
+  local said
+  said=$(openssl s_client -connect "127.0.0.1:$2" -servername load.test -CAfile "$TMP/tls.pem" -verify_return_error -alpn http/1.1 \
+    </dev/null 2>&1) || broken "$1: openssl s_client: $said" "$1"
+  said=$(sed -nE 's/^New, (TLSv[0-9.]+), Cipher is (.*)/\1, \2/p
+    s/^(Server|Peer) Temp Key: ([^ ,]*).*/key exchange \2/p; s/^Negotiated TLS1.3 group: (.*)/key exchange \1/p
+    s/^Peer signature type: (.*)/signature \1/p; s/^ALPN protocol: (.*)/ALPN \1/p' <<<"$said" | sort -u | paste -sd';' | sed 's/;/, /g')
+  [[ $said == *TLSv1.3,* ]] || broken "$1 negotiates $said, not TLS 1.3" "$1"
+  NEGOTIATED=${NEGOTIATED:-$said}
+  [[ $said == "$NEGOTIATED" ]] || broken "$1 negotiates $said, but the one before: $NEGOTIATED" "$1"
 }
 
 # --- CPU per request ---------------------------------------------------------------------------------------------------
@@ -202,7 +245,7 @@ shuffled() { # sets ORDER to its arguments in random order
 measure() { # name connections seconds
   local before out bytes errors
   before=$(probe cpu "${PID[$1]}")
-  out=$(taskset -c "$LOAD_CPUS" wrk -t1 -c"$2" -d"$3s" --timeout 5s -s "$HERE/profile.lua" "http://127.0.0.1:${PORTS[$1]}/") ||
+  out=$(taskset -c "$LOAD_CPUS" wrk -t1 -c"$2" -d"$3s" --timeout 5s -s "$HERE/profile.lua" "$SCHEME://127.0.0.1:${PORTS[$1]}/") ||
     broken "wrk against $1 failed: $out" "$1"
   sleep 0.1 # its last connections close, the last log lines are written
   CPU_NS=$(($(probe cpu "${PID[$1]}") - before))
@@ -217,12 +260,12 @@ measure() { # name connections seconds
 }
 
 rounds() { # connections
-  local connections=$1 file=$RAW/$PROFILE-c$1-w$WORKERS name round total=0
+  local connections=$1 file=$RAW/${TLS:+tls-}$PROFILE-c$1-w$WORKERS name round total=0
   local names=("${NAMES[@]}")
   [[ $WORKERS == 1 || " ${NAMES[*]} " != *" ringway "* ]] || names+=(ringway1)
   start_origin
   for name in "${names[@]}"; do start "$name"; done
-  echo "# $PROFILE, $connections connections, $WORKERS worker(s), $ROUNDS rounds of ${SECONDS_EACH} s, seed $SEED: ${names[*]}"
+  echo "# $PROFILE${TLS:+ over TLS}, $connections connections, $WORKERS worker(s), $ROUNDS rounds of ${SECONDS_EACH} s, seed $SEED: ${names[*]}"
   declare -A asked=()
   for name in "${names[@]}"; do measure "$name" "$connections" 1; asked[$name]=$REQUESTS; done # warm-up
   : >"$file.tsv"
@@ -242,7 +285,51 @@ rounds() { # connections
   if [[ $LATENCY && $PROFILE == head* && $connections == "${CONNECTIONS##*,}" ]]; then latency "$file" "$connections"; fi
   for name in "${names[@]}"; do
     printf '%s\t%s\n' "$name" "$(probe rss "${PID[$name]}")" >>"$file.rss"
-    case $name in ringway | ringway1 | base) check_log "$name" "${asked[$name]}" "$file" ;; esac
+    case $name in ringway | ringway1 | base) check_log "$name" "${asked[$name]}" "$file" 90 ;; esac
+  done
+  cleanup
+  python3 "$HERE/report.py" line "$file"
+}
+
+# --- CPU per TLS handshake -----------------------------------------------------------------------------------------------
+
+# One part of a round; sets the same as measure does, where requests are connections, and KINDS to full, resumed, tickets.
+measure_handshakes() { # name kind seconds
+  local before out bytes errors resume=()
+  [[ $2 == full ]] || resume=(--resume)
+  before=$(probe cpu "${PID[$1]}")
+  out=$(taskset -c "$LOAD_CPUS" "$HANDSHAKE" "${resume[@]}" --seconds "$3" --connections "$HANDSHAKE_CONNECTIONS" \
+    "127.0.0.1:${PORTS[$1]}" "$TMP/tls.pem" 2>&1) || broken "handshakes with $1 failed: $out" "$1"
+  sleep 0.1
+  CPU_NS=$(($(probe cpu "${PID[$1]}") - before))
+  read -r REQUESTS MICROS bytes errors < <(sed -n 's/^RESULT //p' <<<"$out")
+  KINDS=$(sed -n 's/^KINDS //p' <<<"$out")
+  [[ $errors == 0 ]] || broken "$1: $errors errors in a round of handshakes: $out" "$1"
+  ((bytes <= REQUESTS * 1024)) || broken "$1: $bytes bytes in $REQUESTS answers: not the answer of /health" "$1"
+}
+
+handshakes() { # kind
+  local kind=$1 file=$RAW/tls-handshake-$1-c$HANDSHAKE_CONNECTIONS-w$WORKERS name round
+  start_origin
+  for name in "${NAMES[@]}"; do start "$name"; done
+  echo "# $kind TLS handshakes, $HANDSHAKE_CONNECTIONS at a time, $ROUNDS rounds of ${SECONDS_EACH} s, seed $SEED: ${NAMES[*]}"
+  declare -A asked=()
+  for name in "${NAMES[@]}"; do measure_handshakes "$name" "$kind" 1; asked[$name]=$REQUESTS; done # warm-up
+  : >"$file.tsv"
+  for ((round = 1; round <= ROUNDS; round++)); do
+    shuffled "${NAMES[@]}"
+    for name in "${ORDER[@]}"; do
+      measure_handshakes "$name" "$kind" "$SECONDS_EACH"
+      asked[$name]=$((asked[$name] + REQUESTS))
+      printf '%s\t%s\t%s\t%s\t%s\n' "$round" "$name" "$REQUESTS" "$MICROS" "$CPU_NS" >>"$file.tsv"
+      printf '%s\t%s\n' "$name" "${KINDS// /$'\t'}" >>"$file.kinds"
+    done
+    [[ ! -t 2 ]] || printf '\r  round %d of %d ' "$round" "$ROUNDS" >&2
+  done
+  [[ ! -t 2 ]] || echo >&2
+  for name in "${NAMES[@]}"; do
+    printf '%s\t%s\n' "$name" "$(probe rss "${PID[$name]}")" >>"$file.rss"
+    case $name in ringway | base) check_log "$name" "${asked[$name]}" "$file" 1 ;; esac
   done
   cleanup
   python3 "$HERE/report.py" line "$file"
@@ -264,7 +351,7 @@ spread() { # file connections
 }
 
 # Every request has its line, and none was dropped: a log that loses lines would be cheaper than it is.
-check_log() { # name requests-of-wrk file
+check_log() { # name answers-seen file least-routes
   local lines counted dropped routes
   sleep 1
   lines=$(wc -l <"${LOG[$1]}")
@@ -273,10 +360,10 @@ check_log() { # name requests-of-wrk file
   routes=$(probe log "${LOG[$1]}") || broken "$1: its access log is not what it should be" "$1"
   ((dropped == 0)) || broken "$1: dropped $dropped of its log lines: its figures do not count" "$1"
   ((lines == counted)) || broken "$1: $lines log lines for $counted requests: its figures do not count" "$1"
-  ((lines >= $2)) || broken "$1: $lines log lines, but wrk had $2 answers: its figures do not count" "$1"
-  ((routes >= 90)) || broken "$1: only $routes different routes in its log: the router did not do its work" "$1"
+  ((lines >= $2)) || broken "$1: $lines log lines, but its clients had $2 answers: its figures do not count" "$1"
+  ((routes >= $4)) || broken "$1: only $routes different routes in its log: the router did not do its work" "$1"
   printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$lines" "$counted" "$2" "$dropped" >>"$3.log"
-  echo "  $1: $lines log lines, $counted requests counted, $2 answers seen by wrk, $dropped dropped"
+  echo "  $1: $lines log lines, $counted requests counted, $2 answers seen by its clients, $dropped dropped"
   rm -f "${LOG[$1]}"
 }
 
@@ -306,11 +393,11 @@ memory() {
   local name
   for name in "${NAMES[@]}"; do
     if [[ $IDLE && $name != relay ]]; then
-      echo "# $name: $IDLE idle keep-alive connections"
+      echo "# $name: $IDLE idle keep-alive connections${TLS:+ over TLS}"
       start_origin; start "$name"
       local count=$IDLE
       [[ $name != haproxy ]] || ((count < HAPROXY_CONNECTIONS - 10)) || count=$((HAPROXY_CONNECTIONS - 10))
-      probe idle "$name" "${PID[$name]}" "127.0.0.1:${PORTS[$name]}" "$count" | tee -a "$RAW/idle.jsonl"
+      probe idle "$name" "${PID[$name]}" "127.0.0.1:${PORTS[$name]}" "$count" "${CA[@]}" | tee -a "$RAW/${TLS:+tls-}idle.jsonl"
       cleanup
     fi
     if [[ $STREAM && $name != relay ]]; then
@@ -344,6 +431,12 @@ memory() {
   done
   printf 'wrk %s' "$(wrk -v 2>&1 | sed -n 's/^wrk [^0-9]*\([0-9][^ ]*\).*/\1/p')"
   [[ ! $LATENCY ]] || printf ', %s' "$(oha --version)"
+  [[ ! $TLS ]] || for name in "${NAMES[@]}"; do
+    case $name in
+      nginx) printf ', nginx on %s' "$(nginx -V 2>&1 | sed -nE 's/^built with ([^ ]+ [^ ]+).*\(running with ([^ ]+ [^ ]+).*/\2/p; t; s/^built with ([^ ]+ [^ ]+).*/\1/p')" ;;
+      haproxy) printf ', HAProxy on %s' "$(haproxy -vv | sed -nE 's/^Running on OpenSSL version : ([^ ]+ [^ ]+).*/\1/p')" ;;
+    esac
+  done
   echo
 } >"$RAW/meta.tsv"
 
@@ -354,5 +447,9 @@ if [[ $ROUNDS_WANTED ]]; then
     for connections in ${CONNECTIONS//,/ }; do rounds "$connections"; done
   done
 fi
+if [[ $HANDSHAKES_WANTED ]]; then
+  for kind in full resumed; do handshakes "$kind"; done
+fi
 if [[ $IDLE || $STREAM ]]; then memory; fi
+[[ ! $TLS ]] || printf 'tls\t%s\n' "$NEGOTIATED" >>"$RAW/meta.tsv"
 python3 "$HERE/report.py" write "$RAW" "$OUT"

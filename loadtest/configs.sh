@@ -3,17 +3,44 @@
 # PEER_CONFIG=tuned: the same work, routes as an expert writes them: nested locations, a prefix map.
 # PEER_CONFIG=plain: the same work, one location or rule per route, as they are usually written, regex where parameters are.
 # PEER_CONFIG=bare: nginx and HAProxy just forward: no routes, no headers added.
+# With TLS set, clients speak HTTPS, and GET /health is answered without the origin, the same by all three.
 
 RESOURCES=33
 # HAProxy sets two file descriptors aside for each connection.
 HAPROXY_CONNECTIONS=$((($(ulimit -n) - 200) / 2))
 
-ringway_config() { # port admin workers log
+tls_files() { # tmp: one ECDSA P-256 certificate, which is its own authority, and its key
+  (
+    umask 077
+    cat >"$1/openssl.cnf" <<'CONF'
+[req]
+distinguished_name = name
+x509_extensions = leaf
+prompt = no
+[name]
+CN = load.test
+[leaf]
+subjectAltName = DNS:load.test, DNS:localhost, IP:127.0.0.1
+basicConstraints = critical, CA:FALSE
+keyUsage = critical, digitalSignature
+extendedKeyUsage = serverAuth
+CONF
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -sha256 -days 30 \
+      -config "$1/openssl.cnf" -keyout "$1/tls.key" -out "$1/tls.pem" 2>"$1/openssl.out" || return 1
+    cat "$1/tls.pem" "$1/tls.key" >"$1/tls-both.pem" # HAProxy wants them in one file
+  ) && chmod 644 "$1/tls.pem"
+}
+
+ringway_config() { # port admin workers log tmp
   cat <<YAML
 workers: $3
 drain: 5s
 listeners:
-  - { name: load, address: 127.0.0.1:$1 }
+  - name: load
+    address: 127.0.0.1:$1
+YAML
+  [[ ! $TLS ]] || echo "    tls: { certificates: [{ cert: $5/tls.pem, key: $5/tls.key }] }"
+  cat <<YAML
 upstreams:
   origin: { endpoints: [127.0.0.1:$ORIGIN_PORT], pool: { idle: 128 } }
 observe:
@@ -22,6 +49,7 @@ admin: { address: $2 }
 routes:
   - { name: rest, match: { path: "/{*rest}" }, forward: { upstream: origin } }
 YAML
+  [[ ! $TLS ]] || echo '  - { name: health, match: { path: /health }, respond: { status: 200, headers: { content-type: text/plain }, body: ok } }'
   local i
   for ((i = 1; i <= RESOURCES; i++)); do
     cat <<YAML
@@ -67,11 +95,19 @@ CONF
   proxy_set_header X-Request-Id \$request_id;
   proxy_set_header Via "1.1 nginx";
 CONF
+  [[ ! $TLS ]] || cat <<CONF
+  ssl_certificate $3/tls.pem;
+  ssl_certificate_key $3/tls.key;
+  ssl_protocols TLSv1.2 TLSv1.3;
+  ssl_session_cache off;          # sessions are resumed by tickets, which are on
+  ssl_session_tickets on;
+CONF
   cat <<CONF
   server {
-    listen 127.0.0.1:$1 reuseport backlog=4096;
+    listen 127.0.0.1:$1${TLS:+ ssl} reuseport backlog=4096;
     location / { proxy_pass http://origin; }
 CONF
+  [[ ! $TLS ]] || echo '    location = /health { default_type text/plain; return 200 "ok"; }'
   local i p
   for ((i = 1; i <= RESOURCES; i++)); do
     p=/api/v1/res$i
@@ -112,13 +148,14 @@ defaults
   timeout http-request 10s
   timeout http-keep-alive 60s
 frontend load
-  bind 127.0.0.1:$1 backlog 4096
+  bind 127.0.0.1:$1 backlog 4096${TLS:+ ssl crt $3/tls-both.pem alpn http/1.1 ssl-min-ver TLSv1.2}
 CONF
+  [[ ! $TLS ]] || echo '  http-request return status 200 content-type text/plain string ok if { path /health }'
   [[ $PEER_CONFIG == bare ]] || cat <<CONF
   option forwardfor
   unique-id-format %{+X}o\\ %ci:%cp_%fi:%fp_%Ts_%rt:%pid
   unique-id-header X-Request-Id
-  http-request set-header X-Forwarded-Proto http
+  http-request set-header X-Forwarded-Proto http${TLS:+s}
   http-request set-header X-Forwarded-Host %[req.hdr(host)]
   http-request set-header Via "1.1 haproxy"
 CONF

@@ -3,12 +3,13 @@
 
   probe.py cpu PID                     CPU time of the process tree so far, in ns (threads that ended included)
   probe.py rss PID                     resident memory of the process tree, in KiB
-  probe.py verify NAME URL full|bare   asks each kind of route once, and checks what arrives upstream (full: with the
-                                       headers that all of them are to add)
+  probe.py verify NAME URL full|bare [CA]  asks each kind of route once, and checks what arrives upstream (full: with the
+                                       headers that all of them are to add); an https URL needs the file of its authority
   probe.py wait HOST:PORT SECONDS PID  until something listens there; fails where that process ends before
   probe.py metric URL REGEX            sum of the metrics whose name and labels match; fails where there are none
   probe.py metrics URL REGEX           those metrics, one per line
-  probe.py idle NAME PID HOST:PORT N   opens N keep-alive connections, one request each: a JSON line
+  probe.py idle NAME PID HOST:PORT N [CA]  opens N keep-alive connections, one request each: a JSON line; with the file
+                                       of an authority they are TLS
   probe.py stream NAME PID HOST:PORT BYTES  BYTES down, up, and up in chunks: a JSON line
   probe.py log FILE                    checks the last 5,000 lines of an access log: each is JSON; prints how many routes occur
 """
@@ -17,11 +18,13 @@ import json
 import os
 import re
 import socket
+import ssl
 import sys
 import time
 import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+IDLE_SECONDS = 45  # below every proxy's keep-alive timeout
 
 
 def tree(pid):
@@ -92,15 +95,22 @@ def wait(where, seconds, pid):
     sys.exit(f"nothing listens on {where}")
 
 
-def verify(name, url, work):
+def trust(ca):
+    """Speaks TLS with whoever has a certificate of that authority; None is for HTTP without TLS."""
+    return ssl.create_default_context(cafile=ca) if ca else None
+
+
+def verify(name, url, work, ca=None):
+    context = trust(ca)
     with open(os.path.join(HERE, "headers.txt")) as f:
         headers = dict(line.rstrip("\n").split(": ", 1) for line in f)
     for path in ("/api/v1/res1/42", "/api/v1/res33/42/sub", "/api/v1/res17/list", "/assets/app.js"):
-        with urllib.request.urlopen(urllib.request.Request(url + path, headers=headers), timeout=5) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url + path, headers=headers), timeout=5, context=context) as answer:
             body = answer.read()
             if answer.status != 200 or len(body) != 128:
                 sys.exit(f"{name}: {path} gave {answer.status} with {len(body)} bytes, not 200 with 128")
-        with urllib.request.urlopen(urllib.request.Request(url + path + "?echo", headers=headers), timeout=5) as answer:
+        request = urllib.request.Request(url + path + "?echo", headers=headers)
+        with urllib.request.urlopen(request, timeout=5, context=context) as answer:
             seen = answer.read().decode("latin-1").lower()
         if "authorization: bearer" not in seen:
             sys.exit(f"{name}: {path}: the request's own headers did not arrive upstream:\n{seen}")
@@ -109,6 +119,8 @@ def verify(name, url, work):
         for field in ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "via", "x-request-id"):
             if f"\r\n{field}: " not in seen:
                 sys.exit(f"{name}: {path}: no {field} arrived upstream, so it would do less work than the others:\n{seen}")
+        if f"\r\nx-forwarded-proto: {url.split(':')[0]}\r\n" not in seen:
+            sys.exit(f"{name}: {path}: the upstream is not told the scheme:\n{seen}")
         if "connection: close" in seen:
             sys.exit(f"{name}: {path}: the upstream connection is not kept:\n{seen}")
 
@@ -156,23 +168,32 @@ def ask(sock, head, body=()):
     return length, last
 
 
-def idle(name, pid, where, count):
-    pid, count, where = int(pid), int(count), address(where)
+def idle(name, pid, where, count, ca=None):
+    pid, count, where, context = int(pid), int(count), address(where), trust(ca)
+
+    def connect():
+        sock = socket.create_connection(where)
+        return context.wrap_socket(sock, server_hostname="load.test") if context else sock
+
     request = "GET /api/v1/res1/42 HTTP/1.1\r\nHost: idle.test\r\nAccept: */*\r\n\r\n"
-    with socket.create_connection(where) as warm:
+    with connect() as warm:
         ask(warm, request)
     time.sleep(0.5)
-    before, sockets = rss_kib(pid), []
-    for _ in range(count):
-        sock = socket.create_connection(where)
+    before, sockets, start = rss_kib(pid), [], time.monotonic()
+    while len(sockets) < count:
+        # The first must not have been idle for so long that it is closed: then there are fewer.
+        if time.monotonic() - start > IDLE_SECONDS:
+            print(f"  only {len(sockets)} of {count} connections could be opened in {IDLE_SECONDS} s", file=sys.stderr)
+            break
+        sock = connect()
         sockets.append(sock)
         ask(sock, request)
     time.sleep(1)
     after = rss_kib(pid)
     ask(sockets[0], request)  # still alive, the first as well as the last
     ask(sockets[-1], request)
-    per = (after - before) / count
-    print(json.dumps({"proxy": name, "connections": count, "rss_before_kib": before, "rss_after_kib": after,
+    per = (after - before) / len(sockets)
+    print(json.dumps({"proxy": name, "connections": len(sockets), "rss_before_kib": before, "rss_after_kib": after,
                       "kib_per_connection": round(per, 3)}))
 
 

@@ -5,7 +5,8 @@
   report.py rate FILE PERCENT   that share of what the slowest of ringway and nginx (or of all) did per second
   report.py urls BASE           the paths of profile.lua, for oha
   report.py oha JSON RATE       fails where oha saw errors
-  report.py write RAW OUT       results/<profile>.md and .svg, overview.svg, memory.md, latest.json
+  report.py write RAW OUT       results/<profile>.md and .svg, overview.svg, memory.md, latest.json;
+                                of a run with --tls tls-<profile>, tls-handshakes and tls-memory
 """
 import collections
 import glob
@@ -21,16 +22,22 @@ TITLES = {
     "head60": "60-byte request heads, 128-byte answers",
     "body256k": "1.2 KiB request heads, 256 KiB answers",
 }
+TLS_TITLES = {"tls-" + profile: title + ", over TLS" for profile, title in TITLES.items()}
+HANDSHAKE_TITLES = {"tls-handshake-full": "Full handshakes", "tls-handshake-resumed": "Resumed handshakes"}
 NAMES = {"ringway": "ringway", "ringway1": "ringway, 1 worker", "base": "ringway before", "nginx": "nginx", "haproxy": "HAProxy", "relay": "bare relay"}
 # CPU per request of ringway, as a share of the other's, that must not be exceeded (64 connections, 1 worker).
 BARS = {
     "head1k2": {"nginx": 0.85, "haproxy": 0.90, "relay": 1.35},
     "head60": {"nginx": 0.85, "haproxy": 0.78, "relay": 1.25},
     "body256k": {"haproxy": 0.90},
+    "tls-head1k2": {"nginx": 0.90, "haproxy": 0.90},
 }
+# Handshakes per CPU second of ringway, as a share of the other's, that must be reached.
+HANDSHAKE_BARS = {"tls-handshake-full": {"nginx": 0.90}, "tls-handshake-resumed": {"nginx": 1.20}}
 BAR_CONNECTIONS = 64
 BAR_WORKERS = 1.05
 BAR_IDLE_KIB = 4.0
+BAR_TLS_IDLE_KIB = 12.0
 BAR_STREAM_KIB = 2048
 GOOD, BAD = "🟢", "🔴"
 
@@ -55,7 +62,7 @@ def read_tsv(path):
 
 def run_of(base):
     """One run (a profile at a number of connections and workers) with its figures."""
-    profile, connections, workers = re.fullmatch(r"(\w+)-c(\d+)-w(\d+)", os.path.basename(base)).groups()
+    profile, connections, workers = re.fullmatch(r"([\w-]+)-c(\d+)-w(\d+)", os.path.basename(base)).groups()
     run = {"profile": profile, "connections": int(connections), "workers": int(workers)}
     rounds = collections.defaultdict(dict)
     for number, name, requests, micros, cpu in read_tsv(base + ".tsv"):
@@ -83,7 +90,7 @@ def run_of(base):
         ratio = {"median": round(q2, 4), "q1": round(q1, 4), "q3": round(q3, 4)}
         bar = None
         if subject == "ringway" and run["connections"] == BAR_CONNECTIONS:
-            bar = BAR_WORKERS if other == "ringway1" else BARS[profile].get(other) if run["workers"] == 1 else None
+            bar = BAR_WORKERS if other == "ringway1" else BARS.get(profile, {}).get(other) if run["workers"] == 1 else None
         if bar:
             ratio["bar"], ratio["ok"] = bar, q2 <= bar
         run["ratios"][other] = ratio
@@ -103,6 +110,24 @@ def run_of(base):
     spreads = [sorted(float(n) for n in row[0].split()) for row in read_tsv(base + ".spread")]
     run["spread"] = [[round(n) for n in s] for s in spreads]
     run["log"] = [dict(zip(("proxy", "lines", "requests", "answers", "dropped"), row)) for row in read_tsv(base + ".log")]
+    return handshakes_of(run, base) if profile in HANDSHAKE_TITLES else run
+
+
+def handshakes_of(run, base):
+    """What is counted are handshakes: how many a CPU second gives, beside the other's, and of which kind they were."""
+    subject, run["per_cpu_second"] = run["subject"], {}
+    for other in run["ratios"]:
+        parts = zip(run["proxies"][subject]["cpu_us_rounds"], run["proxies"][other]["cpu_us_rounds"])
+        q1, q2, q3 = quartiles([other_us / subject_us for subject_us, other_us in parts])
+        ratio = {"median": round(q2, 4), "q1": round(q1, 4), "q3": round(q3, 4)}
+        bar = HANDSHAKE_BARS[run["profile"]].get(other) if subject == "ringway" else None
+        if bar:
+            ratio["bar"], ratio["ok"] = bar, q2 >= bar
+        run["per_cpu_second"][other] = ratio
+    run["kinds"] = {name: dict.fromkeys(("full", "resumed", "tickets"), 0) for name in run["proxies"]}
+    for name, *counts in read_tsv(base + ".kinds"):
+        for kind, count in zip(run["kinds"][name], counts):
+            run["kinds"][name][kind] += int(count)
     return run
 
 
@@ -184,22 +209,42 @@ def run_text(run):
         median = sorted(run["spread"], key=lambda s: s[-1] - s[0])[len(run["spread"]) // 2]
         parts.append(f"Connections per worker of ringway in the middle of a round: {' / '.join(map(str, median))} in the median "
                      f"round, {' / '.join(map(str, worst))} in the worst.")
-    for log in run["log"]:
-        parts.append(f"Access log of {NAMES[log['proxy']]}: {int(log['lines']):,} lines for {int(log['requests']):,} requests, "
-                     f"{log['dropped']} dropped.")
-    return "\n\n".join(parts)
+    return "\n\n".join(parts + log_texts(run))
+
+
+def log_texts(run):
+    return [f"Access log of {NAMES[log['proxy']]}: {int(log['lines']):,} lines for {int(log['requests']):,} requests, "
+            f"{log['dropped']} dropped." for log in run["log"]]
+
+
+def handshake_text(run):
+    rows = [[f"{NAMES[run['subject']]} / {NAMES[other]}", f"{r['median']:.3f}", f"{r['q1']:.3f} … {r['q3']:.3f}",
+             f"≥ {r['bar']:.2f} {mark(r['bar'], r['median'])}" if "bar" in r else ""] for other, r in run["per_cpu_second"].items()]
+    parts = [f"## {HANDSHAKE_TITLES[run['profile']]}, {run['connections']} at a time",
+             table(["handshakes per CPU second", "median of per-round ratios", "quartiles", "bar"], rows)]
+    rows = []
+    for name, p in run["proxies"].items():
+        kinds = run["kinds"][name]
+        count = kinds["full"] + kinds["resumed"]
+        rows.append([NAMES[name], f"{p['cpu_us']:.1f}", f"{p['cpu_us_q1']:.1f} … {p['cpu_us_q3']:.1f}", f"{1e6 / p['cpu_us']:,.0f}",
+                     f"{count:,}", f"{100 * kinds['resumed'] / count:.2f} %", f"{kinds['tickets'] / count:.2f}",
+                     f"{p['rss_kib'] / 1024:.1f}" if "rss_kib" in p else ""])
+    parts.append(table(["proxy", "CPU µs per connection, median", "quartiles", "per CPU second", "connections", "resumed",
+                        "tickets given to each", "RSS after, MiB"], rows))
+    return "\n\n".join(parts + log_texts(run))
 
 
 def meta_text(meta):
     peers = {"tuned": "with the same work on, routes as an expert writes them",
              "plain": "with the same work on, one rule per route, as they are usually written",
              "bare": "bare: no routes, no headers added, so less work than ringway does"}[meta["peers"]]
+    tls = f"- Clients speak HTTPS, the origin does not. All negotiate with a client that leaves them the choice: {meta.get('tls')}."
     return "\n".join([
         f"- `{meta['command']}` (seed {meta['seed']}, {meta['rounds']} shuffled rounds)",
         f"- {meta['date']}, commit {meta['commit']}, {meta['kernel']}, {meta['cpu']}, {meta['pinning']}",
         f"- {meta['versions']}; nginx and HAProxy {peers} (`--peers {meta['peers']}`)",
         "- ringway writes its JSON access log, nginx and HAProxy write none. Only the ratios mean something on another machine.",
-    ])
+    ] + ([tls] if "tls" in meta else []))
 
 
 # --- the chart: a card with its own background, so that it reads on a light and on a dark page ----------------------------
@@ -262,12 +307,13 @@ def chart_subtitle(meta):
 
 
 def memory_text(memory, meta):
-    parts = ["# Memory", meta_text(meta)]
+    bar, over = (BAR_TLS_IDLE_KIB, " over TLS") if "tls" in meta else (BAR_IDLE_KIB, "")
+    parts = ["# Memory" + over, meta_text(meta)]
     if memory.get("idle"):
         rows = [[NAMES[m["proxy"]], f"{m['connections']:,}", f"{m['rss_before_kib'] / 1024:.1f}", f"{m['rss_after_kib'] / 1024:.1f}",
-                 f"{m['kib_per_connection']:.2f}" + (f" {mark(m['kib_per_connection'], BAR_IDLE_KIB)} (bar: {BAR_IDLE_KIB:.0f})"
+                 f"{m['kib_per_connection']:.2f}" + (f" {mark(m['kib_per_connection'], bar)} (bar: {bar:.0f})"
                                                      if m["proxy"] == "ringway" else "")] for m in memory["idle"]]
-        parts.append(table(["idle keep-alive connections", "connections", "RSS before, MiB", "after, MiB", "KiB per connection"], rows))
+        parts.append(table(["idle keep-alive connections" + over, "connections", "RSS before, MiB", "after, MiB", "KiB per connection"], rows))
     if memory.get("stream"):
         rows = []
         for m in memory["stream"]:
@@ -280,6 +326,18 @@ def memory_text(memory, meta):
             rows.append([NAMES[m["proxy"]], f"{m['bytes'] / (1 << 30):.2f}"] + cells)
         parts.append(table(["growth of RSS at its peak (bar for ringway: under 2 MiB)", "GiB", "down", "up", "up, chunked"], rows))
     return "\n\n".join(parts) + "\n"
+
+
+def write_handshakes(runs, meta, out):
+    if not runs:
+        return
+    panels = [panel(run, f"{HANDSHAKE_TITLES[run['profile']]}, {run['connections']} at a time") for run in runs]
+    with open(os.path.join(out, "tls-handshakes.svg"), "w") as f:
+        f.write(chart("CPU per TLS 1.3 connection: handshake, one small answer, close", chart_subtitle(meta), panels))
+    text = ["# TLS handshakes", meta_text(meta), "A connection is TCP, a TLS 1.3 handshake (ECDSA P-256, X25519), one GET that the "
+            "proxy answers itself, close_notify and FIN: all of that is in the CPU time.", "![CPU per connection](tls-handshakes.svg)"]
+    with open(os.path.join(out, "tls-handshakes.md"), "w") as f:
+        f.write("\n\n".join(text + [handshake_text(run) for run in runs]) + "\n")
 
 
 def write(raw, out):
@@ -295,24 +353,25 @@ def write(raw, out):
         by_file[run["profile"] + ("" if run["workers"] == 1 else f"-w{run['workers']}")].append(run)
         name = f"{run['profile']}-c{run['connections']}-w{run['workers']}"
         latest.setdefault("runs", {})[name] = {"meta": meta, **run}
+    write_handshakes([by_file.pop(profile)[0] for profile in HANDSHAKE_TITLES if profile in by_file], meta, out)
     for name, group in by_file.items():
-        title = TITLES[group[0]["profile"]]
+        title = (TITLES | TLS_TITLES)[group[0]["profile"]]
         with open(os.path.join(out, name + ".svg"), "w") as f:
             panels = [panel(r, f"{r['connections']} keep-alive connections" + (f", {r['workers']} workers" if r["workers"] > 1 else ""))
                       for r in group]
             f.write(chart("CPU per request: " + title, chart_subtitle(meta), panels))
         with open(os.path.join(out, name + ".md"), "w") as f:
             f.write("\n\n".join([f"# {title}", meta_text(meta), f"![CPU per request]({name}.svg)"] + [run_text(r) for r in group]) + "\n")
-    memory = {}
+    memory, tls = {}, "tls-" if "tls" in meta else ""
     for kind in ("idle", "stream"):
-        path = os.path.join(raw, kind + ".jsonl")
+        path = os.path.join(raw, f"{tls}{kind}.jsonl")
         if os.path.exists(path):
             with open(path) as f:
                 memory[kind] = [json.loads(line) for line in f]
     if memory:
-        latest["memory"] = {"meta": meta, **memory}
+        latest[tls + "memory"] = {"meta": meta, **memory}
         text = memory_text(memory, meta)
-        with open(os.path.join(out, "memory.md"), "w") as f:
+        with open(os.path.join(out, tls + "memory.md"), "w") as f:
             f.write(text)
         print(text)
     panels = []
@@ -333,7 +392,8 @@ def write(raw, out):
 def main():
     command, args = (sys.argv + [""])[1], sys.argv[2:]
     if command == "line":
-        print(run_text(run_of(args[0])) + "\n")
+        run = run_of(args[0])
+        print((handshake_text if run["profile"] in HANDSHAKE_TITLES else run_text)(run) + "\n")
     elif command == "rate":
         print(rate(*args))
     elif command == "oha":
