@@ -125,7 +125,7 @@ fn write_spares_a_client_that_reads_slowly() {
     let upstream = Upstream::start(answers(ok(vec![b'x'; 8 << 20])));
     let gateway = Setup::forward(&upstream).listener("timeouts: { write: 500ms }").start();
     let mut client = Client::connect(&gateway);
-    rustix::net::sockopt::set_socket_recv_buffer_size(&client.wire.stream.0, 256 << 10).unwrap();
+    rustix::net::sockopt::set_socket_recv_buffer_size(&client.wire.stream.0.tcp, 256 << 10).unwrap();
     client.send(get("/slow"));
     let mut answer = client.head().unwrap();
     for _ in 0..12 {
@@ -229,6 +229,7 @@ fn an_upstream_body_that_stalls_is_cut() {
         client.send(get("/x"));
         let mut head = client.head().unwrap();
         assert!(head.read_body(&mut client.wire).is_err(), "a clean end");
+        client.is_cut_off();
         took(begun, 400);
         assert_eq!(head.text(), "hello", "what had come was passed on");
         upstream.wait_ended(0);

@@ -92,7 +92,7 @@ fn connections_in_the_accept_queue_are_served_not_reset() {
         let mut gateway = Setup::forward(&upstream).workers(workers).start();
         // While the process stands still the kernel completes the handshakes: these wait in the queues.
         gateway.process.signal(Signal::STOP);
-        let mut clients: Vec<Client> = (0..40).map(|_| Client::connect(&gateway)).collect();
+        let mut clients: Vec<Client> = (0..40).map(|_| Client::arrive(&gateway)).collect();
         for client in &mut clients {
             client.send(get("/queued"));
         }

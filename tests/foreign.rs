@@ -1,10 +1,12 @@
 //! Each protocol rule once more by programs that nobody here wrote: curl, nc, Python's http modules, nginx and HAProxy,
 //! as clients, as upstreams, in front of the gateway and behind it.
 
-use crate::support::foreign::{Server, curl, haproxy, nginx, output, output_of, python_server};
+use crate::support::foreign::{
+    Server, curl, curl_trust, haproxy, haproxy_server, nginx, output, output_of, python_server,
+};
 use crate::support::message::ok;
 use crate::support::misbehave::{answers, answers_and_closes, answers_in_pieces};
-use crate::support::{Client, Gateway, Seeded, Setup, Upstream, temp_dir};
+use crate::support::{Client, Gateway, Seeded, Setup, Upstream, foreign, temp_dir, tls};
 use std::time::Duration;
 
 fn to(server: &Server) -> Setup {
@@ -12,7 +14,7 @@ fn to(server: &Server) -> Setup {
 }
 
 fn url(gateway: &Gateway, path: &str) -> String {
-    format!("http://{}{path}", gateway.addr)
+    foreign::url(gateway.addr) + path
 }
 
 /// A file with seeded bytes, and its bytes.
@@ -25,8 +27,7 @@ fn body_file(size: usize) -> (String, Vec<u8>) {
 
 /// Sends bytes with nc and gives all that came back until the gateway closed.
 fn nc(gateway: &Gateway, bytes: impl AsRef<[u8]>) -> String {
-    let port = gateway.addr.port().to_string();
-    output_of("nc", &["-w", "10", "127.0.0.1", &port], bytes.as_ref())
+    foreign::nc(gateway.addr, bytes.as_ref())
 }
 
 #[test]
@@ -78,8 +79,13 @@ fn curl_is_told_413_by_a_route_with_a_limit() {
         let data = format!("@{file}");
         let said = crate::support::foreign::output_whatever(
             "curl",
-            &[&["-sS", "--max-time", "20", "-w", "\n%{http_code}", "--data-binary", &data][..], options, &[&url]]
-                .concat(),
+            &[
+                &["-sS", "--max-time", "20", "-w", "\n%{http_code}", "--data-binary", &data][..],
+                &curl_trust(),
+                options,
+                &[&url],
+            ]
+            .concat(),
         );
         assert!(said.ends_with("\n413"), "{options:?}: {said}");
     }
@@ -109,7 +115,8 @@ fn curl_can_tell_a_truncated_answer_from_a_whole_one() {
     ] {
         let upstream = Upstream::start(answers_and_closes(answer));
         let gateway = Setup::forward(&upstream).start();
-        let command = format!("curl -s --max-time 20 -o /dev/null {}; echo $?", url(&gateway, "/x"));
+        let trust = curl_trust().join(" ");
+        let command = format!("curl -s --max-time 20 {trust} -o /dev/null {}; echo $?", url(&gateway, "/x"));
         let exit = output("sh", &["-c", &command]);
         assert!([code, "56"].contains(&exit.trim()), "curl exits {exit} for {answer:?}");
     }
@@ -173,7 +180,9 @@ fn nc_as_upstream_shows_the_bytes_that_are_sent() {
     let seen = std::thread::spawn(move || {
         output_of("nc", &["-l", "-w", "5", "127.0.0.1", &port.to_string()], answer.as_bytes())
     });
-    let gateway = Setup::new().upstream_at("u", &format!("[\"127.0.0.1:{port}\"]"), "").forward_all("").start();
+    // Without TLS, which nc does not speak: the bytes are to be seen as they are sent.
+    let setup = Setup::new().plain_upstream_at("u", &format!("[\"127.0.0.1:{port}\"]"), "");
+    let gateway = setup.forward_all("").start();
     let answer = crate::support::eventually("nc to listen", || Some(gateway.get("/x?y")).filter(|r| r.status == 200));
     assert_eq!(answer.text(), "hello");
     let seen = seen.join().unwrap();
@@ -186,8 +195,12 @@ fn nc_as_upstream_shows_the_bytes_that_are_sent() {
 
 /// A client in Python's http.client: keep-alive, every method, chunked by an iterator, a large body, many fields.
 const PYTHON_CLIENT: &str = r#"
-import http.client, sys
-c = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=20)
+import http.client, ssl, sys
+port, ca = int(sys.argv[1]), sys.argv[2:]
+if ca:
+    c = http.client.HTTPSConnection("127.0.0.1", port, timeout=20, context=ssl.create_default_context(cafile=ca[0]))
+else:
+    c = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
 c.connect()
 first = c.sock
 for method in ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]:
@@ -214,14 +227,16 @@ print("fine")
 fn pythons_client_is_content() {
     let upstream = Upstream::echo();
     let gateway = Setup::forward(&upstream).start();
-    let said = output("python3", &["-c", PYTHON_CLIENT, &gateway.addr.port().to_string()]);
+    let port = gateway.addr.port().to_string();
+    let ca = if tls::is_on() { vec![tls::files().ca.to_str().unwrap()] } else { Vec::new() };
+    let said = output("python3", &[&["-c", PYTHON_CLIENT, &port], &ca[..]].concat());
     assert_eq!(said.trim(), "fine");
     upstream.reparse();
 }
 
 /// A server in Python's http.server: HTTP/1.1 with lengths and chunks under /11, close-delimited HTTP/1.0 under /10.
 const PYTHON_SERVER: &str = r#"
-import http.server, sys
+import http.server, ssl, sys
 class H(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def log_message(self, *a): pass
@@ -245,12 +260,20 @@ class H(http.server.BaseHTTPRequestHandler):
         elif self.path.startswith("/close"):
             self.close_connection = True
             self.send_header("Connection", "close"); self.end_headers(); self.wfile.write(body)
+            if certificate: # Python closes without the close_notify that makes this end one (RFC 8446 6.1)
+                try: self.connection.unwrap()
+                except OSError: pass
         else:
             self.send_header("Content-Length", str(len(body))); self.end_headers(); self.wfile.write(body)
     do_GET = do_POST = do_PUT = answer
     def do_HEAD(self):
         self.send_response(200); self.send_header("Content-Length", "7"); self.end_headers()
-http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), H).serve_forever()
+server, certificate = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), H), sys.argv[2:]
+if certificate:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
 "#;
 
 #[test]
@@ -276,7 +299,7 @@ fn nginx_behind_the_gateway() {
         "server {{ listen @listen@; keepalive_requests 1000; client_max_body_size 0; root {dir};
            location = /hello {{ return 200 \"hello $http_x_forwarded_for $host\\n\"; }}
            location = /empty {{ return 204; }}
-           location = /echo {{ client_body_buffer_size 1m; proxy_pass http://@listen@/sink; }}
+           location = /echo {{ client_body_buffer_size 1m; proxy_pass @url@/sink; }}
            location = /sink {{ return 200 \"$request_method $content_length\"; }}
            location = /moved {{ return 301 /elsewhere; }} }}"
     ));
@@ -307,10 +330,11 @@ fn nginx_in_front_of_the_gateway() {
     let gateway = Setup::forward(&upstream).top("trusted_proxies: [127.0.0.1/32]").start();
     let front = nginx(&format!(
         "upstream gw {{ server {}; keepalive 4; }}
-         server {{ listen @listen@; client_max_body_size 0; location / {{ proxy_pass http://gw; proxy_http_version 1.1;
+         server {{ listen @listen@; client_max_body_size 0; location / {{ proxy_pass {}://gw; proxy_http_version 1.1;
            proxy_set_header Connection \"\"; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
            proxy_request_buffering off; proxy_buffering off; }} }}",
-        gateway.addr
+        gateway.addr,
+        tls::either("https", "http"),
     ));
     let mut client = Client::to(front.addr);
     let body = Seeded(5).bytes(1 << 20);
@@ -329,7 +353,7 @@ fn haproxy_behind_the_gateway() {
     let behind = haproxy(&format!(
         "frontend f\n  bind @listen@\n  http-request deny deny_status 403 if {{ path /deny }}\n  default_backend b\n\
          backend b\n  server s {}\n",
-        upstream.addr
+        haproxy_server(upstream.addr)
     ));
     let gateway = to(&behind).start();
     let mut client = Client::connect(&gateway);
@@ -350,7 +374,7 @@ fn haproxy_in_front_of_the_gateway() {
     let front = haproxy(&format!(
         "frontend f\n  bind @listen@\n  default_backend b\nbackend b\n  http-reuse always\n  option forwardfor\n\
          \x20 option httpchk GET /check\n  server s {} check inter 2s\n",
-        gateway.addr
+        haproxy_server(gateway.addr)
     ));
     let mut client = Client::to(front.addr);
     let body = Seeded(7).bytes(1 << 20);
@@ -367,7 +391,7 @@ fn haproxy_finds_no_fault_in_answers_that_came_in_pieces() {
     let pieces: Vec<Vec<u8>> = ok("a".repeat(3000)).chunks(100).map(<[u8]>::to_vec).collect();
     let upstream = Upstream::start(answers_in_pieces(pieces, Duration::from_millis(1)));
     let gateway = Setup::forward(&upstream).start();
-    let front = haproxy(&format!("listen l\n  bind @listen@\n  server s {}\n", gateway.addr));
+    let front = haproxy(&format!("listen l\n  bind @listen@\n  server s {}\n", haproxy_server(gateway.addr)));
     let mut client = Client::to(front.addr);
     for _ in 0..3 {
         assert_eq!(client.get("/x").body.len(), 3000);

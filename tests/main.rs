@@ -1,6 +1,7 @@
 //! The gateway from outside, as one binary of scenarios: a gateway is started from the built binary with a scripted
 //! upstream, and what a client, the upstream, the log and the metrics see is compared with the design documents.
-//! `tests/run.sh` runs all of it twice, on io_uring and on epoll (MONOIO_FORCE_LEGACY_DRIVER=1).
+//! `tests/run.sh` runs all of it four times: plain and over TLS (RINGWAY_TEST_TLS=1, see `support/tls.rs`), on io_uring
+//! and on epoll (MONOIO_FORCE_LEGACY_DRIVER=1).
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -5,7 +5,8 @@ use crate::support::gateway::{self, BINARY, Process};
 use crate::support::message::ok;
 use crate::support::misbehave::answers;
 use crate::support::names::{self, end};
-use crate::support::{Client, Gate, Setup, Upstream, eventually, free_port, temp_dir};
+use crate::support::wire::Fault;
+use crate::support::{Client, Gate, Setup, Upstream, eventually, free_port, temp_dir, tls};
 use rustix::process::Signal;
 use std::net::UdpSocket;
 use std::process::Command;
@@ -324,7 +325,8 @@ fn workers_auto_takes_every_core_it_may_use() {
 #[test]
 fn at_the_cap_a_connection_is_told_503_and_closed() {
     let upstream = Upstream::says("ok");
-    let gateway = Setup::forward(&upstream).listener("bounds: { connections: 3 }").start();
+    // Over TLS it is closed without an answer: a handshake only to say no would cost more than it says.
+    let gateway = Setup::forward(&upstream).plain().listener("bounds: { connections: 3 }").start();
     let mut clients: Vec<Client> = (0..3).map(|_| Client::connect(&gateway)).collect();
     for client in &mut clients {
         assert_eq!(client.get("/x").status, 200);
@@ -342,4 +344,14 @@ fn at_the_cap_a_connection_is_told_503_and_closed() {
         client.try_response().is_ok_and(|r| r.status == 200).then_some(())
     });
     assert_eq!(clients[0].get("/x").status, 200, "the others never noticed");
+    let gateway = Setup::forward(&upstream).listener("bounds: { connections: 1 }").start();
+    let mut first = Client::connect(&gateway);
+    assert_eq!(first.get("/x").status, 200);
+    let told = Client::connect(&gateway).try_response();
+    match tls::is_on() {
+        true => assert!(matches!(told, Err(Fault::Cut | Fault::Reset)), "{told:?}"),
+        false => assert!(told.is_ok_and(|answer| answer.status == 503)),
+    }
+    assert_eq!(gateway.metrics().sum("ringway_connections_refused_total", &[]), 1.0);
+    assert_eq!(first.get("/x").status, 200, "who was there stays");
 }

@@ -4,7 +4,7 @@ use crate::support::client::{get, post};
 use crate::support::message::{Framing, Response, chunked, ok};
 use crate::support::misbehave::*;
 use crate::support::wire::Fault;
-use crate::support::{Client, Gate, Gateway, Setup, Upstream};
+use crate::support::{Client, Gate, Gateway, Setup, Upstream, tls};
 use std::time::Duration;
 
 fn gateway(upstream: &Upstream) -> Gateway {
@@ -124,21 +124,30 @@ fn a_body_cut_short_by_the_upstream_never_ends_cleanly() {
             let fault = head.read_body(&mut client.wire).expect_err(name);
             is_cut(&fault);
             assert!("hello".starts_with(&head.text()), "{name}: {:?}", head.text());
-            client.is_gone();
+            client.is_cut_off();
         }
     }
 }
 
 #[test]
 fn a_close_delimited_body_that_ends_by_a_reset_does_not_end_cleanly() {
-    let gate = Gate::default();
-    let upstream = Upstream::start(starts_and_resets("HTTP/1.1 200 OK\r\n\r\nhello", gate.clone()));
-    let gateway = gateway(&upstream);
-    let mut client = Client::connect(&gateway);
-    client.send(get("/x"));
-    let mut head = client.head().unwrap();
-    gate.open();
-    is_cut(&head.read_body(&mut client.wire).expect_err("a clean end"));
+    // Over TLS an end that is not announced is none either (RFC 8446 6.1).
+    for reset in if tls::is_on() { &[true, false][..] } else { &[true] } {
+        for version in ["1.1", "1.0"] {
+            let (gate, start) = (Gate::default(), "HTTP/1.1 200 OK\r\n\r\nhello");
+            let upstream = match reset {
+                true => Upstream::start(starts_and_resets(start, gate.clone())),
+                false => Upstream::start(starts_and_is_cut(start, gate.clone())),
+            };
+            let gateway = gateway(&upstream);
+            let mut client = Client::connect(&gateway);
+            client.send(format!("GET /x HTTP/{version}\r\nHost: gw.test\r\n\r\n"));
+            let mut head = client.head().unwrap();
+            gate.open();
+            is_cut(&head.read_body(&mut client.wire).expect_err("a clean end"));
+            client.is_cut_off();
+        }
+    }
 }
 
 #[test]
@@ -161,7 +170,10 @@ fn a_bad_chunk_never_becomes_a_clean_answer() {
             Ok(r) => {
                 assert_eq!(r.status, 502, "{body:?} became {r:?}");
             }
-            Err(fault) => is_cut(&fault),
+            Err(fault) => {
+                is_cut(&fault);
+                client.is_cut_off();
+            }
         }
         assert!(client.rest().0.is_empty());
         upstream.wait_ended(n);
@@ -501,6 +513,7 @@ fn a_broken_answer_is_cut_and_the_next_connection_is_served() {
         client.send(get("/x"));
         let (_, fault) = broken_body(&mut client);
         is_cut(&fault);
+        client.is_cut_off();
     }
     let line = gateway.log_of("/x");
     assert_eq!(line["end"], crate::support::names::end::TRUNCATED, "{line}");

@@ -3,11 +3,15 @@
 use crate::support::client::get;
 use crate::support::message::ok;
 use crate::support::misbehave::answers;
-use crate::support::{Client, PATIENCE, Setup, Upstream, eventually, eventually_within, free_port, gateway, temp_dir};
+use crate::support::{
+    Client, Link, PATIENCE, Setup, Upstream, eventually, eventually_within, free_port, gateway, temp_dir, tls,
+};
 use std::time::Duration;
 
-/// The bound of issue 2 is 4 KiB; a build without optimisation has larger futures.
-const IDLE_BYTES_MAX: u64 = 8 * 1024;
+/// The bound is 4 KiB; a build without optimisation has larger futures. Over TLS it is 12 KiB.
+fn idle_bytes_max() -> u64 {
+    if tls::is_on() { 12 * 1024 } else { 8 * 1024 }
+}
 
 #[test]
 fn an_idle_connection_costs_little_memory() {
@@ -24,7 +28,7 @@ fn an_idle_connection_costs_little_memory() {
     let before = gateway.rss();
     let more = use_and_keep(4000);
     let each = gateway.rss().saturating_sub(before) / more.len() as u64;
-    assert!(each < IDLE_BYTES_MAX, "{each} bytes per idle connection");
+    assert!(each < idle_bytes_max(), "{each} bytes per idle connection");
     drop((first, more));
     eventually("they are all closed", || {
         (gateway.metrics().sum(crate::support::names::CONNECTIONS, &[]) == 0.0).then_some(())
@@ -50,7 +54,7 @@ fn out_of_descriptors_it_neither_spins_nor_dies_and_recovers() {
     let mut gateway = Setup::forward(&upstream).descriptors(64).start();
     let mut first = Client::connect(&gateway);
     assert_eq!(first.get("/x").status, 200);
-    let many: Vec<Client> = (0..120).map(|_| Client::connect(&gateway)).collect();
+    let many: Vec<Client> = (0..120).map(|_| Client::arrive(&gateway)).collect();
     std::thread::sleep(Duration::from_millis(200));
     let before = gateway.cpu();
     std::thread::sleep(Duration::from_millis(1000));
@@ -69,7 +73,12 @@ fn out_of_descriptors_it_neither_spins_nor_dies_and_recovers() {
 #[test]
 fn a_thousand_slow_heads_do_not_keep_others_waiting() {
     let upstream = Upstream::says("ok");
-    let gateway = Setup::forward(&upstream).start();
+    // Longer than a thousand handshakes on either side take a build without optimisation.
+    let gateway = Setup::new()
+        .upstream("u", &[&upstream], "timeouts: { connect: 30s }")
+        .forward_all("")
+        .listener("timeouts: { request_header: 60s }")
+        .start();
     let mut slow: Vec<Client> = (0..1000).map(|_| Client::connect(&gateway)).collect();
     for client in &mut slow {
         client.send("GET /slow HTTP/1.1\r\nHost: gw.te");
@@ -110,8 +119,8 @@ fn a_client_that_pipelines_without_end_costs_no_memory_and_keeps_nobody_waiting(
     let gateway = Setup::new().route("match: { path: \"/x\" }, respond: { status: 200, body: hi }").start();
     // Never a whole number of requests per read: the buffer is never empty between two of them.
     let request = format!("GET /x HTTP/1.1\r\nHost: gw.test\r\nX-Pad: {}\r\n\r\n", "y".repeat(20_000)).repeat(100);
-    let mut sender = std::net::TcpStream::connect(gateway.addr).unwrap();
-    let mut reader = sender.try_clone().unwrap();
+    let mut sender = Link::dial(gateway.addr).unwrap();
+    let mut reader = sender.clone();
     let before = gateway.rss();
     let reading = std::thread::spawn(move || while reader.read(&mut [0; 65536]).is_ok_and(|n| n > 0) {});
     let start = std::time::Instant::now();
@@ -119,7 +128,7 @@ fn a_client_that_pipelines_without_end_costs_no_memory_and_keeps_nobody_waiting(
         while start.elapsed() < Duration::from_secs(3) {
             sender.write_all(request.as_bytes()).unwrap();
         }
-        sender.shutdown(std::net::Shutdown::Both).unwrap();
+        sender.0.tcp.shutdown(std::net::Shutdown::Both).unwrap();
     });
     while start.elapsed() < Duration::from_millis(2500) {
         let asked = std::time::Instant::now();
@@ -136,13 +145,13 @@ fn a_client_that_pipelines_without_end_costs_no_memory_and_keeps_nobody_waiting(
 fn out_of_descriptors_waiting_clients_are_closed_again_and_again_not_left_hanging() {
     let upstream = Upstream::says("ok");
     let gateway = Setup::forward(&upstream).descriptors(64).start();
-    let many: Vec<Client> = (0..120).map(|_| Client::connect(&gateway)).collect();
+    let many: Vec<Client> = (0..120).map(|_| Client::arrive(&gateway)).collect();
     for client in &many {
-        client.wire.stream.0.set_nonblocking(true).unwrap();
+        client.wire.stream.0.tcp.set_nonblocking(true).unwrap();
     }
     // Long before request_header closes those that were accepted.
     eventually_within(Duration::from_secs(4), "several are closed", || {
-        let closed = |client: &&Client| matches!(client.wire.stream.0.peek(&mut [0]), Ok(0));
+        let closed = |client: &&Client| matches!(client.wire.stream.0.tcp.peek(&mut [0]), Ok(0));
         (many.iter().filter(closed).count() >= 5).then_some(())
     });
 }

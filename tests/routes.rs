@@ -3,7 +3,7 @@
 use crate::support::client::post;
 use crate::support::message::{Request, ok};
 use crate::support::misbehave::answers;
-use crate::support::{Client, Gateway, Setup, Upstream};
+use crate::support::{Client, Gateway, Setup, Upstream, tls};
 
 /// Routes that answer their own name.
 fn naming(routes: &[(&str, &str)]) -> Setup {
@@ -341,7 +341,7 @@ fn forwarding_fields_tell_the_truth_and_those_of_a_stranger_are_dropped() {
     assert_eq!(gateway.ask(request).status, 200);
     let got = upstream.only_request();
     assert_eq!(got.fields.get("x-forwarded-for"), Some("127.0.0.1"));
-    assert_eq!(got.fields.get("x-forwarded-proto"), Some("http"));
+    assert_eq!(got.fields.get("x-forwarded-proto"), Some(tls::either("https", "http")));
     assert_eq!(got.fields.get("x-forwarded-host"), Some("gw.test:81"));
     assert!(!got.fields.has("forwarded"), "{got:?}");
     let id = got.fields.get("x-request-id").unwrap();
@@ -531,7 +531,10 @@ fn two_listeners_serve_the_same_routes_with_their_own_settings() {
     let second = crate::support::free_port();
     let gateway = Setup::forward(&upstream)
         .listener("bounds: { headers: 3 }")
-        .listener(&format!("max_requests: 1\n  - name: second\n    address: \"127.0.0.1:{second}\""))
+        .listener(&format!(
+            "max_requests: 1\n  - name: second\n    address: \"127.0.0.1:{second}\"\n    {}",
+            tls::of_listener()
+        ))
         .start();
     let request = "GET /x HTTP/1.1\r\nHost: a\r\nA: 1\r\nB: 1\r\nC: 1\r\n\r\n";
     gateway.ask(request).is_gateways_own(431);

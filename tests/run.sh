@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everything that must hold before a change lands: format, lints, unit tests, scenarios on io_uring and on epoll, doc
-# tests, benches and load-test programs. Prints a table of the steps and, as its last line, `N passed, N failed`.
+# Everything that must hold before a change lands: format, lints, unit tests, scenarios on io_uring and on epoll, plain and
+# over TLS, doc tests, benches and load-test programs. Prints a table of the steps and, as its last line, `N passed, N failed`.
 # A step that can not run counts as failed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -11,7 +11,8 @@ mkdir -p "$LOGS"
 readonly THREADS="${RINGWAY_TEST_THREADS:-6}"
 
 # What the scenarios with other people's programs need: command → package.
-declare -A NEEDED=([nginx]=nginx-light [haproxy]=haproxy [curl]=curl [nc]=netcat-openbsd [wrk]=wrk [python3]=python3)
+declare -A NEEDED=([nginx]=nginx-light [haproxy]=haproxy [curl]=curl [nc]=netcat-openbsd [wrk]=wrk [python3]=python3
+    [openssl]=openssl)
 
 install_missing() {
     local command packages=()
@@ -86,8 +87,13 @@ step "format" cargo fmt --check
 step "lints" cargo clippy --all-targets --quiet -- -D warnings
 step "build" cargo build --all-targets
 step "unit tests" cargo test --lib --bins
-step "scenarios on io_uring" env -u MONOIO_FORCE_LEGACY_DRIVER cargo test --test scenarios -- --test-threads "$THREADS"
-step "scenarios on epoll" env MONOIO_FORCE_LEGACY_DRIVER=1 cargo test --test scenarios -- --test-threads "$THREADS"
+scenarios() {
+    env -u MONOIO_FORCE_LEGACY_DRIVER -u RINGWAY_TEST_TLS "$@" cargo test --test scenarios -- --test-threads "$THREADS"
+}
+step "scenarios on io_uring" scenarios
+step "scenarios on epoll" scenarios MONOIO_FORCE_LEGACY_DRIVER=1
+step "scenarios over TLS" scenarios RINGWAY_TEST_TLS=1
+step "scenarios over TLS on epoll" scenarios RINGWAY_TEST_TLS=1 MONOIO_FORCE_LEGACY_DRIVER=1
 step "unit tests on epoll" env MONOIO_FORCE_LEGACY_DRIVER=1 cargo test --lib
 step "doc tests" cargo test --doc
 step "benches run once" cargo bench --profile dev "${BENCHES[@]}" -- --test

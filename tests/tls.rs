@@ -6,7 +6,7 @@ use crate::support::foreign::{curl, openssl_client};
 use crate::support::gateway::run;
 use crate::support::message::ok;
 use crate::support::misbehave::answers;
-use crate::support::{Gateway, Setup, Upstream, eventually, temp_dir};
+use crate::support::{Gateway, Seeded, Setup, Upstream, eventually, temp_dir};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
@@ -367,6 +367,108 @@ fn a_client_that_renegotiates_or_breaks_a_record_loses_its_connection_only() {
         assert!(rest.is_empty());
     }
     assert_eq!(curl_to(&gateway, &authority, "gw.test", "/hello", &[]), "hello");
+    gateway.is_well();
+}
+
+#[test]
+fn keys_that_are_renewed_within_a_connection_change_nothing() {
+    let authority = Authority::new();
+    let site = authority.issue(&["gw.test"]);
+    let gateway = secure(&with(&[&site])).start();
+    let mut tls = crate::support::tls_client::shaken(&gateway, &authority);
+    for round in 0..20 {
+        // Asks the gateway for new keys, too; its answer leaves in front of the next response.
+        for _ in 0..round % 3 {
+            tls.conn.refresh_traffic_keys().unwrap();
+        }
+        tls.write_all(b"GET /hello HTTP/1.1\r\nHost: gw.test\r\n\r\n").unwrap();
+        let mut said = Vec::new();
+        while !said.ends_with(b"hello") {
+            let mut piece = [0; 1000];
+            let n = tls.read(&mut piece).unwrap();
+            assert!(n > 0, "round {round}");
+            said.extend_from_slice(&piece[..n]);
+        }
+    }
+}
+
+#[test]
+fn handshakes_and_requests_may_come_in_the_smallest_records() {
+    let authority = Authority::new();
+    let site = authority.issue(&["gw.test"]);
+    let upstream = Upstream::echo();
+    let gateway = secure(&with(&[&site])).upstream("u", &[&upstream], "").forward_path("/echo", "").start();
+    let body = Seeded(7).bytes(100_000);
+    for size in [32, 33, 100, 1000, 16_389] {
+        let mut config = rustls::ClientConfig::clone(&crate::support::tls_client::config(&authority, None));
+        config.max_fragment_size = Some(size);
+        let mut tls = crate::support::tls_client::to(&gateway, &config.into(), "gw.test");
+        let head = format!(
+            "POST /echo HTTP/1.1\r\nHost: gw.test\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        tls.write_all(&[head.as_bytes(), &body].concat()).unwrap();
+        let mut said = Vec::new();
+        tls.read_to_end(&mut said).unwrap();
+        assert!(said.ends_with(&body), "{size}: {} bytes", said.len());
+    }
+}
+
+#[test]
+fn mutated_handshakes_and_records_hurt_nobody() {
+    let authority = Authority::new();
+    let site = authority.issue(&["gw.test"]);
+    let mut gateway = secure(&with(&[&site]))
+        .listener("timeouts: { tls_handshake: 400ms, request_header: 400ms, keep_alive: 400ms }")
+        .start();
+    let config = crate::support::tls_client::config(&authority, None);
+    let mut random = Seeded(0x715);
+    let rounds = 300;
+    for _ in 0..rounds {
+        let mut conn = rustls::ClientConnection::new(config.clone(), "gw.test".try_into().unwrap()).unwrap();
+        let mut sock = TcpStream::connect(gateway.addr).unwrap();
+        sock.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let break_at = random.below(6);
+        // Some flights pass as they are; one is broken: a bit flipped, bytes cut, doubled or put in, or cut in pieces.
+        'talk: for flight in 0..8 {
+            let mut wire = Vec::new();
+            if !conn.is_handshaking() {
+                conn.writer().write_all(b"GET /hello HTTP/1.1\r\nHost: gw.test\r\n\r\n").unwrap();
+            }
+            while conn.wants_write() {
+                conn.write_tls(&mut wire).unwrap();
+            }
+            if wire.is_empty() {
+                break;
+            }
+            if flight == break_at {
+                let at = random.below(wire.len());
+                match random.below(5) {
+                    0 => wire[at] ^= 1 << random.below(8),
+                    1 => wire.truncate(at),
+                    2 => wire.insert(at, random.next() as u8),
+                    3 => wire = [&wire[..at], &wire[..]].concat(),
+                    _ => drop(wire.remove(at)),
+                }
+            }
+            let cut = random.below(wire.len() + 1);
+            for piece in [&wire[..cut], &wire[cut..]] {
+                if sock.write_all(piece).is_err() {
+                    break 'talk;
+                }
+            }
+            match conn.read_tls(&mut sock) {
+                Ok(n) if n > 0 && conn.process_new_packets().is_ok() => {}
+                _ => break,
+            }
+        }
+    }
+    assert_eq!(curl_to(&gateway, &authority, "gw.test", "/hello", &[]), "hello");
+    let all = gateway.metrics().sum(HANDSHAKES, &[]);
+    eventually("all handshakes to have ended", || {
+        (gateway.metrics().sum(HANDSHAKES, &[]) == f64::from(rounds) + 1.0).then_some(())
+    });
+    assert!(all > 0.0);
     gateway.is_well();
 }
 

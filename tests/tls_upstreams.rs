@@ -17,7 +17,7 @@ fn tls_nginx(authority: &Authority, names: &[&str], more: &str) -> Server {
 }
 
 fn to(server: &Server, tls: &str) -> Setup {
-    Setup::new().plain().upstream_at("u", &format!("[\"{}\"]", server.addr), tls).forward_all("")
+    Setup::new().plain().plain_upstream_at("u", &format!("[\"{}\"]", server.addr), tls).forward_all("")
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn all_pairs_of_http_and_https_work() {
     let site = authority.issue(&["gw.test"]);
     let certificates = format!("certificates: [{}]", site.yaml());
     let tls_to_tls =
-        secure(&certificates).upstream_at("u", &format!("[\"{}\"]", server.addr), &tls).forward_all("").start();
+        secure(&certificates).plain_upstream_at("u", &format!("[\"{}\"]", server.addr), &tls).forward_all("").start();
     assert_eq!(curl_to(&tls_to_tls, &authority, "gw.test", "/", &[]), "users.test TLSv1.3 .  https https\n");
     let plain = Upstream::echo();
     let tls_to_plain = secure(&certificates).upstream("u", &[&plain], "").forward_all("").start();
@@ -83,11 +83,11 @@ fn the_gateway_shows_its_own_certificate_and_the_name_comes_from_the_endpoint() 
     let me = authority.issue(&["gateway.test"]);
     let tls = format!("tls: {{ ca: {}, client: {} }}", authority.ca.display(), me.yaml());
     let endpoint = format!("[\"localhost:{}\"]", server.addr.port());
-    let gateway = Setup::new().plain().upstream_at("u", &endpoint, &tls).forward_all("").start();
+    let gateway = Setup::new().plain().plain_upstream_at("u", &endpoint, &tls).forward_all("").start();
     let said = gateway.get("/").text();
     assert!(said.starts_with("localhost TLSv1.3 ") && said.contains("CN=gateway.test"), "{said}");
     let anonymous = format!("tls: {{ ca: {} }}", authority.ca.display());
-    let gateway = Setup::new().plain().upstream_at("u", &endpoint, &anonymous).forward_all("").start();
+    let gateway = Setup::new().plain().plain_upstream_at("u", &endpoint, &anonymous).forward_all("").start();
     assert_eq!(gateway.get("/").status, 400, "nginx's own answer");
 }
 
@@ -129,7 +129,7 @@ fn system_authorities_are_believed_by_default_and_new_files_are_followed() {
     let gateway = Setup::new()
         .plain()
         .env("SSL_CERT_FILE", authority.ca.to_str().unwrap())
-        .upstream_at("u", &endpoint, "tls: {}")
+        .plain_upstream_at("u", &endpoint, "tls: {}")
         .forward_all("")
         .start();
     assert_eq!(gateway.get("/").status, 200);
@@ -137,7 +137,7 @@ fn system_authorities_are_believed_by_default_and_new_files_are_followed() {
     let trusted = crate::support::temp_dir("ca").join("ca.pem");
     std::fs::copy(&other.ca, &trusted).unwrap();
     let tls = format!("tls: {{ ca: {} }}", trusted.display());
-    let gateway = Setup::new().plain().upstream_at("u", &endpoint, &tls).forward_all("").start();
+    let gateway = Setup::new().plain().plain_upstream_at("u", &endpoint, &tls).forward_all("").start();
     assert_eq!(gateway.get("/").status, 502);
     std::fs::copy(&authority.ca, &trusted).unwrap();
     eventually("the new authority to be believed", || (gateway.get("/").status == 200).then_some(()));
@@ -193,8 +193,10 @@ fn an_answer_without_an_end_is_never_passed_on_as_a_whole_one() {
     let site = authority.issue(&["gw.test"]);
     let server = python_tls(&authority, until_close, false);
     let endpoint = format!("[\"{}\"]", server.addr);
-    let gateway =
-        secure(&format!("certificates: [{}]", site.yaml())).upstream_at("u", &endpoint, &tls).forward_all("").start();
+    let gateway = secure(&format!("certificates: [{}]", site.yaml()))
+        .plain_upstream_at("u", &endpoint, &tls)
+        .forward_all("")
+        .start();
     let mut tls = crate::support::tls_client::shaken(&gateway, &authority);
     std::io::Write::write_all(&mut tls, b"GET /cut HTTP/1.0\r\n\r\n").unwrap();
     let mut said = Vec::new();
@@ -204,8 +206,16 @@ fn an_answer_without_an_end_is_never_passed_on_as_a_whole_one() {
 
 #[test]
 fn a_server_that_speaks_no_tls_is_a_named_failure() {
-    let server = nginx("server { listen @listen@; }");
-    let gateway = to(&server, "tls: { insecure_skip_verify: true }").start();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let _ = std::io::Write::write_all(&mut stream.unwrap(), b"220 mail.test ESMTP\r\n");
+        }
+    });
+    let endpoint = format!("[\"{address}\"]");
+    let tls = "tls: { insecure_skip_verify: true }";
+    let gateway = Setup::new().plain().plain_upstream_at("u", &endpoint, tls).forward_all("").start();
     assert_eq!(gateway.get("/").status, 502);
     assert_eq!(gateway.log_of("/")["end"], "upstream_tls");
 }

@@ -8,6 +8,7 @@ pub mod deadline;
 pub mod dial;
 pub mod listen;
 pub mod memory;
+pub mod records;
 pub mod recycle;
 pub mod runtime;
 pub mod spawn;

@@ -152,6 +152,15 @@ impl Stream {
         }
     }
 
+    /// Reads once and takes nothing in: behind [`Self::shutdown_write`], for the other side's end alone. `Ok(0)` is the end of
+    /// the connection under TLS. What comes is not decrypted, as a read that was dropped may have lost a part of a record.
+    pub async fn read_away(&self, buf: Buf) -> (io::Result<usize>, Buf) {
+        match self.tcp() {
+            Some(io) => io.read(buf).await,
+            None => self.read(buf).await,
+        }
+    }
+
     /// Whether an idle connection may still be used: the other side neither closed it nor sent bytes nobody asked for.
     pub fn is_quiet(&self) -> bool {
         match self {

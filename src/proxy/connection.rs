@@ -425,7 +425,7 @@ async fn linger(down: &Rc<Downstream>, plane: &Rc<Plane>) {
     let due_ms = down.slot.now_ms().saturating_add(LINGER_MS);
     let mut buf = plane.core.buffers.take(OUT_BYTES);
     loop {
-        match guard(&down.slot, due_ms, down.stream.read(buf)).await {
+        match guard(&down.slot, due_ms, down.stream.read_away(buf)).await {
             Ok((Ok(n), mut filled)) if n > 0 => {
                 filled.clear();
                 buf = filled;

@@ -128,7 +128,7 @@ impl ServerFiles {
             Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
         };
         let mut config = builder.with_cert_resolver(Arc::new(resolver));
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = Arc::new(Tickets::new(&secrets, context));
         let required = self.client.as_ref().is_some_and(|client| client.required);
@@ -260,7 +260,7 @@ impl BySni {
 
 impl ResolvesServerCert for BySni {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        io::tls::client_names(hello.server_name());
+        io::records::client_names(hello.server_name());
         let known = hello.server_name().map(|name| self.find(name));
         let keys = match known {
             Some(None) if self.refuse_unknown => return None,

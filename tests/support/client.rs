@@ -4,7 +4,7 @@ use super::message::Response;
 use super::wire::{Fault, Wire, show};
 use super::{Gateway, Link};
 use std::io::Write;
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 pub struct Client {
@@ -13,11 +13,21 @@ pub struct Client {
 
 impl Client {
     pub fn connect(gateway: &Gateway) -> Client {
-        Client::to(gateway.addr)
+        if gateway.is_plain { Client::over(Link::dial_plain(gateway.addr)) } else { Client::to(gateway.addr) }
     }
 
+    /// To an address where TLS is spoken in a run over TLS.
     pub fn to(addr: SocketAddr) -> Client {
-        Client { wire: Wire::new(Link::dial(addr).unwrap_or_else(|e| panic!("connect to {addr}: {e}"))) }
+        Client::over(Link::dial(addr))
+    }
+
+    /// Connected, but not yet heard: over TLS no hand was shaken. The answer is to be read next.
+    pub fn arrive(gateway: &Gateway) -> Client {
+        Client::over(Link::arrive(gateway.addr))
+    }
+
+    fn over(link: std::io::Result<Link>) -> Client {
+        Client { wire: Wire::new(link.unwrap_or_else(|e| panic!("connect: {e}"))) }
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -79,6 +89,17 @@ impl Client {
         assert!(matches!(end, Ok(()) | Err(Fault::Reset)), "{end:?}");
     }
 
+    /// The same behind half an answer. TLS can say that an end is meant: that must not be said here.
+    pub fn is_cut_off(&mut self) {
+        let (more, end) = self.rest();
+        assert!(more.is_empty(), "unexpected: {}", show(&more));
+        match end {
+            Err(Fault::Cut | Fault::Reset) => {}
+            Ok(()) if !self.wire.stream.0.is_tls() => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Everything that still comes, and how it ends.
     pub fn rest(&mut self) -> (Vec<u8>, Result<(), Fault>) {
         let mut more = Vec::new();
@@ -88,22 +109,18 @@ impl Client {
 
     /// Asserts that nothing came so far.
     pub fn is_silent(&mut self) {
-        let link = &self.wire.stream.0;
-        link.set_nonblocking(true).unwrap();
-        let peeked = link.peek(&mut [0; 1]);
-        link.set_nonblocking(false).unwrap();
         assert!(self.wire.waiting().is_empty(), "unexpected: {}", show(self.wire.waiting()));
-        assert!(peeked.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock), "{peeked:?}");
+        assert!(self.wire.stream.0.is_silent(), "something came, or the end");
     }
 
     /// Says that nothing more will be sent.
     pub fn half_close(&self) {
-        self.wire.stream.0.shutdown(Shutdown::Write).unwrap();
+        self.wire.stream.0.half_close();
     }
 
     /// Leaves with a reset.
     pub fn reset(self) {
-        rustix::net::sockopt::set_socket_linger(&self.wire.stream.0, Some(Duration::ZERO)).unwrap();
+        self.wire.stream.0.reset_on_close();
     }
 }
 

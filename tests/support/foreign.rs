@@ -1,7 +1,7 @@
 //! Programs that nobody here wrote, as clients, as upstreams and as proxies in front of the gateway.
 
 use super::gateway::Process;
-use super::{eventually, temp_dir};
+use super::{eventually, temp_dir, tls};
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
@@ -27,16 +27,29 @@ fn port() -> SocketAddr {
     (std::net::Ipv4Addr::LOCALHOST, super::free_port()).into()
 }
 
-/// nginx with the given text inside `http { … }`; `@listen@` and `@dir@` are replaced.
+/// nginx with the given text inside `http { … }`; `@listen@`, `@url@` (of itself) and `@dir@` are replaced. In a run over
+/// TLS it serves and trusts the certificates of this run.
 pub fn nginx(http: &str) -> Server {
     let (addr, dir) = (port(), temp_dir("nginx"));
-    let http = http.replace("@listen@", &addr.to_string()).replace("@dir@", &dir.display().to_string());
+    let (listen, certificates) = if tls::is_on() {
+        let tls::Files { ca, cert, key, .. } = tls::files();
+        let (ca, cert, key) = (ca.display(), cert.display(), key.display());
+        let (serves, trusts) = (
+            format!("ssl_certificate {cert}; ssl_certificate_key {key};"),
+            format!("proxy_ssl_trusted_certificate {ca}; proxy_ssl_verify on; proxy_ssl_name {};", tls::NAME),
+        );
+        (format!("{addr} ssl"), format!("{serves}\n{trusts}\nproxy_ssl_server_name on;\n"))
+    } else {
+        (addr.to_string(), String::new())
+    };
+    let http =
+        http.replace("@listen@", &listen).replace("@url@", &url(addr)).replace("@dir@", &dir.display().to_string());
     let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("{kind}_temp_path {}/{kind};\n", dir.display()))
         .concat();
     let text = format!(
         "daemon off; master_process off; pid {0}/pid; error_log {0}/error.log;\n\
-         events {{ worker_connections 256; }}\nhttp {{ access_log off;\n{paths}{http}\n}}\n",
+         events {{ worker_connections 256; }}\nhttp {{ access_log off;\n{paths}{certificates}{http}\n}}\n",
         dir.display()
     );
     let config = dir.join("nginx.conf");
@@ -44,22 +57,64 @@ pub fn nginx(http: &str) -> Server {
     Server::start(addr, Command::new("nginx").arg("-p").arg(&dir).arg("-c").arg(&config))
 }
 
-/// HAProxy with the given sections after the defaults; `@listen@` is replaced.
+/// HAProxy with the given sections after the defaults; `@listen@` is replaced, and in a run over TLS followed by its
+/// certificate. The address of a server is to be made by [`haproxy_server`].
 pub fn haproxy(sections: &str) -> Server {
     let (addr, dir) = (port(), temp_dir("haproxy"));
+    let listen = match tls::is_on() {
+        true => format!("{addr} ssl crt {}", tls::files().bundle.display()),
+        false => addr.to_string(),
+    };
     let text = format!(
         "global\n  nbthread 1\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 20s\n  timeout server 20s\n{}\n",
-        sections.replace("@listen@", &addr.to_string())
+        sections.replace("@listen@", &listen)
     );
     let config = dir.join("haproxy.cfg");
     std::fs::write(&config, text).unwrap();
     Server::start(addr, Command::new("haproxy").arg("-db").arg("-f").arg(&config))
 }
 
-/// A Python program that listens on the port given as its first argument.
+/// An address as HAProxy's `server` lines have it.
+pub fn haproxy_server(addr: SocketAddr) -> String {
+    match tls::is_on() {
+        true => {
+            let (ca, name) = (tls::files().ca.display(), tls::NAME);
+            format!("{addr} ssl verify required ca-file {ca} sni str({name}) verifyhost {name} check-sni {name}")
+        }
+        false => addr.to_string(),
+    }
+}
+
+/// A Python program that listens on the port given as its first argument; in a run over TLS, with certificate and key
+/// as the next two.
 pub fn python_server(program: &str) -> Server {
     let addr = port();
-    Server::start(addr, Command::new("python3").args(["-c", program, &addr.port().to_string()]))
+    let mut command = Command::new("python3");
+    command.args(["-c", program, &addr.port().to_string()]);
+    if tls::is_on() {
+        command.args([&tls::files().cert, &tls::files().key]);
+    }
+    Server::start(addr, &mut command)
+}
+
+/// The URL of an address.
+pub fn url(addr: SocketAddr) -> String {
+    format!("{}://{addr}", tls::either("https", "http"))
+}
+
+/// The options that make curl believe the certificates of this run.
+pub fn curl_trust() -> Vec<&'static str> {
+    if tls::is_on() { vec!["--cacert", tls::files().ca.to_str().unwrap()] } else { Vec::new() }
+}
+
+/// Sends bytes and gives all that came back until the other side closed: by nc, or by what OpenSSL has in its place.
+pub fn nc(to: SocketAddr, bytes: &[u8]) -> String {
+    if !tls::is_on() {
+        return output_of("nc", &["-w", "10", "127.0.0.1", &to.port().to_string()], bytes);
+    }
+    let (to, ca) = (to.to_string(), tls::files().ca.to_str().unwrap());
+    let s_client = ["10", "openssl", "s_client", "-quiet", "-verify_quiet", "-verify_return_error", "-CAfile", ca];
+    output_of("timeout", &[&s_client[..], &["-servername", tls::NAME, "-connect", &to]].concat(), bytes)
 }
 
 /// Runs a program to its end and gives what it printed; panics with everything it said when it fails.
@@ -96,7 +151,7 @@ pub fn output_whatever(program: &str, args: &[&str]) -> String {
 
 /// curl, quiet, with a limit on its time.
 pub fn curl(args: &[&str]) -> String {
-    output("curl", &[&["-sS", "--max-time", "20"], args].concat())
+    output("curl", &[&["-sS", "--max-time", "20"], &curl_trust()[..], args].concat())
 }
 
 /// `openssl s_client` to the gateway with these bytes on its standard input: all that it said, however it ended.

@@ -83,6 +83,8 @@ pub struct Gateway {
     pub process: Process,
     pub dir: PathBuf,
     pub log: PathBuf,
+    /// Its listener speaks no TLS, also in a run over TLS.
+    pub is_plain: bool,
 }
 
 impl Gateway {
@@ -100,7 +102,7 @@ impl Gateway {
         command.envs(setup.env.iter().map(|(name, value)| (name, value)));
         let process = Process::spawn(command.args(["run", "-c"]).arg(&config));
         let (addr, admin) = ((Ipv4Addr::LOCALHOST, port).into(), (Ipv4Addr::LOCALHOST, admin).into());
-        let mut gateway = Gateway { addr, admin, process, dir, log };
+        let mut gateway = Gateway { addr, admin, process, dir, log, is_plain: setup.is_plain };
         eventually_within(Duration::from_secs(10), "the gateway to be ready", || {
             if let Some(status) = gateway.process.exited() {
                 panic!("the gateway exited ({status})\n{}\nconfig:\n{yaml}", gateway.process.output());

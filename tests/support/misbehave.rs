@@ -79,6 +79,18 @@ pub fn starts_and_resets(start: impl Into<Vec<u8>>, gate: Gate) -> impl Fn(&mut 
     }
 }
 
+/// The same, with a FIN that TLS does not announce.
+pub fn starts_and_is_cut(start: impl Into<Vec<u8>>, gate: Gate) -> impl Fn(&mut Conn) + Send + Sync + 'static {
+    let start = start.into();
+    move |conn| {
+        if conn.request().is_some() {
+            conn.write(&start);
+            gate.wait();
+            conn.cut_on_close();
+        }
+    }
+}
+
 /// Resets once a request is there.
 pub fn resets(conn: &mut Conn) {
     conn.request();

@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod misbehave;
 pub mod names;
 pub mod setup;
+pub mod tls;
 pub mod tls_client;
 pub mod upstream;
 pub mod wire;
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 pub use client::Client;
 pub use gateway::Gateway;
 pub use setup::Setup;
+pub use tls::Socket;
 pub use upstream::Upstream;
 
 /// How long anything may take before a scenario is called hung. Generous: two cores run eight scenarios at once.
@@ -63,19 +65,38 @@ impl Gate {
     }
 }
 
-/// A connection between a test client and the gateway. The one place that decides how it is made: a later issue can
-/// run every scenario over TLS by changing `dial` alone.
-#[derive(Debug)]
-pub struct Link(pub TcpStream);
+/// A connection between a test client and the gateway. The one place that decides how it is made: with TLS in a run over
+/// TLS ([`tls::is_on`]).
+#[derive(Debug, Clone)]
+pub struct Link(pub Arc<Socket>);
 
 impl Link {
+    /// Connects and, over TLS, shakes hands. A handshake that fails is told by the first read or write: only a refused
+    /// connection is an error here.
     pub fn dial(to: SocketAddr) -> std::io::Result<Link> {
-        let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Link(stream))
+        let link = Link::arrive(to)?;
+        let _ = link.0.shake();
+        Ok(link)
     }
+
+    /// Connects and does not wait for anything that the gateway has to say: hands are shaken by the first read.
+    pub fn arrive(to: SocketAddr) -> std::io::Result<Link> {
+        let tcp = connect(to)?;
+        Ok(Link(Arc::new(if tls::is_on() { Socket::client(tcp) } else { Socket::plain(tcp) })))
+    }
+
+    /// Connects without TLS, whatever run this is.
+    pub fn dial_plain(to: SocketAddr) -> std::io::Result<Link> {
+        Ok(Link(Arc::new(Socket::plain(connect(to)?))))
+    }
+}
+
+fn connect(to: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
 }
 
 impl Read for Link {
@@ -90,7 +111,7 @@ impl Write for Link {
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        self.0.flush()
+        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! The config of a scenario's gateway, put together from the parts that the scenario names; everything else is small
 //! and the same everywhere: one worker, log to a file, ports of its own.
 
-use super::{Gateway, Upstream};
+use super::{Gateway, Upstream, tls};
 use std::path::Path;
 
 #[derive(Default)]
@@ -10,6 +10,8 @@ pub struct Setup {
     log: Option<String>,
     pub descriptors: Option<u32>,
     pub env: Vec<(String, String)>,
+    /// The listener speaks no TLS, whatever run this is.
+    pub is_plain: bool,
     top: Vec<String>,
     listener: Vec<String>,
     upstreams: Vec<String>,
@@ -43,6 +45,12 @@ impl Setup {
         self
     }
 
+    /// The listener speaks no TLS, whatever run this is. The upstreams are as in every scenario.
+    pub fn plain(mut self) -> Setup {
+        self.is_plain = true;
+        self
+    }
+
     /// A top-level line, as `drain: 1s`.
     pub fn top(mut self, line: &str) -> Setup {
         self.top.push(line.into());
@@ -62,7 +70,14 @@ impl Setup {
     }
 
     /// The same with endpoints as written in the config.
-    pub fn upstream_at(mut self, name: &str, endpoints: &str, keys: &str) -> Setup {
+    pub fn upstream_at(self, name: &str, endpoints: &str, keys: &str) -> Setup {
+        let tls = tls::of_upstream();
+        let comma = if keys.is_empty() || tls.is_empty() { "" } else { ", " };
+        self.plain_upstream_at(name, endpoints, &format!("{keys}{comma}{tls}"))
+    }
+
+    /// The same, spoken to without TLS, whatever run this is.
+    pub fn plain_upstream_at(mut self, name: &str, endpoints: &str, keys: &str) -> Setup {
         let comma = if keys.is_empty() { "" } else { ", " };
         self.upstreams.push(format!("{name}: {{ endpoints: {endpoints}{comma}{keys} }}"));
         self
@@ -88,11 +103,6 @@ impl Setup {
 
     pub fn start(self) -> Gateway {
         Gateway::start(self)
-    }
-
-    /// The listener speaks no TLS but what the scenario itself says.
-    pub fn plain(self) -> Setup {
-        self
     }
 
     /// A variable in the environment of the gateway.
@@ -123,6 +133,9 @@ impl Setup {
             yaml.push('\n');
         }
         yaml.push_str(&format!("listeners:\n  - name: public\n    address: \"127.0.0.1:{port}\"\n"));
+        if !self.is_plain {
+            yaml.push_str(&format!("    {}\n", tls::of_listener()));
+        }
         for key in &self.listener {
             yaml.push_str(&format!("    {key}\n"));
         }

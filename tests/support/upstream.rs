@@ -3,8 +3,8 @@
 
 use super::message::Request;
 use super::wire::{Fault, Wire};
-use super::{PATIENCE, eventually};
-use std::io::{ErrorKind, Read, Write};
+use super::{PATIENCE, Socket, eventually, tls};
+use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,10 @@ use std::time::{Duration, Instant};
 /// How the gateway ended a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
+    /// By a FIN; over TLS, announced.
     Fin,
+    /// Over TLS: by a FIN that was not announced.
+    Cut,
     Reset,
 }
 
@@ -66,7 +69,9 @@ impl Upstream {
                     stream.set_nodelay(true).unwrap();
                     stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
                     stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
-                    let tee = Tee { stream, record: record.clone(), shared: shared.clone() };
+                    let stream = if tls::is_on() { Socket::server(stream) } else { Socket::plain(stream) };
+                    let mut tee = Tee { stream, record: record.clone(), shared: shared.clone() };
+                    tee.shake();
                     let mut conn = Conn { index, wire: Wire::new(tee), shared };
                     script(&mut conn);
                     drop(conn);
@@ -291,42 +296,60 @@ impl Conn {
 
     /// The connection will end with a reset instead of a FIN.
     pub fn reset_on_close(&self) {
-        rustix::net::sockopt::set_socket_linger(&self.wire.stream.stream, Some(Duration::ZERO)).unwrap();
+        self.wire.stream.stream.reset_on_close();
+    }
+
+    /// The connection will end with a FIN that TLS does not announce.
+    pub fn cut_on_close(&self) {
+        self.wire.stream.stream.cut_on_close();
     }
 }
 
 /// A stream that records what it reads.
 pub struct Tee {
-    stream: TcpStream,
+    stream: Socket,
     record: Arc<Record>,
     shared: Arc<Shared>,
 }
 
-impl Read for Tee {
-    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+impl Tee {
+    /// Repeats what waits, until it is done or the scenario is over.
+    fn patiently<T>(&self, mut once: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
         let start = Instant::now();
         loop {
-            match self.stream.read(buf) {
-                Ok(0) => {
-                    *self.record.ended.lock().unwrap() = Some(Ending::Fin);
-                    return Ok(0);
-                }
-                Ok(n) => {
-                    if !self.record.keep_no_bytes.load(Ordering::SeqCst) {
-                        self.record.bytes.lock().unwrap().extend_from_slice(&buf[..n]);
-                    }
-                    return Ok(n);
-                }
+            match once() {
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
                     if self.shared.stop.load(Ordering::SeqCst) || start.elapsed() > PATIENCE * 4 {
                         return Err(e);
                     }
                 }
-                Err(e) => {
-                    *self.record.ended.lock().unwrap() = Some(Ending::Reset);
-                    return Err(e);
-                }
+                done => return done,
             }
         }
+    }
+
+    /// What fails here fails again when the script reads.
+    fn shake(&mut self) {
+        let _ = self.patiently(|| self.stream.shake());
+    }
+}
+
+impl Read for Tee {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.patiently(|| self.stream.read(buf));
+        let ending = match &read {
+            Ok(0) => Ending::Fin,
+            Ok(n) => {
+                if !self.record.keep_no_bytes.load(Ordering::SeqCst) {
+                    self.record.bytes.lock().unwrap().extend_from_slice(&buf[..*n]);
+                }
+                return read;
+            }
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return read,
+            Err(e) if e.kind() == ErrorKind::UnexpectedEof => Ending::Cut,
+            Err(_) => Ending::Reset,
+        };
+        *self.record.ended.lock().unwrap() = Some(ending);
+        read
     }
 }

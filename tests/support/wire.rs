@@ -7,7 +7,7 @@ use std::io::{ErrorKind, Read};
 pub enum Fault {
     /// The stream ended where a message could have begun.
     End,
-    /// The stream ended inside a message.
+    /// The stream ended inside a message, or over TLS without that being announced (RFC 8446 6.1).
     Cut,
     /// The other side reset the connection.
     Reset,
@@ -56,6 +56,7 @@ impl<S: Read> Wire<S> {
             Ok(_) => Ok(()),
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Err(Fault::Timeout),
             Err(e) if matches!(e.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => Err(Fault::Reset),
+            Err(e) if e.kind() == ErrorKind::UnexpectedEof => Err(Fault::Cut),
             Err(e) => bad(format!("read: {e}")),
         }
     }
