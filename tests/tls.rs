@@ -501,6 +501,8 @@ fn files_that_can_not_be_used_are_config_errors_that_name_them() {
         (&cert, &empty, "holds no private key"),
         (&cert, &cert, "holds no private key"),
         ("/nowhere/cert.pem", &key, "can not be read"),
+        ("/dev/zero", &key, "is not a regular file"),
+        (dir.to_str().unwrap(), &key, "is not a regular file"),
         ("cert.pem", &key, "is not the absolute path of a file"),
     ] {
         let said = secure(&format!("certificates: [{{ cert: {cert}, key: {key} }}]")).refused();

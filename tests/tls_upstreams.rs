@@ -92,6 +92,24 @@ fn the_gateway_shows_its_own_certificate_and_the_name_comes_from_the_endpoint() 
 }
 
 #[test]
+fn a_connection_never_serves_under_another_identity() {
+    let authority = Authority::new();
+    let ask = format!("ssl_verify_client on; ssl_client_certificate {};", authority.ca.display());
+    let server = tls_nginx(&authority, &["users.test"], &ask);
+    let (me, renewed) = (authority.issue(&["first.test"]), authority.issue(&["second.test"]));
+    let tls = format!("tls: {{ ca: {}, server_name: users.test, client: {} }}", authority.ca.display(), me.yaml());
+    let gateway = to(&server, &tls).start();
+    assert!(gateway.get("/").text().contains("CN=first.test"));
+    me.replace_by(&renewed);
+    eventually("the renewed certificate to be shown", || {
+        gateway.get("/").text().contains("CN=second.test").then_some(())
+    });
+    for _ in 0..10 {
+        assert!(gateway.get("/").text().contains("CN=second.test"), "no kept connection of the old one is used");
+    }
+}
+
+#[test]
 fn sessions_with_upstreams_resume() {
     let authority = Authority::new();
     let server = tls_nginx(&authority, &["users.test"], "");

@@ -39,6 +39,10 @@ pub struct Certificate {
 /// It can not be read, or is too large.
 pub fn read(path: &Path) -> Result<Vec<u8>, Invalid> {
     let failed = |cause: io::Error| Invalid::new(format!("can not be read: {cause}"), "check path and permissions");
+    // A pipe would be waited for, and with it the signals.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(Invalid::new("is not a regular file", "name the file itself"));
+    }
     let mut bytes = Vec::new();
     File::open(path).map_err(failed)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
