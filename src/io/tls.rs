@@ -224,7 +224,11 @@ impl TlsIo {
                         session.park(inbox.bytes(), &self.buffers);
                     }
                     self.buffers.give(inbox);
-                    session.left = plain;
+                    if plain.is_empty() {
+                        self.buffers.give(plain);
+                    } else {
+                        session.left = plain;
+                    }
                     used.map(|_| 0) // taken from there
                 }
             };
