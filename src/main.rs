@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use ringway::config::{self, Config};
-use ringway::control::certificates::Certificates;
+use ringway::control::certificates::{Certificates, Loaded};
 use ringway::control::{self, Control, Hangup, counted, demo};
 use ringway::shared::metrics::Registry;
 use ringway::snapshot::build::{Inputs, build};
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
 fn check(path: &Path) -> Result<u8, String> {
     let config = config::load(path).map_err(|e| e.to_string())?;
     let (metrics, addresses) = (Registry::default(), Default::default());
-    let (_, (tls, _)) = Certificates::load(&config, 1)?;
+    let (_, Loaded { material: tls, .. }) = Certificates::load(&config, 1)?;
     let inputs =
         Inputs { config: &config, addresses: &addresses, tls: &tls, worker: 0, workers: 1, metrics: &metrics, seed: 0 };
     build(&inputs).map_err(|e| e.to_string())?;

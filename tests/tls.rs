@@ -414,59 +414,68 @@ fn handshakes_and_requests_may_come_in_the_smallest_records() {
     }
 }
 
+/// One connection on which some flights pass as they are and one is broken: a bit flipped, bytes cut, doubled or put in.
+fn talk_brokenly(gateway: &Gateway, config: &std::sync::Arc<rustls::ClientConfig>, random: &mut Seeded) {
+    let mut conn = rustls::ClientConnection::new(config.clone(), "gw.test".try_into().unwrap()).unwrap();
+    let mut sock = TcpStream::connect(gateway.addr).unwrap();
+    sock.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let break_at = random.below(6);
+    'talk: for flight in 0..8 {
+        let mut wire = Vec::new();
+        if !conn.is_handshaking() {
+            conn.writer().write_all(b"GET /hello HTTP/1.1\r\nHost: gw.test\r\n\r\n").unwrap();
+        }
+        while conn.wants_write() {
+            conn.write_tls(&mut wire).unwrap();
+        }
+        if wire.is_empty() {
+            break;
+        }
+        if flight == break_at {
+            let at = random.below(wire.len());
+            match random.below(5) {
+                0 => wire[at] ^= 1 << random.below(8),
+                1 => wire.truncate(at),
+                2 => wire.insert(at, random.next() as u8),
+                3 => wire = [&wire[..at], &wire[..]].concat(),
+                _ => drop(wire.remove(at)),
+            }
+        }
+        let cut = random.below(wire.len() + 1);
+        for piece in [&wire[..cut], &wire[cut..]] {
+            if sock.write_all(piece).is_err() {
+                break 'talk;
+            }
+        }
+        match conn.read_tls(&mut sock) {
+            Ok(n) if n > 0 && conn.process_new_packets().is_ok() => {}
+            _ => break,
+        }
+    }
+}
+
 #[test]
 fn mutated_handshakes_and_records_hurt_nobody() {
     let authority = Authority::new();
     let site = authority.issue(&["gw.test"]);
     let mut gateway = secure(&with(&[&site]))
-        .listener("timeouts: { tls_handshake: 400ms, request_header: 400ms, keep_alive: 400ms }")
+        .listener("timeouts: { tls_handshake: 150ms, request_header: 150ms, keep_alive: 150ms }")
         .start();
     let config = crate::support::tls_client::config(&authority, None);
-    let mut random = Seeded(0x715);
-    let rounds = 300;
-    for _ in 0..rounds {
-        let mut conn = rustls::ClientConnection::new(config.clone(), "gw.test".try_into().unwrap()).unwrap();
-        let mut sock = TcpStream::connect(gateway.addr).unwrap();
-        sock.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        let break_at = random.below(6);
-        // Some flights pass as they are; one is broken: a bit flipped, bytes cut, doubled or put in, or cut in pieces.
-        'talk: for flight in 0..8 {
-            let mut wire = Vec::new();
-            if !conn.is_handshaking() {
-                conn.writer().write_all(b"GET /hello HTTP/1.1\r\nHost: gw.test\r\n\r\n").unwrap();
-            }
-            while conn.wants_write() {
-                conn.write_tls(&mut wire).unwrap();
-            }
-            if wire.is_empty() {
-                break;
-            }
-            if flight == break_at {
-                let at = random.below(wire.len());
-                match random.below(5) {
-                    0 => wire[at] ^= 1 << random.below(8),
-                    1 => wire.truncate(at),
-                    2 => wire.insert(at, random.next() as u8),
-                    3 => wire = [&wire[..at], &wire[..]].concat(),
-                    _ => drop(wire.remove(at)),
-                }
-            }
-            let cut = random.below(wire.len() + 1);
-            for piece in [&wire[..cut], &wire[cut..]] {
-                if sock.write_all(piece).is_err() {
-                    break 'talk;
-                }
-            }
-            match conn.read_tls(&mut sock) {
-                Ok(n) if n > 0 && conn.process_new_packets().is_ok() => {}
-                _ => break,
-            }
+    let rounds = 50;
+    std::thread::scope(|scope| {
+        for seed in 0..6 {
+            let (gateway, config) = (&gateway, &config);
+            scope.spawn(move || {
+                let mut random = Seeded(0x715 + seed);
+                (0..rounds).for_each(|_| talk_brokenly(gateway, config, &mut random));
+            });
         }
-    }
+    });
     assert_eq!(curl_to(&gateway, &authority, "gw.test", "/hello", &[]), "hello");
     let all = gateway.metrics().sum(HANDSHAKES, &[]);
     eventually("all handshakes to have ended", || {
-        (gateway.metrics().sum(HANDSHAKES, &[]) == f64::from(rounds) + 1.0).then_some(())
+        (gateway.metrics().sum(HANDSHAKES, &[]) == f64::from(6 * rounds) + 1.0).then_some(())
     });
     assert!(all > 0.0);
     gateway.is_well();
@@ -491,6 +500,18 @@ fn files_that_can_not_be_used_are_config_errors_that_name_them() {
         file("enc.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n");
     let broken = file("broken.pem", "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n");
     let empty = file("empty.pem", "");
+    let traditional = file(
+        "trad.key",
+        "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nMAA=\n-----END EC PRIVATE KEY-----\n",
+    );
+    let half = file("half.pem", &pem(&cert)[..300]);
+    // A key that went through an environment variable, say.
+    let one_line = file("line.key", &pem(&key).replace('\n', " "));
+    let one_line_too = file("line2.key", &pem(&key).trim_end().replace('\n', " "));
+    let carriage = file("cr.key", &pem(&key).replace('\n', "\r"));
+    let literal = file("literal.key", &pem(&key).replace('\n', "\\n"));
+    let fifo = dir.join("fifo").display().to_string();
+    crate::support::foreign::output("mkfifo", &[&fifo]);
     for (cert, key, says) in [
         (cert.as_str(), other.key.to_str().unwrap(), "is not the key of this certificate"),
         (old.cert.to_str().unwrap(), old.key.to_str().unwrap(), "its certificate expired at"),
@@ -500,6 +521,14 @@ fn files_that_can_not_be_used_are_config_errors_that_name_them() {
         (&empty, &key, "holds no certificate"),
         (&cert, &empty, "holds no private key"),
         (&cert, &cert, "holds no private key"),
+        (&cert, &traditional, "holds an encrypted private key"),
+        (&half, &key, "a PEM block has no END"),
+        (&cert, &one_line, "only begins like a PEM block"),
+        (&cert, &one_line_too, "only begins like a PEM block"),
+        (&cert, &carriage, "only begins like a PEM block"),
+        (&cert, &literal, "only begins like a PEM block"),
+        (&fifo, &key, "is not a regular file"),
+        (&cert, &fifo, "is not a regular file"),
         ("/nowhere/cert.pem", &key, "can not be read"),
         ("/dev/zero", &key, "is not a regular file"),
         (dir.to_str().unwrap(), &key, "is not a regular file"),
@@ -507,10 +536,8 @@ fn files_that_can_not_be_used_are_config_errors_that_name_them() {
     ] {
         let said = secure(&format!("certificates: [{{ cert: {cert}, key: {key} }}]")).refused();
         assert!(said.contains(says) && said.contains("certificates[0]."), "{says}:\n{said}");
-        assert!(
-            !said.contains("PRIVATE KEY-----\n")
-                && !said.contains(pem(site.key.to_str().unwrap()).lines().nth(1).unwrap())
-        );
+        assert!(!said.contains(pem(site.key.to_str().unwrap()).lines().nth(1).unwrap()), "{said}");
+        assert!(!said.contains("[45, 45"), "{said}");
     }
     let said = secure(&format!("{}, hsts: {{ preload: true }}", with(&[&site]))).refused();
     assert!(said.contains("preload"), "{said}");
@@ -535,6 +562,24 @@ fn a_key_that_others_can_read_is_warned_about_and_no_key_is_ever_told() {
     assert!(!said.contains(secret) && !metrics.contains(secret) && !log.contains(secret));
     let days = gateway.metrics().sum("ringway_tls_certificate_days", &[("file", site.cert.to_str().unwrap())]);
     assert!(days > 365.0, "{days}");
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_key_keeps_nobody_from_hearing_signals() {
+    let authority = Authority::new();
+    let site = authority.issue(&["gw.test"]);
+    let mut gateway = secure(&with(&[&site])).start();
+    std::fs::remove_file(&site.key).unwrap();
+    crate::support::foreign::output("mkfifo", &[site.key.to_str().unwrap()]);
+    eventually("the fault to be said", || {
+        let said = gateway.process.stderr.lock().unwrap().clone();
+        (said.contains("is not a regular file") && said.contains("what was read of it before stays in use"))
+            .then_some(())
+    });
+    assert_eq!(curl_to(&gateway, &authority, "gw.test", "/hello", &[]), "hello");
+    gateway.is_well();
+    gateway.term();
+    assert!(gateway.wait_exit().success());
 }
 
 #[test]

@@ -175,6 +175,38 @@ fn a_resumed_session_does_not_get_around_a_revocation() {
 }
 
 #[test]
+fn a_fault_in_another_file_does_not_keep_a_revocation_from_counting() {
+    let (sites, clients) = (Authority::new(), Authority::new());
+    let (site, client) = (sites.issue(&["gw.test"]), clients.issue(&["c.test"]));
+    let crl = clients.revoke(&[]);
+    let gateway = setup(&site, &clients, &format!("crl: {}", crl.display())).start();
+    assert_eq!(hello(&gateway, &sites, &client), "hello");
+    std::fs::write(&site.key, "no key").unwrap();
+    eventually("the fault to be seen", || (gateway.metrics().sum("ringway_tls_files_stale", &[]) == 1.0).then_some(()));
+    clients.revoke(&[&client]);
+    eventually("the revocation to count", || {
+        let config = tls_client::config(&sites, Some(&client));
+        (!resume(&gateway, &config).1.contains("hello")).then_some(())
+    });
+    assert_eq!(hello(&gateway, &sites, &clients.issue(&["other.test"])), "hello", "with the pair that was read before");
+    let said = gateway.process.stderr.lock().unwrap().clone();
+    assert_eq!(said.matches("holds no private key").count(), 1, "said once: {said}");
+}
+
+#[test]
+fn authorities_and_their_lists_must_fit() {
+    let (sites, clients, others) = (Authority::new(), Authority::new(), Authority::new());
+    let (site, leaf) = (sites.issue(&["gw.test"]), clients.issue(&["c.test"]));
+    let ca = |ca: &std::path::Path, more: &str| {
+        secure(&format!("certificates: [{}], client: {{ ca: {}{more} }}", site.yaml(), ca.display())).refused()
+    };
+    let said = ca(&leaf.cert, "");
+    assert!(said.contains("is no authority's"), "{said}");
+    let said = ca(&clients.ca, &format!(", crl: {}", others.revoke(&[]).display()));
+    assert!(said.contains("has no list of"), "{said}");
+}
+
+#[test]
 fn a_ticket_from_a_listener_without_certificates_opens_none_that_requires_them() {
     let (sites, clients) = (Authority::new(), Authority::new());
     let site = sites.issue(&["gw.test"]);

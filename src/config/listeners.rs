@@ -184,6 +184,14 @@ fn listener(item: &Value<'_>, filters: &Names<'_>) -> Option<Listener> {
     if let (Some(value), Some(_), Some(_)) = (block.get("https_redirect"), https_redirect, block.get("tls")) {
         value.error("this listener speaks HTTPS itself", "write it at a listener without `tls`");
     }
+    if let (Some(value), Some(port), Some(address)) = (block.get("https_redirect"), https_redirect, address)
+        && u32::from(address.port()) == port
+    {
+        value.error(
+            "this is the listener's own port: a client would be sent in circles",
+            "the port of a listener with `tls`",
+        );
+    }
     Some(Listener {
         tls,
         https_redirect: https_redirect.and_then(|port| u16::try_from(port).ok()),

@@ -74,11 +74,6 @@ impl AdminState {
         (phase.certificates, phase.certificates_stale) = (certificates, stale);
     }
 
-    /// The files of certificates have changed to something that can not be used.
-    pub fn certificates_are_stale(&self) {
-        self.phase().certificates_stale = true;
-    }
-
     fn phase(&self) -> MutexGuard<'_, Phase> {
         // Nothing that can panic runs under the lock, and half of a change would still be readable.
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)

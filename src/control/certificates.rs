@@ -1,18 +1,23 @@
 //! Certificates and keys stay what their files say. Their stamps are looked at once a second, which needs no notice from
-//! a file system that may give none, and sees swapped links; what is wrong with a new file is said, and the old one stays.
+//! a file system that may give none, and sees swapped links. What is wrong with a new file is said, and what was read of
+//! it before stays. A thread of its own does it: a file system may hang, and the signals must be heard all the same.
 
+use std::io;
 use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use async_channel::Sender;
+
 use crate::config::Config;
-use crate::tls::server::Expiry;
+use crate::tls::server::{Expiry, Parts};
 use crate::tls::tickets::Secrets;
 use crate::tls::{ClientFiles, Material, ServerFiles, Upstream, files};
 
 use super::report::report;
 
 /// How often the files are looked at.
-pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Secrets that this process makes for itself are replaced after this long; a ticket lives as long at most.
 const ROTATE_EVERY: Duration = Duration::from_secs(6 * 3600);
 /// Days before its end from which on a certificate is spoken of at the start.
@@ -20,100 +25,124 @@ const EXPIRY_WARN_DAYS: i64 = 14;
 
 /// The files of a config, and what of them is in use.
 pub struct Certificates {
-    listeners: Vec<(String, Option<ServerFiles>)>,
-    upstreams: Vec<(String, Option<ClientFiles>)>,
+    listeners: Vec<Server>,
+    upstreams: Vec<Client>,
     workers: usize,
     secrets: Secrets,
     rotated: Instant,
     paths: Vec<PathBuf>,
     stamps: Vec<(u64, u64, i64, i64, u64)>,
-    fault: Option<String>,
+    faults: Vec<String>,
 }
 
-/// What the files say now, and when certificates end.
-pub type Loaded = (Material, Vec<Expiry>);
+struct Server {
+    name: String,
+    files: Option<ServerFiles>,
+    parts: Parts,
+}
+
+struct Client {
+    name: String,
+    files: Option<ClientFiles>,
+    cores: Vec<Upstream>,
+    expiries: Vec<Expiry>,
+}
+
+/// What is in use.
+pub struct Loaded {
+    /// For the snapshots.
+    pub material: Material,
+    /// When certificates end.
+    pub expiries: Vec<Expiry>,
+    /// Files have changed to something that can not be used.
+    pub stale: bool,
+}
 
 impl Certificates {
     /// Reads all files of a config, for so many workers.
     ///
     /// # Errors
-    /// What is wrong with a file.
+    /// Everything that is wrong with the files, a line each.
     pub fn load(config: &Config, workers: usize) -> Result<(Self, Loaded), String> {
-        let listeners =
-            config.listeners.iter().map(|l| (l.name.value.clone(), l.tls.as_ref().map(|t| t.files.clone())));
-        let upstreams = config.upstreams.iter().map(|u| (u.name.value.clone(), u.tls.clone()));
+        let server = |l: &crate::config::listeners::Listener| Server {
+            name: l.name.value.clone(),
+            files: l.tls.as_ref().map(|tls| tls.files.clone()),
+            parts: Parts::default(),
+        };
+        let client = |u: &crate::config::upstreams::Upstream| Client {
+            name: u.name.value.clone(),
+            files: u.tls.clone(),
+            cores: Vec::new(),
+            expiries: Vec::new(),
+        };
         let mut certificates = Self {
-            listeners: listeners.collect(),
-            upstreams: upstreams.collect(),
+            listeners: config.listeners.iter().map(server).collect(),
+            upstreams: config.upstreams.iter().map(client).collect(),
             workers,
             secrets: Secrets::default().rotated()?,
             rotated: Instant::now(),
             paths: Vec::new(),
             stamps: Vec::new(),
-            fault: None,
+            faults: Vec::new(),
         };
         let mut paths: Vec<PathBuf> = certificates.servers().flat_map(ServerFiles::paths).collect();
         paths.extend(certificates.clients().flat_map(ClientFiles::paths));
         certificates.paths = paths;
         // Before they are read: a change within that time is seen at the next look.
         certificates.stamps = files::stamp(&certificates.paths);
-        let loaded = certificates.read()?;
+        let (material, faults) = certificates.read();
+        if !faults.is_empty() {
+            return Err(faults.join("\n"));
+        }
+        let loaded = Loaded { material, expiries: certificates.expiries(), stale: false };
         Ok((certificates, loaded))
     }
 
     fn servers(&self) -> impl Iterator<Item = &ServerFiles> {
-        self.listeners.iter().filter_map(|(_, files)| files.as_ref())
+        self.listeners.iter().filter_map(|server| server.files.as_ref())
     }
 
     fn clients(&self) -> impl Iterator<Item = &ClientFiles> {
-        self.upstreams.iter().filter_map(|(_, files)| files.as_ref())
+        self.upstreams.iter().filter_map(|client| client.files.as_ref())
     }
 
-    /// Whether there is anything to watch.
-    pub fn is_empty(&self) -> bool {
-        self.servers().next().is_none() && self.clients().next().is_none()
-    }
-
-    fn read(&self) -> Result<Loaded, String> {
+    /// What the files say, or said before where they can not be used; and what is wrong with these.
+    fn read(&mut self) -> (Material, Vec<String>) {
         let mut material = Material::default();
-        let mut expiries: Vec<Expiry> = Vec::new();
-        for (name, files) in &self.listeners {
-            let loaded = match files {
-                None => None,
-                Some(files) => {
-                    let (listener, ends) = files.load(&self.secrets).map_err(|e| format!("listener {name}: {e}"))?;
-                    expiries.extend(ends);
-                    Some(listener)
-                }
-            };
-            material.listeners.push(loaded);
+        let mut faults: Vec<String> = Vec::new();
+        for Server { name, files, parts } in &mut self.listeners {
+            let mut found = Vec::new();
+            let listener = files.as_ref().and_then(|files| files.load(&self.secrets, parts, &mut found));
+            faults.extend(found.into_iter().map(|fault| format!("listener {name}: {fault}")));
+            material.listeners.push(listener);
         }
-        for (name, files) in &self.upstreams {
-            let loaded: Vec<Upstream> = match files {
-                None => Vec::new(),
-                Some(files) => {
-                    let (cores, ends) = files.load(self.workers).map_err(|e| format!("upstream {name}: {e}"))?;
-                    expiries.extend(ends);
-                    cores
-                }
-            };
-            material.upstreams.push(loaded);
+        for Client { name, files, cores, expiries } in &mut self.upstreams {
+            match files.as_ref().map(|files| files.load(self.workers)) {
+                None => {}
+                Some(Ok(loaded)) => (*cores, *expiries) = loaded,
+                Some(Err(fault)) => faults.push(format!("upstream {name}: {fault}")),
+            }
+            material.upstreams.push(cores.clone());
         }
-        expiries.sort_by(|a, b| a.file.cmp(&b.file));
-        expiries.dedup();
-        Ok((material, expiries))
+        (material, faults)
     }
 
-    /// What the files say, if that is something new. A fault is said once, and all stays as it was.
-    pub fn look(&mut self) -> Option<Loaded> {
-        if self.is_empty() {
-            return None;
-        }
+    fn expiries(&self) -> Vec<Expiry> {
+        let servers = self.listeners.iter().flat_map(|server| server.parts.expiries());
+        let mut all: Vec<Expiry> =
+            servers.chain(self.upstreams.iter().flat_map(|client| client.expiries.iter().cloned())).collect();
+        all.sort_by(|a, b| a.file.cmp(&b.file));
+        all.dedup();
+        all
+    }
+
+    /// What is in use from now on, if that is something new.
+    fn look(&mut self) -> Option<Loaded> {
         let stamps = files::stamp(&self.paths);
         let changed = stamps != self.stamps;
         let rotate = self.rotated.elapsed() >= ROTATE_EVERY;
         // A file that was half written, or one of a pair, is looked at again until it is whole.
-        if !changed && !rotate && self.fault.is_none() {
+        if !changed && !rotate && self.faults.is_empty() {
             return None;
         }
         if rotate && let Ok(secrets) = self.secrets.rotated() {
@@ -121,32 +150,43 @@ impl Certificates {
             self.rotated = Instant::now();
         }
         self.stamps = stamps;
-        match self.read() {
-            Ok(loaded) => {
-                if changed || self.fault.is_some() {
-                    report(format_args!("certificates and keys were read again"));
-                }
-                self.fault = None;
-                Some(loaded)
-            }
-            Err(fault) => {
-                if self.fault.as_ref() != Some(&fault) {
-                    report(format_args!("error: {fault}; the certificates and keys that were read before stay in use"));
-                }
-                self.fault = Some(fault);
-                None
-            }
+        let (material, faults) = self.read();
+        for fault in faults.iter().filter(|fault| !self.faults.contains(fault)) {
+            report(format_args!("error: {fault}; what was read of it before stays in use"));
         }
+        if faults.is_empty() && (changed || !self.faults.is_empty()) {
+            report(format_args!("certificates and keys were read again"));
+        }
+        // With the same faults and the same files there is nothing new.
+        let is_new = changed || rotate || faults != self.faults;
+        self.faults = faults;
+        is_new.then(|| Loaded { material, expiries: self.expiries(), stale: !self.faults.is_empty() })
     }
 
-    /// Whether files have changed that can not be used.
-    pub fn is_stale(&self) -> bool {
-        self.fault.is_some()
+    /// Watches the files from a thread of its own, for as long as the process lives; nothing if there are none.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn watch(mut self, tell: Sender<Loaded>) -> io::Result<()> {
+        if self.servers().next().is_none() && self.clients().next().is_none() {
+            return Ok(());
+        }
+        let watching = move || {
+            loop {
+                thread::sleep(LOOK_EVERY);
+                if let Some(loaded) = self.look()
+                    && tell.send_blocking(loaded).is_err()
+                {
+                    return;
+                }
+            }
+        };
+        thread::Builder::new().name("certificates".into()).spawn(watching).map(drop)
     }
 
     /// Says what an operator should know at every start.
     pub fn warn(&self, expiries: &[Expiry]) {
-        for (name, files) in &self.upstreams {
+        for Client { name, files, .. } in &self.upstreams {
             if files.as_ref().is_some_and(|files| files.insecure_skip_verify) {
                 report(format_args!(
                     "warning: upstream {name}: insecure_skip_verify: whoever answers is believed, and can read and change \
@@ -154,12 +194,9 @@ impl Certificates {
                 ));
             }
         }
-        let secrets: Vec<&PathBuf> = self
-            .servers()
-            .flat_map(ServerFiles::secret_paths)
-            .chain(self.clients().flat_map(ClientFiles::secret_paths))
-            .collect();
-        for path in secrets.into_iter().filter(|path| files::is_exposed(path)) {
+        let of_servers = self.servers().flat_map(ServerFiles::secret_paths);
+        let secrets = of_servers.chain(self.clients().flat_map(ClientFiles::secret_paths));
+        for path in secrets.filter(|path| files::is_exposed(path)) {
             let path = path.display();
             report(format_args!("warning: {path} can be read by others than its owner; `chmod 600 {path}`"));
         }

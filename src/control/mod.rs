@@ -33,7 +33,7 @@ use crate::snapshot::start::WorkerStart;
 
 use access_log::{Options, Stopped, Target, Writer};
 use admin::AdminState;
-use certificates::{Certificates, LOOK_EVERY};
+use certificates::{Certificates, Loaded};
 use publish::Publisher;
 use report::report;
 pub use report::{counted, last_words, say, say_panics};
@@ -51,7 +51,7 @@ const CUT_MAX: Duration = Duration::from_millis(500);
 pub struct Control {
     drain: Duration,
     names: Names,
-    certificates: Certificates,
+    certificates: Receiver<Loaded>,
     publisher: Publisher,
     from_workers: Receiver<FromWorker<Snapshot>>,
     workers: usize,
@@ -111,9 +111,11 @@ pub async fn prepare(mut config: Config, hangup: Hangup) -> Result<Option<(Contr
     let mut per_worker = bind::bind(&config, workers)?;
     let bound = per_worker.first().into_iter().flatten();
     let addresses = bound.zip(&config.listeners).map(|(bound, raw)| (bound.address, raw.tls.is_some())).collect();
-    let (certificates, (tls, expiries)) = Certificates::load(&config, workers)?;
+    let (certificates, Loaded { material: tls, expiries, .. }) = Certificates::load(&config, workers)?;
     certificates.warn(&expiries);
     admin.set_certificates(expiries, false);
+    let (read_again, certificates_read) = async_channel::bounded(1);
+    certificates.watch(read_again).map_err(|e| format!("the thread that watches certificates can not start: {e}"))?;
     let (mut publisher, snapshots) =
         Publisher::new(config, Arc::clone(&registry), workers, tls, resolved.addresses).map_err(|e| e.to_string())?;
     admin.set_unresolved(resolved.unresolved);
@@ -142,8 +144,18 @@ pub async fn prepare(mut config: Config, hangup: Hangup) -> Result<Option<(Contr
         }
         None => None,
     };
-    let control =
-        Control { drain, names, certificates, publisher, from_workers, workers, writer, signals, admin, addresses };
+    let control = Control {
+        drain,
+        names,
+        certificates: certificates_read,
+        publisher,
+        from_workers,
+        workers,
+        writer,
+        signals,
+        admin,
+        addresses,
+    };
     Ok(Some((control, starts)))
 }
 
@@ -190,8 +202,6 @@ impl Control {
             }
         }
         on_ready();
-        let mut look = tokio::time::interval(LOOK_EVERY);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let code = loop {
             tokio::select! {
                 signal = self.signals.next() => match signal {
@@ -209,7 +219,7 @@ impl Control {
                     Err(_) => break 1,
                 },
                 Ok((resolved, changed)) = resolved.recv() => self.follow(resolved, changed).await,
-                _ = look.tick(), if !self.certificates.is_empty() => self.look_at_certificates().await,
+                Ok(loaded) = self.certificates.recv() => self.follow_certificates(loaded).await,
             }
         };
         self.end(code)
@@ -224,14 +234,12 @@ impl Control {
         }
     }
 
-    async fn look_at_certificates(&mut self) {
-        if let Some((tls, expiries)) = self.certificates.look() {
-            self.admin.set_certificates(expiries, false);
-            if let Err(e) = self.publisher.follow_certificates(tls).await {
-                report(format_args!("error: new certificates are not used: {e}"));
-            }
-        } else if self.certificates.is_stale() {
-            self.admin.certificates_are_stale();
+    /// Takes in certificates and keys that were read again.
+    async fn follow_certificates(&mut self, loaded: Loaded) {
+        let Loaded { material, expiries, stale } = loaded;
+        self.admin.set_certificates(expiries, stale);
+        if let Err(e) = self.publisher.follow_certificates(material).await {
+            report(format_args!("error: new certificates are not used: {e}"));
         }
     }
 

@@ -177,6 +177,9 @@ impl TlsIo {
             }
             // A record must come in one piece: in the caller's buffer if it has the room, else in one of our own.
             let before = buf.len();
+            if self.session.borrow().parked.len() > HANDSHAKE_BYTES_MAX {
+                return (Err(io::ErrorKind::InvalidData.into()), buf); // a message in pieces that never ends
+            }
             let own = self.session.borrow().begin(&mut buf, &self.buffers);
             let (read, filled) = match own {
                 None => {

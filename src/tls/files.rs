@@ -1,18 +1,18 @@
 //! Reading certificates, keys, revocation lists and stapled answers. Faults say what is wrong with a file, not which: the
 //! caller knows where its name was written.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::RootCertStore;
-use rustls::pki_types::pem::{PemObject, SectionKind};
+use rustls::pki_types::pem::{self, PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{CertificateRevocationList, FromDer, GeneralName, X509Certificate};
 
 use crate::value::Invalid;
 
@@ -20,6 +20,8 @@ use crate::value::Invalid;
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Certificates of one chain.
 const CHAIN_MAX: usize = 16;
+/// Longest label of a PEM block that is shown.
+const LABEL_BYTES_MAX: usize = 40;
 /// Shortest secret for tickets, in bytes: as long as the keys that are derived from it.
 pub const TICKET_SECRET_MIN: usize = 32;
 
@@ -36,15 +38,16 @@ pub struct Certificate {
 /// All of a file.
 ///
 /// # Errors
-/// It can not be read, or is too large.
+/// It can not be read, is not a regular file, or is too large.
 pub fn read(path: &Path) -> Result<Vec<u8>, Invalid> {
     let failed = |cause: io::Error| Invalid::new(format!("can not be read: {cause}"), "check path and permissions");
-    // A pipe would be waited for, and with it the signals.
-    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+    // A pipe is opened without waiting for its other side, and then refused.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
         return Err(Invalid::new("is not a regular file", "name the file itself"));
     }
     let mut bytes = Vec::new();
-    File::open(path).map_err(failed)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(Invalid::new("is larger than 16 MiB", ""));
     }
@@ -56,15 +59,29 @@ pub fn is_exposed(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0)
 }
 
-/// The PEM blocks of a file (RFC 7468), all of which must be of a kind that has a use here.
+/// The PEM blocks of a file (RFC 7468), all of which must be of a kind that has a use here. What is said about a file
+/// never quotes it: it may hold a key in a shape that is not recognised.
 fn sections(bytes: &[u8], useful: &[SectionKind]) -> Result<Vec<(SectionKind, Vec<u8>)>, Invalid> {
+    if bytes.first() == Some(&0x30) {
+        return Err(Invalid::new("is DER", "write it as PEM, `openssl x509`, `pkey` and `crl` convert it"));
+    }
+    if bytes.contains(&0) {
+        return Err(Invalid::new("is not text", "it must be PEM"));
+    }
+    let encrypted = || {
+        Invalid::new(
+            "holds an encrypted private key, and nobody is there to type its password",
+            "write it without: `openssl pkey -in FILE -out FILE`, readable only by its owner",
+        )
+    };
     for line in bytes.split(|&b| b == b'\n') {
-        let Some(label) = line.strip_prefix(b"-----BEGIN ").and_then(|l| l.trim_ascii_end().strip_suffix(b"-----"))
-        else {
-            continue;
-        };
-        let label = String::from_utf8_lossy(label).into_owned();
-        let kind = match label.as_str() {
+        let line = line.trim_ascii_end();
+        if line == b"Proc-Type: 4,ENCRYPTED" {
+            return Err(encrypted()); // RFC 1421
+        }
+        let Some(label) = line.strip_prefix(b"-----BEGIN ") else { continue };
+        let label = label.strip_suffix(b"-----").and_then(|label| std::str::from_utf8(label).ok()).unwrap_or_default();
+        let kind = match label {
             "CERTIFICATE" => SectionKind::Certificate,
             "PRIVATE KEY" => SectionKind::PrivateKey,
             "RSA PRIVATE KEY" => SectionKind::RsaPrivateKey,
@@ -72,23 +89,38 @@ fn sections(bytes: &[u8], useful: &[SectionKind]) -> Result<Vec<(SectionKind, Ve
             "X509 CRL" => SectionKind::Crl,
             // openssl writes it in front of such a key, which names its curve itself.
             "EC PARAMETERS" if useful.contains(&SectionKind::EcPrivateKey) => continue,
-            "ENCRYPTED PRIVATE KEY" => {
-                return Err(Invalid::new(
-                    "holds an encrypted private key, and nobody is there to type its password",
-                    "write it without: `openssl pkey -in FILE -out FILE`, readable only by its owner",
-                ));
-            }
-            _ => return Err(Invalid::new(format!("holds a PEM block {label:?}, which has no use here"), "remove it")),
+            "ENCRYPTED PRIVATE KEY" => return Err(encrypted()),
+            _ => return Err(useless(label)),
         };
         if !useful.contains(&kind) {
-            return Err(Invalid::new(format!("holds a PEM block {label:?}, which has no use here"), "remove it"));
+            return Err(useless(label));
         }
     }
     let mut found = Vec::new();
     for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(bytes) {
-        found.push(section.map_err(|e| Invalid::new(format!("is not valid PEM: {e}"), ""))?);
+        found.push(section.map_err(|e| Invalid::new(pem_fault(&e), "write it again"))?);
     }
     Ok(found)
+}
+
+/// A label is shown only if it looks like one: capitals, digits and spaces.
+fn useless(label: &str) -> Invalid {
+    let is_label = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == ' ';
+    if label.is_empty() || label.len() > LABEL_BYTES_MAX || !label.chars().all(is_label) {
+        return Invalid::new(
+            "has a line that only begins like a PEM block",
+            "each BEGIN and END stands on its own line",
+        );
+    }
+    Invalid::new(format!("holds a PEM block {label:?}, which has no use here"), "remove it")
+}
+
+fn pem_fault(e: &pem::Error) -> &'static str {
+    match e {
+        pem::Error::MissingSectionEnd { .. } => "is not whole: a PEM block has no END",
+        pem::Error::Base64Decode(_) => "is not valid PEM: what stands in a block is not base64",
+        _ => "is not valid PEM",
+    }
 }
 
 fn certificates(bytes: &[u8], useful: &[SectionKind]) -> Result<Vec<CertificateDer<'static>>, Invalid> {
@@ -206,6 +238,15 @@ pub fn roots(path: &Path) -> Result<RootCertStore, Invalid> {
     let mut store = RootCertStore::empty();
     for (index, der) in certificates(&read(path)?, &[SectionKind::Certificate])?.into_iter().enumerate() {
         let which = index + 1;
+        let parsed = parse(&der)?;
+        let is_authority = match parsed.basic_constraints() {
+            Ok(Some(constraints)) => constraints.value.ca,
+            _ => parsed.subject() == parsed.issuer(), // an old root, which says so by signing itself
+        };
+        if !is_authority {
+            let what = format!("certificate {which} in it is no authority's: its owner could sign for others");
+            return Err(Invalid::new(what, "name those that sign, not what they signed"));
+        }
         store.add(der).map_err(|e| Invalid::new(format!("certificate {which} in it can not be trusted: {e}"), ""))?;
     }
     Ok(store)
@@ -240,6 +281,28 @@ pub fn revocations(path: &Path) -> Result<Vec<CertificateRevocationListDer<'stat
         return Err(Invalid::new("holds no revocation list", "it must have a PEM block -----BEGIN X509 CRL-----"));
     }
     Ok(lists.into_iter().map(CertificateRevocationListDer::from).collect())
+}
+
+/// Authorities without a list of their own: whatever they signed would be refused, since nobody knows whether it is revoked.
+///
+/// # Errors
+/// Names the first.
+pub fn covers(lists: &[CertificateRevocationListDer<'_>], ca: &Path) -> Result<(), Invalid> {
+    let issuers: Vec<Vec<u8>> = lists
+        .iter()
+        .filter_map(|der| CertificateRevocationList::from_der(der).ok())
+        .map(|(_, list)| list.tbs_cert_list.issuer.as_raw().to_vec())
+        .collect();
+    for der in certificates(&read(ca)?, &[SectionKind::Certificate])? {
+        let authority = parse(&der)?;
+        if !issuers.iter().any(|issuer| issuer == authority.subject().as_raw()) {
+            return Err(Invalid::new(
+                format!("has no list of {:?}, whose clients would all be refused", authority.subject().to_string()),
+                "put the lists of all authorities of `ca` into one file",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A secret from which ticket keys are derived: random bytes.

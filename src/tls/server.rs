@@ -56,6 +56,25 @@ pub struct ClientAuthFiles {
     pub required: bool,
 }
 
+/// What was read of a listener's files and can be used.
+#[derive(Default)]
+pub struct Parts {
+    certificates: Vec<Option<(PathBuf, Certificate)>>,
+    client: Option<Verifier>,
+    secrets: Option<Secrets>,
+}
+
+/// Who verifies client certificates, and a digest of what it asks for.
+type Verifier = (Arc<dyn ClientCertVerifier>, Vec<u8>);
+
+impl Parts {
+    /// When its certificates end.
+    pub fn expiries(&self) -> impl Iterator<Item = Expiry> {
+        let parts = self.certificates.iter().flatten();
+        parts.map(|(file, loaded)| Expiry { file: file.clone(), not_after: loaded.not_after })
+    }
+}
+
 impl CertificateFiles {
     /// Reads them.
     ///
@@ -86,40 +105,62 @@ impl ServerFiles {
         self.certificates.iter().map(|c| &c.key).chain(&self.ticket_secrets)
     }
 
-    /// Reads the files. `own` are the secrets of tickets of a process that was given none.
-    ///
-    /// # Errors
-    /// What is wrong, with the name of the file.
-    pub fn load(&self, own: &Secrets) -> Result<(Listener, Vec<Expiry>), String> {
+    /// Reads the files. `own` are the secrets of tickets of a process that was given none. A part whose files can not be
+    /// used stays as it was `before`, so that a fault in one does not keep a revocation in another from counting; `None` if it
+    /// was not there before. What is wrong goes to `faults`, with the name of the file.
+    pub fn load(&self, own: &Secrets, before: &mut Parts, faults: &mut Vec<String>) -> Option<Listener> {
+        let mut wrong = |fault: String| faults.push(fault);
+        before.certificates.resize_with(self.certificates.len(), || None);
+        for (files, part) in self.certificates.iter().zip(&mut before.certificates) {
+            match files.load() {
+                Ok(loaded) => *part = Some((files.cert.clone(), loaded)),
+                Err(fault) => wrong(fault),
+            }
+        }
+        if let Some(client) = &self.client {
+            match client.load() {
+                Ok(loaded) => before.client = Some(loaded),
+                Err(fault) => wrong(fault),
+            }
+        }
+        if self.ticket_secrets.is_empty() {
+            before.secrets = Some(own.clone());
+        } else {
+            let read = self.ticket_secrets.iter().map(|path| files::ticket_secret(path).map_err(named(path)));
+            match read.collect::<Result<Vec<_>, _>>() {
+                Ok(secrets) => before.secrets = Some(Secrets::new(secrets)),
+                Err(fault) => wrong(fault),
+            }
+        }
+        match self.build(before) {
+            Ok(listener) => listener,
+            Err(fault) => {
+                wrong(fault);
+                None
+            }
+        }
+    }
+
+    fn build(&self, parts: &Parts) -> Result<Option<Listener>, String> {
         let mut names: HashMap<String, Vec<Arc<CertifiedKey>>> = HashMap::new();
         let mut default = Vec::new();
-        let mut expiries = Vec::new();
-        for (index, certificate) in self.certificates.iter().enumerate() {
-            let loaded = certificate.load()?;
-            expiries.push(Expiry { file: certificate.cert.clone(), not_after: loaded.not_after });
+        for (index, part) in parts.certificates.iter().enumerate() {
+            let Some((_, loaded)) = part else { return Ok(None) };
             // Two certificates for the same names, of other kinds of keys, are one choice.
-            if index == 0 || self.same_names_as_first(&names, &loaded, &default) {
+            if index == 0 || self.same_names_as_first(&names, loaded, &default) {
                 default.push(Arc::clone(&loaded.certified));
             }
-            for name in loaded.names {
-                names.entry(name).or_default().push(Arc::clone(&loaded.certified));
+            for name in &loaded.names {
+                names.entry(name.clone()).or_default().push(Arc::clone(&loaded.certified));
             }
         }
         let resolver = BySni { names, default, refuse_unknown: self.refuse_unknown_names };
-        let (verifier, context) = match &self.client {
-            None => (None, Vec::new()),
-            Some(client) => {
-                let (verifier, context) = client.load()?;
-                (Some(verifier), context)
-            }
+        let (verifier, context) = match (&self.client, &parts.client) {
+            (None, _) => (None, Vec::new()),
+            (Some(_), Some((verifier, context))) => (Some(Arc::clone(verifier)), context.clone()),
+            (Some(_), None) => return Ok(None),
         };
-        let secrets = match self.ticket_secrets.as_slice() {
-            [] => own.clone(),
-            paths => {
-                let read = paths.iter().map(|path| files::ticket_secret(path).map_err(named(path)));
-                Secrets::new(read.collect::<Result<Vec<_>, _>>()?)
-            }
-        };
+        let Some(secrets) = &parts.secrets else { return Ok(None) };
         let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(self.min_version.versions())
             .map_err(|e| e.to_string())?;
@@ -130,9 +171,9 @@ impl ServerFiles {
         let mut config = builder.with_cert_resolver(Arc::new(resolver));
         config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.ticketer = Arc::new(Tickets::new(&secrets, context));
+        config.ticketer = Arc::new(Tickets::new(secrets, context));
         let required = self.client.as_ref().is_some_and(|client| client.required);
-        Ok((Listener { config: Arc::new(config), verifier, required }, expiries))
+        Ok(Some(Listener { config: Arc::new(config), verifier, required }))
     }
 
     fn same_names_as_first(
@@ -149,8 +190,7 @@ impl ServerFiles {
 }
 
 impl ClientAuthFiles {
-    /// The verifier, and a digest of what it asks for.
-    fn load(&self) -> Result<(Arc<dyn ClientCertVerifier>, Vec<u8>), String> {
+    fn load(&self) -> Result<Verifier, String> {
         let roots = files::roots(&self.ca).map_err(named(&self.ca))?;
         let mut digest = Context::new(&SHA256);
         digest.update(if self.required { b"required" } else { b"optional" });
@@ -165,7 +205,9 @@ impl ClientAuthFiles {
     fn verifier(&self, roots: RootCertStore) -> Result<Arc<dyn ClientCertVerifier>, String> {
         let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
         if let Some(crl) = &self.crl {
-            builder = builder.with_crls(files::revocations(crl).map_err(named(crl))?);
+            let lists = files::revocations(crl).map_err(named(crl))?;
+            files::covers(&lists, &self.ca).map_err(named(crl))?;
+            builder = builder.with_crls(lists);
         }
         if !self.required {
             builder = builder.allow_unauthenticated();
