@@ -133,7 +133,8 @@ impl Stream {
     pub async fn read(&self, buf: Buf) -> (io::Result<usize>, Buf) {
         match self {
             Self::Tcp(io) => io.read(buf).await,
-            Self::Tls(io) => io.read(buf).await,
+            // Boxed, here and below: its state is large, and a plain connection would carry it through every operation.
+            Self::Tls(io) => Box::pin(io.read(buf)).await,
             Self::Memory(memory) => memory.read(buf).await,
         }
     }
@@ -147,7 +148,7 @@ impl Stream {
                 let (result, buf) = io.write(buf).await;
                 sent(result, buf)
             }
-            Self::Tls(io) => io.write(buf).await,
+            Self::Tls(io) => Box::pin(io.write(buf)).await,
             Self::Memory(memory) => sent(memory.write(&buf), buf),
         }
     }
