@@ -88,7 +88,8 @@ fn the_upstream_is_told_who_the_client_is_and_forged_copies_are_removed() {
     };
     let client = clients.issue_as(&wanted);
     let upstream = Upstream::start(answers(ok("hi")));
-    let headers = "request_headers: { set: { x-subject: \"{tls.client.subject}\", x-san: \"{tls.client.san}\", \
+    let headers = "rewrite: { path: \"/by/{tls.client.fingerprint}\" }, \
+                   request_headers: { set: { x-subject: \"{tls.client.subject}\", x-san: \"{tls.client.san}\", \
                    x-print: \"{tls.client.fingerprint}\", x-serial: \"{tls.client.serial}\", x-sni: \"{tls.server_name}\" } }";
     let gateway =
         setup(&site, &clients, "mode: required").upstream("u", &[&upstream], "").forward_path("/who", headers).start();
@@ -114,6 +115,7 @@ fn the_upstream_is_told_who_the_client_is_and_forged_copies_are_removed() {
     );
     let print = print.trim().rsplit('=').next().unwrap().replace(':', "").to_lowercase();
     assert_eq!(seen.fields.get("x-print"), Some(print.as_str()));
+    assert_eq!(seen.target, format!("/by/{print}"));
     assert_eq!(seen.fields.get("x-serial"), Some(format!("{:04x}", client.serial).as_str()));
     assert_eq!(seen.fields.get("x-sni"), Some("gw.test"));
     assert_eq!(seen.fields.get("x-forwarded-proto"), Some("https"));
