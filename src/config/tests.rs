@@ -158,6 +158,14 @@ fn gateway_yaml_names_every_key() {
 }
 
 #[test]
+fn a_redirect_to_https_leads_to_another_port() {
+    let listener = |keys: &str| read(&format!("listeners: [{{ address: 127.0.0.1:80, {keys} }}]"));
+    assert_eq!(listener("https_redirect: 443").unwrap().listeners[0].https_redirect, Some(443));
+    let circle = listener("https_redirect: 80").unwrap_err();
+    assert!(circle.starts_with("f:1:54: listeners[0].https_redirect: ") && circle.contains("in circles"), "{circle}");
+}
+
+#[test]
 fn the_files_of_config_load() {
     let files = Files::make();
     for (name, text) in EXAMPLES {
