@@ -57,17 +57,17 @@ pub(super) fn listener(value: &Value<'_>) -> Option<ListenerTls> {
 pub(super) fn upstream(value: &Value<'_>) -> Option<ClientFiles> {
     let block = value.block(&UPSTREAM_KEYS)?;
     let insecure_skip_verify = block.or("insecure_skip_verify", false, |v| v.boolean());
-    let ca = block.get("ca").map(|v| v.or_word("system", |v| file(v, files::roots).map(|(path, _)| path)));
-    let ca = ca.flatten().flatten();
-    if ca.is_none()
-        && block.get("ca").is_none_or(|v| v.or_word("system", |_| Some(())) == Some(None))
+    // `None`: what is given is wrong, which was said.
+    let given = |v: &Value<'_>| v.or_word("system", |v| file(v, files::roots).map(|(path, _)| path));
+    let ca = block.get("ca").map_or(Some(None), given);
+    if ca == Some(None)
         && !insecure_skip_verify
         && let Err(fault) = files::system_roots()
     {
         value.error(fault.what, fault.remedy);
     }
     Some(ClientFiles {
-        ca,
+        ca: ca.flatten(),
         server_name: block.get("server_name").and_then(|v| v.parse(server_name)),
         certificate: block.get("client").and_then(|v| certificate(v, &UPSTREAM_CLIENT_KEYS)),
         min_version: block.or("min_version", MinVersion::Tls12, min_version),

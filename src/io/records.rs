@@ -99,7 +99,7 @@ fn turn<D>(
             Turn::Again
         }
         Ok(ConnectionState::EncodeTlsData(mut data)) => {
-            append(says, |room| match data.encode(room) {
+            append(says, SAYS_BYTES, |room| match data.encode(room) {
                 Ok(n) => Ok(n),
                 Err(EncodeError::InsufficientSize(e)) => Err(Some(e)),
                 Err(EncodeError::AlreadyEncoded) => Err(None),
@@ -120,19 +120,34 @@ fn turn<D>(
     (discard, Ok(turn))
 }
 
-/// Appends what `write` writes into the room it is given, with more room if it asks for it.
-fn append(out: &mut Vec<u8>, mut write: impl FnMut(&mut [u8]) -> Result<usize, Option<InsufficientSizeError>>) {
+/// Appends what `write` writes into the room it is given, with more room if it asks for it; whether it wrote.
+fn append(
+    out: &mut Vec<u8>,
+    mut room: usize,
+    mut write: impl FnMut(&mut [u8]) -> Result<usize, Option<InsufficientSizeError>>,
+) -> bool {
     let start = out.len();
-    let mut room = SAYS_BYTES;
     for _ in 0..2 {
         out.resize(start + room, 0);
         match write(out.get_mut(start..).unwrap_or_default()) {
-            Ok(n) => return out.truncate(start + n),
+            Ok(n) => {
+                out.truncate(start + n);
+                return true;
+            }
             Err(Some(InsufficientSizeError { required_size })) => room = required_size,
             Err(None) => break,
         }
     }
     out.truncate(start);
+    false
+}
+
+/// How much more room a failed encryption asks for, if that is what it needs.
+fn needs(e: EncryptError) -> Option<InsufficientSizeError> {
+    match e {
+        EncryptError::InsufficientSize(e) => Some(e),
+        EncryptError::EncryptExhausted => None,
+    }
 }
 
 impl Session {
@@ -327,15 +342,10 @@ fn seal_turn<D>(
     ended: &mut bool,
 ) -> io::Result<bool> {
     if let Ok(ConnectionState::WriteTraffic(mut traffic)) = status.state {
-        let start = wire.len();
-        wire.vec().resize(start + room, 0);
-        let mut sealed = traffic.encrypt(plain, wire.last_mut(room));
-        if let Err(EncryptError::InsufficientSize(InsufficientSizeError { required_size })) = sealed {
-            // The answer to a key update that was asked for goes in front.
-            wire.vec().resize(start + required_size, 0);
-            sealed = traffic.encrypt(plain, wire.last_mut(required_size));
+        // The answer to a key update that was asked for goes in front, and needs more room.
+        if !append(wire.vec(), room, |into| traffic.encrypt(plain, into).map_err(needs)) {
+            return Err(io::Error::other("the keys of this connection are used up"));
         }
-        wire.truncate(start + sealed.map_err(|e| io::Error::other(e.to_string()))?);
         return Ok(true);
     }
     match turn(status, &mut Buf::default(), says, ended).1 {
@@ -348,11 +358,7 @@ fn seal_turn<D>(
 /// True once the end is in `says`, or can not be said.
 fn close_turn<D>(status: UnbufferedStatus<'_, '_, D>, says: &mut Vec<u8>, ended: &mut bool) -> bool {
     if let Ok(ConnectionState::WriteTraffic(mut traffic)) = status.state {
-        append(says, |room| match traffic.queue_close_notify(room) {
-            Ok(n) => Ok(n),
-            Err(EncryptError::InsufficientSize(e)) => Err(Some(e)),
-            Err(EncryptError::EncryptExhausted) => Err(None),
-        });
+        append(says, SAYS_BYTES, |room| traffic.queue_close_notify(room).map_err(needs));
         return true;
     }
     !matches!(turn(status, &mut Buf::default(), says, ended).1, Ok(Turn::Again))

@@ -63,7 +63,7 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Snapshot, Errors> {
         router,
         routes,
         upstreams: config.upstreams.iter().enumerate().map(|(i, raw)| upstream(i, raw, inputs, &report)).collect(),
-        listeners: config.listeners.iter().enumerate().map(|(i, raw)| listener(i, raw, inputs)).collect(),
+        listeners: config.listeners.iter().enumerate().map(|(i, raw)| listener(i, raw, inputs, &report)).collect(),
         trusted_proxies: config.trusted_proxies.clone(),
         no_route: metrics.route(*worker, NO_ROUTE),
     });
@@ -233,9 +233,13 @@ fn server_name(tls: &tls::Upstream, address: &hosts::Address) -> Option<ServerNa
     tls.server_name.clone().or_else(of_host)
 }
 
-fn listener(index: usize, raw: &Listener, inputs: &Inputs<'_>) -> ListenerSpec {
+fn listener(index: usize, raw: &Listener, inputs: &Inputs<'_>, report: &Report) -> ListenerSpec {
     let workers = inputs.workers;
     let tls = inputs.tls.listeners.get(index).cloned().flatten();
+    if tls.is_none() && raw.tls.is_some() {
+        // It must never speak plainly instead.
+        report.error(&raw.name.at, "its certificates were not read", "");
+    }
     let hsts = raw.tls.as_ref().and_then(|tls| tls.hsts.as_ref());
     let bytes = |size: crate::value::ByteSize| usize::try_from(size.bytes()).unwrap_or(usize::MAX);
     ListenerSpec {
