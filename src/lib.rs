@@ -17,7 +17,7 @@
 //! # The import rule
 //!
 //! Each layer knows only the ones before it, and siblings do not know each other:
-//! `value error context end` · `io http shared limit observe` · `tls` · `route upstream` · `core request` · `filter` · `config` ·
+//! `value error context end` · `io http json shared limit observe` · `tls` · `route upstream` · `core request` · `filter` · `config` ·
 //! `snapshot` · `proxy | control` · `worker` · `main`. Proxy code never names tokio, control never names monoio, and
 //! monoio is named under `io` alone. A test checks it.
 //!
@@ -39,6 +39,7 @@ pub mod error;
 pub mod filter;
 pub mod http;
 pub mod io;
+pub mod json;
 pub mod observe;
 pub mod proxy;
 pub mod request;

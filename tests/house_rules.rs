@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Each line may import only from the lines above it; modules on one line do not import each other.
 const LAYERS: [&[&str]; 15] = [
     &["value", "error", "end"],
-    &["io", "http", "shared", "limit", "observe"],
+    &["io", "http", "json", "shared", "limit", "observe"],
     &["tls"],
     &["context", "route", "upstream"],
     &["request"],
