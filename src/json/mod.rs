@@ -7,6 +7,9 @@
 
 pub mod edit;
 pub mod path;
+#[cfg(test)]
+mod samples;
 pub mod scan;
+mod swar;
 pub mod validate;
 pub mod write;
