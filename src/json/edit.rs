@@ -301,6 +301,7 @@ mod tests {
         for (allow, value, expected) in [
             (&["id", "address.city"][..], USER, r#"{"id":9007199254740993,"address":{"city":"Wien"}}"#),
             (&["address.geo", "address.geo.lat"], USER, r#"{"address":{"geo":{"lat":48.2, "lon":16.3}}}"#),
+            (&["address.geo.lat", "address.geo"], USER, r#"{"address":{"geo":{"lat":48.2, "lon":16.3}}}"#),
             (&["items.id", "note.x", "price.x"], USER, r#"{"items":[{"id":1},[{"id":5}]]}"#),
             (&["name", "none"], USER, r#"{"n\u0061me":"A\u0042"}"#),
             (&["address.none"], USER, r#"{"address":{}}"#),
