@@ -15,9 +15,10 @@ use crate::io::{Buf, guard};
 use crate::request::Request;
 use crate::snapshot::{ListenerSpec, UpstreamSpec};
 
+use super::checkout::Lease;
 use super::connection::write_downstream;
 use super::finish::kind_of;
-use super::forward::{Lease, OUT_BYTES};
+use super::forward::OUT_BYTES;
 use super::plane::Downstream;
 use super::upload::{Upload, alongside, write_chunk};
 

@@ -16,9 +16,10 @@ use crate::request::Request;
 use crate::snapshot::ListenerSpec;
 
 use super::accept::Counted;
+use super::checkout::count_failure;
 use super::exchange::{Response, exchange};
 use super::finish::{closed_by, deadline_of, end_of, finish, kind_of};
-use super::forward::{OUT_BYTES, count_failure};
+use super::forward::OUT_BYTES;
 use super::handshake::shake;
 use super::plane::{Downstream, Live, Plane};
 use super::{answer, receive, upload};

@@ -1,28 +1,22 @@
 //! Forwarding: choose an endpoint, check out a connection, send the request, wait for the head of its answer.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::context::Context;
-use crate::core::{Core, CoreEndpoint, UpstreamStream, ms};
-use crate::end::Failure;
-use crate::error::{Error, Kind, Side};
+use crate::core::{Core, CoreEndpoint, ms};
+use crate::error::{Error, Kind};
 use crate::http::encode::copy_fields;
 use crate::http::framing;
 use crate::http::head::{Bounds, HeadError, Scan, Version};
 use crate::http::known::Known;
 use crate::io::buffers::ANSWER_BYTES;
-use crate::io::dial::DialError;
-use crate::io::tls::HandshakeError;
-use crate::io::{Buf, Fired, Stream, dial, guard};
+use crate::io::{Buf, guard};
 use crate::request::Request;
 use crate::snapshot::{Forward, Route, UpstreamSpec};
-use crate::upstream::endpoint::InFlight;
-use crate::upstream::pool::Pooled;
 
 use super::answer::Answer;
+use super::checkout::{Lease, Wanted, count_failure};
 use super::connection::write_downstream;
-use super::finish::kind_of;
 use super::plane::{Downstream, Live, Plane};
 use super::retry::{Try, may_retry};
 use super::upload::{self, OnSent, Upload, alongside, write_upstream};
@@ -34,28 +28,6 @@ pub const OUT_BYTES: usize = 16 * 1024;
 const ANSWER_BOUNDS: Bounds = Bounds { head: 32 * 1024, fields: 256, target: 0 };
 /// Interim answers (1xx) passed on before the final one; more is an upstream gone wild.
 const INTERIM_MAX: usize = 16;
-
-/// A connection of one endpoint, out of its pool for one request.
-pub struct Lease {
-    /// The connection.
-    pub stream: UpstreamStream,
-    in_flight: InFlight<UpstreamStream>,
-    opened_ms: u64,
-    requests: u32,
-}
-
-impl Lease {
-    fn is_reused(&self) -> bool {
-        self.requests > 0
-    }
-
-    /// Gives the connection back for the next request.
-    pub fn give_back(self, spec: &UpstreamSpec, now_ms: u64) {
-        let Self { stream, in_flight, opened_ms, requests } = self;
-        let pooled = Pooled { conn: stream, opened_ms, requests: requests.saturating_add(1) };
-        in_flight.endpoint().pool.borrow_mut().put(pooled, now_ms, &spec.pool);
-    }
-}
 
 /// Where a forwarded request stands.
 struct Call<'a> {
@@ -147,7 +119,10 @@ async fn attempt(
     fresh_only: bool,
     cx: &mut Context,
 ) -> Result<Answer, (Error, bool)> {
-    let (lease, index) = check_out(call, fresh_only, cx).await.map_err(|e| (e, false))?;
+    let wanted = call.wanted();
+    let index = wanted.pick().map_err(|e| (e, false))?;
+    cx.endpoint = call.endpoints.get(index).map(|endpoint| endpoint.address);
+    let lease = wanted.check_out(index, fresh_only).await.map_err(|e| (e, false))?;
     let reused = lease.is_reused();
     let failed = |e: Error| (e, reused);
     call.spec.metrics.requests.add(1);
@@ -173,80 +148,10 @@ async fn attempt(
     await_head(req, call, lease, upload, cx).await.map_err(failed)
 }
 
-/// An idle connection that is still quiet, or a new one.
-async fn check_out(call: &Call<'_>, fresh_only: bool, cx: &mut Context) -> Result<(Lease, usize), Error> {
-    let Call { spec, endpoints, core, down, .. } = call;
-    let load = |i: usize| endpoints.get(i).map_or(u32::MAX, |endpoint| endpoint.in_flight());
-    let index = spec.balance.borrow_mut().pick(load, |_| true);
-    let (Some(index), Some(endpoint)) = (index, index.and_then(|i| endpoints.get(i))) else {
-        return Err(Kind::NoEndpoint.never());
-    };
-    cx.endpoint = Some(endpoint.address);
-    let in_flight = endpoint.enter();
-    let now_ms = down.slot.now_ms();
-    let idle = || if fresh_only { None } else { endpoint.pool.borrow_mut().take(now_ms, &spec.pool) };
-    while let Some(Pooled { conn, opened_ms, requests }) = idle() {
-        // Bytes that wait on an idle connection were asked for by nobody: it is poisoned.
-        if conn.is_quiet() {
-            core.metrics.pool_hits.add(1);
-            return Ok((Lease { stream: conn, in_flight, opened_ms, requests }, index));
-        }
-        core.metrics.pool_discarded.add(1);
-    }
-    core.metrics.pool_misses.add(1);
-    let due_ms = call.route_due_ms.min(now_ms.saturating_add(spec.connect_ms.into()));
-    // Boxed: dialling is rare, and its state would be carried by every request.
-    match guard(&down.slot, due_ms, Box::pin(connect(spec, index, endpoint.address, core))).await {
-        Ok(Ok(stream)) => {
-            core.metrics.connects.add(1);
-            Ok((Lease { stream: Rc::new(stream), in_flight, opened_ms: now_ms, requests: 0 }, index))
-        }
-        Ok(Err(kind)) => {
-            core.metrics.connect_failures.add(1);
-            Err(kind.never())
-        }
-        Err(fired) => {
-            core.metrics.connect_failures.add(1);
-            Err(call.fired(fired, Kind::ConnectTimeout).never())
-        }
-    }
-}
-
-/// A new connection to endpoint number `index`, over TLS if the upstream speaks it.
-async fn connect(spec: &UpstreamSpec, index: usize, address: SocketAddr, core: &Core) -> Result<Stream, Kind> {
-    let Some(tls) = &spec.tls else { return dial::dial(address).await.map_err(|_| Kind::Connect) };
-    let note = |why: &str| core.note(format!("upstream {}: {address}: no TLS: {why}", spec.name));
-    let Some(name) = spec.endpoints.get(index).and_then(|endpoint| endpoint.server_name.as_ref()) else {
-        note("its host is no name that a certificate can be for; set `tls.server_name`");
-        return Err(Kind::UpstreamTls);
-    };
-    match dial::dial_tls(address, &tls.config, name, &core.buffers).await {
-        Ok(stream) => {
-            let resumed = stream.tls().is_some_and(|io| io.is_resumed());
-            let counter = if resumed {
-                &core.metrics.upstream_handshakes_resumed
-            } else {
-                &core.metrics.upstream_handshakes_full
-            };
-            counter.add(1);
-            Ok(stream)
-        }
-        Err(DialError::Connect(_)) => Err(Kind::Connect),
-        Err(DialError::Tls(HandshakeError::Tls(e))) => {
-            note(&format!("{e}; see `tls.ca`, `tls.server_name` and `tls.client`"));
-            Err(Kind::UpstreamTls)
-        }
-        Err(DialError::Tls(_)) => {
-            note("it closed the connection within the handshake; does it speak TLS there?");
-            Err(Kind::UpstreamTls)
-        }
-    }
-}
-
-impl Call<'_> {
-    fn fired(&self, fired: Fired, phase: Kind) -> Kind {
-        let is_over = self.down.slot.now_ms() >= self.route_due_ms;
-        kind_of(fired, if is_over { Kind::RouteTimeout } else { phase })
+impl<'a> Call<'a> {
+    fn wanted(&self) -> Wanted<'a> {
+        let Self { spec, endpoints, core, down, route_due_ms, .. } = *self;
+        Wanted { spec, endpoints, core, slot: &down.slot, due_ms: route_due_ms }
     }
 }
 
@@ -282,7 +187,7 @@ async fn await_head(
             Ok((Ok(n), filled)) if n > 0 => filled,
             Ok((_, filled)) if filled.is_empty() && interim == 0 => return Err(Kind::Reset.safe()),
             Ok(_) => return Err(Kind::BadResponse("ended within its head").never()),
-            Err(fired) => return Err(call.fired(fired, Kind::FirstByteTimeout).never()),
+            Err(fired) => return Err(call.wanted().fired(fired, Kind::FirstByteTimeout).never()),
         };
         // As with request heads: parsed at once, and one that drips in when it has ended or doubled.
         while buf.len() >= parse_at || buf.len() >= ANSWER_BOUNDS.head || scan.has_end(buf.bytes()) {
@@ -350,20 +255,4 @@ async fn send_continue(down: &Rc<Downstream>, write_ms: u32, cx: &mut Context) -
     let mut out = Buf::with_capacity(32);
     out.extend(b"HTTP/1.1 100 Continue\r\n\r\n");
     Box::pin(write_downstream(down, write_ms, out, cx)).await.map(drop)
-}
-
-/// Counts a call of an endpoint that failed, before its answer or within it.
-#[cold]
-pub fn count_failure(spec: &UpstreamSpec, error: Error) {
-    let failure = match error.kind {
-        Kind::Connect => Failure::Connect,
-        Kind::UpstreamTls => Failure::Tls,
-        Kind::ConnectTimeout | Kind::FirstByteTimeout | Kind::RouteTimeout | Kind::UpstreamBodyTimeout => {
-            Failure::Timeout
-        }
-        Kind::BadResponse(_) => Failure::BadResponse,
-        kind if kind.side() == Side::Upstream => Failure::Reset,
-        _ => return, // the client's doing
-    };
-    spec.metrics.failures.add(failure.index(), 1);
 }

@@ -10,6 +10,7 @@
 
 pub mod accept;
 pub mod answer;
+pub mod checkout;
 pub mod connection;
 pub mod exchange;
 pub mod finish;

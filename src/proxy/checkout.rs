@@ -1,0 +1,149 @@
+//! A connection for one request: which endpoint, an idle connection of its pool that is still quiet, or a new one.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use crate::core::{Core, CoreEndpoint, UpstreamStream};
+use crate::end::Failure;
+use crate::error::{Error, Kind, Side};
+use crate::io::dial::DialError;
+use crate::io::tls::HandshakeError;
+use crate::io::{Fired, Slot, Stream, dial, guard};
+use crate::snapshot::UpstreamSpec;
+use crate::upstream::endpoint::InFlight;
+use crate::upstream::pool::Pooled;
+
+use super::finish::kind_of;
+
+/// A connection of one endpoint, out of its pool for one request.
+pub struct Lease {
+    /// The connection.
+    pub stream: UpstreamStream,
+    in_flight: InFlight<UpstreamStream>,
+    opened_ms: u64,
+    requests: u32,
+}
+
+impl Lease {
+    /// Whether it has carried a request before.
+    pub fn is_reused(&self) -> bool {
+        self.requests > 0
+    }
+
+    /// Gives the connection back for the next request.
+    pub fn give_back(self, spec: &UpstreamSpec, now_ms: u64) {
+        let Self { stream, in_flight, opened_ms, requests } = self;
+        let pooled = Pooled { conn: stream, opened_ms, requests: requests.saturating_add(1) };
+        in_flight.endpoint().pool.borrow_mut().put(pooled, now_ms, &spec.pool);
+    }
+}
+
+/// Where a connection is wanted to, and until when.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The upstream.
+    pub spec: &'a UpstreamSpec,
+    /// Its endpoints on this core, in the balancer's order.
+    pub endpoints: &'a [Rc<CoreEndpoint>],
+    /// This core.
+    pub core: &'a Core,
+    /// The deadline of who waits.
+    pub slot: &'a Slot,
+    /// When the time for the whole is over, in ms since the core started.
+    pub due_ms: u64,
+}
+
+impl Wanted<'_> {
+    /// The endpoint to ask, by its index.
+    pub fn pick(&self) -> Result<usize, Error> {
+        let load = |i: usize| self.endpoints.get(i).map_or(u32::MAX, |endpoint| endpoint.in_flight());
+        self.spec.balance.borrow_mut().pick(load, |_| true).ok_or(Kind::NoEndpoint.never())
+    }
+
+    /// An idle connection to endpoint number `index` that is still quiet, or a new one; only a new one if `fresh_only`.
+    pub async fn check_out(&self, index: usize, fresh_only: bool) -> Result<Lease, Error> {
+        let Self { spec, core, slot, .. } = *self;
+        let endpoint = self.endpoints.get(index).ok_or(Kind::NoEndpoint.never())?;
+        let in_flight = endpoint.enter();
+        let now_ms = slot.now_ms();
+        let idle = || if fresh_only { None } else { endpoint.pool.borrow_mut().take(now_ms, &spec.pool) };
+        while let Some(Pooled { conn, opened_ms, requests }) = idle() {
+            // Bytes that wait on an idle connection were asked for by nobody: it is poisoned.
+            if conn.is_quiet() {
+                core.metrics.pool_hits.add(1);
+                return Ok(Lease { stream: conn, in_flight, opened_ms, requests });
+            }
+            core.metrics.pool_discarded.add(1);
+        }
+        core.metrics.pool_misses.add(1);
+        let due_ms = self.due_ms.min(now_ms.saturating_add(spec.connect_ms.into()));
+        // Boxed: dialling is rare, and its state would be carried by every request.
+        match guard(slot, due_ms, Box::pin(connect(spec, index, endpoint.address, core))).await {
+            Ok(Ok(stream)) => {
+                core.metrics.connects.add(1);
+                Ok(Lease { stream: Rc::new(stream), in_flight, opened_ms: now_ms, requests: 0 })
+            }
+            Ok(Err(kind)) => {
+                core.metrics.connect_failures.add(1);
+                Err(kind.never())
+            }
+            Err(fired) => {
+                core.metrics.connect_failures.add(1);
+                Err(self.fired(fired, Kind::ConnectTimeout).never())
+            }
+        }
+    }
+
+    /// What it means that a wait was given up in this phase.
+    pub fn fired(&self, fired: Fired, phase: Kind) -> Kind {
+        let is_over = self.slot.now_ms() >= self.due_ms;
+        kind_of(fired, if is_over { Kind::RouteTimeout } else { phase })
+    }
+}
+
+/// A new connection to endpoint number `index`, over TLS if the upstream speaks it.
+async fn connect(spec: &UpstreamSpec, index: usize, address: SocketAddr, core: &Core) -> Result<Stream, Kind> {
+    let Some(tls) = &spec.tls else { return dial::dial(address).await.map_err(|_| Kind::Connect) };
+    let note = |why: &str| core.note(format!("upstream {}: {address}: no TLS: {why}", spec.name));
+    let Some(name) = spec.endpoints.get(index).and_then(|endpoint| endpoint.server_name.as_ref()) else {
+        note("its host is no name that a certificate can be for; set `tls.server_name`");
+        return Err(Kind::UpstreamTls);
+    };
+    match dial::dial_tls(address, &tls.config, name, &core.buffers).await {
+        Ok(stream) => {
+            let resumed = stream.tls().is_some_and(|io| io.is_resumed());
+            let counter = if resumed {
+                &core.metrics.upstream_handshakes_resumed
+            } else {
+                &core.metrics.upstream_handshakes_full
+            };
+            counter.add(1);
+            Ok(stream)
+        }
+        Err(DialError::Connect(_)) => Err(Kind::Connect),
+        Err(DialError::Tls(HandshakeError::Tls(e))) => {
+            note(&format!("{e}; see `tls.ca`, `tls.server_name` and `tls.client`"));
+            Err(Kind::UpstreamTls)
+        }
+        Err(DialError::Tls(_)) => {
+            note("it closed the connection within the handshake; does it speak TLS there?");
+            Err(Kind::UpstreamTls)
+        }
+    }
+}
+
+/// Counts a call of an endpoint that failed, before its answer or within it.
+#[cold]
+pub fn count_failure(spec: &UpstreamSpec, error: Error) {
+    let failure = match error.kind {
+        Kind::Connect => Failure::Connect,
+        Kind::UpstreamTls => Failure::Tls,
+        Kind::ConnectTimeout | Kind::FirstByteTimeout | Kind::RouteTimeout | Kind::UpstreamBodyTimeout => {
+            Failure::Timeout
+        }
+        Kind::BadResponse(_) => Failure::BadResponse,
+        kind if kind.side() == Side::Upstream => Failure::Reset,
+        _ => return, // the client's doing
+    };
+    spec.metrics.failures.add(failure.index(), 1);
+}
