@@ -99,6 +99,13 @@ impl Edits {
         self.removed.iter().any(|&(from, to)| self.arena.get(from..to).is_some_and(|r| is_same_name(r, name)))
     }
 
+    /// Writes the added lines of that name.
+    pub fn write_added_of(&self, name: &[u8], out: &mut Vec<u8>) {
+        for line in self.added.iter().filter(|line| line_name(&self.arena, line).eq_ignore_ascii_case(name)) {
+            out.extend_from_slice(self.arena.get(line.start..line.end).unwrap_or_default());
+        }
+    }
+
     /// Writes the added lines.
     pub fn write_added(&self, out: &mut Vec<u8>) {
         for line in &self.added {

@@ -13,3 +13,9 @@ pub mod scan;
 mod swar;
 pub mod validate;
 pub mod write;
+
+pub use edit::{Edit, Filter};
+pub use path::{Path, Step};
+pub use scan::{Shape, elements, find, find_all, members, scalar_text, shape, trim, unescape};
+pub use validate::{Fault, Validator};
+pub use write::{push_string, push_string_content};

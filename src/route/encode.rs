@@ -91,6 +91,24 @@ pub(super) fn push_host(out: &mut Vec<u8>, host: &str) {
     }
 }
 
+/// The text that a percent-encoded value stands for.
+pub(super) fn decoded(value: &[u8], from: Source) -> Vec<u8> {
+    let mut out = Vec::with_capacity(value.len());
+    let mut left = value;
+    while let Some((&b, tail)) = left.split_first() {
+        left = tail;
+        match (b, triplet(left)) {
+            (b'%', Some((byte, tail))) => {
+                out.push(byte);
+                left = tail;
+            }
+            (b'+', _) if from == Source::Query => out.push(b' '),
+            _ => out.push(b),
+        }
+    }
+    out
+}
+
 /// Encodes the dots of the dot segments in `out[start..]`, up to its query, once more (`%252E`). Dot segments come about
 /// when values are put together or next to literal text; `%2E` would not do, since it means a dot (RFC 3986 6.2.2.2).
 pub(super) fn defuse_dot_segments(out: &mut Vec<u8>, start: usize) {

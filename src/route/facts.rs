@@ -40,4 +40,17 @@ pub trait Facts {
     fn query(&self, name: &str) -> Option<&str>;
     /// The first header field of that name, which is in lower case.
     fn header(&self, name: &str) -> Option<&[u8]>;
+    /// The `i`-th value of earlier answers that the template names. Empty where there are no earlier answers.
+    fn value(&self, _i: usize) -> Value<'_> {
+        Value::default()
+    }
+}
+
+/// A scalar of an earlier answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Value<'a> {
+    /// Its text: of a string what it says, without quotes and escapes.
+    pub text: &'a [u8],
+    /// Its JSON.
+    pub json: &'a [u8],
 }

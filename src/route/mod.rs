@@ -32,9 +32,11 @@ use std::fmt;
 
 use http::Method;
 
+pub mod body;
+pub mod condition;
 mod edges;
 mod encode;
-mod facts;
+pub mod facts;
 mod host;
 mod method;
 mod params;

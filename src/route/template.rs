@@ -9,6 +9,7 @@
 //! | `{query.NAME}` `{header.NAME}` | the first of that name |
 //! | `{tls.server_name}` `{tls.version}` | of the TLS connection; empty without TLS |
 //! | `{tls.client.subject}` `….san}` `….fingerprint}` `….serial}` | of the client's verified certificate; empty without one |
+//! | `{parts.NAME.key}`, `{ITEM.key}` | of an earlier part's answer: only in the requests of an aggregation |
 //!
 //! `{{` and `}}` are literal braces. An unknown name is an error when the template is read; a missing value is empty.
 //! Every value is hostile and is encoded for the place it goes to (see the table in `encode.rs`): it can not add a
@@ -28,6 +29,8 @@ use super::facts::{FACTS, TLS_FACTS};
 pub enum Place {
     /// The path of a request to an upstream.
     Path,
+    /// The path of a request to an upstream, and behind a `?` its query.
+    Target,
     /// The value of a header field.
     Header,
     /// The value of a Location field: a path, or a URL with scheme and host, and either may have a query.
@@ -41,7 +44,7 @@ pub struct Template {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Piece {
+pub(super) enum Piece {
     Literal(String),
     ClientIp,
     RequestId,
@@ -54,6 +57,8 @@ enum Piece {
     Header(HeaderName),
     /// Index into [`TLS_FACTS`].
     Tls(usize),
+    /// Index into the values of earlier answers.
+    Value(usize),
 }
 
 /// What is wrong with a template, and what would be right.
@@ -68,6 +73,12 @@ impl fmt::Display for TemplateError {
 
 impl std::error::Error for TemplateError {}
 
+impl TemplateError {
+    pub(super) fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
 fn error<T>(text: impl Into<String>) -> Result<T, TemplateError> {
     Err(TemplateError(text.into()))
 }
@@ -79,6 +90,27 @@ impl Template {
     /// # Errors
     /// An unknown name, or braces that do not fit.
     pub fn parse(text: &str, params: &[String]) -> Result<Template, TemplateError> {
+        Template::read(text, params, &[])
+    }
+
+    /// What stands in the braces of a text, in its order, as far as they fit.
+    pub fn names(text: &str) -> Vec<&str> {
+        let mut names = Vec::new();
+        let mut left = text;
+        while let Some((_, inner)) = left.split_once('{') {
+            left = match (inner.strip_prefix('{'), inner.split_once('}')) {
+                (Some(behind), _) => behind,
+                (None, Some((name, behind))) => {
+                    names.push(name);
+                    behind
+                }
+                (None, None) => return names,
+            };
+        }
+        names
+    }
+
+    fn read(text: &str, params: &[String], values: &[String]) -> Result<Template, TemplateError> {
         let mut template = Template { pieces: Vec::new() };
         let mut chars = text.chars();
         let mut literal = String::new();
@@ -94,7 +126,7 @@ impl Template {
                         return error("a brace is opened and not closed; close it, or write `{{` for a literal brace");
                     };
                     template.push_literal(&mut literal);
-                    template.pieces.push(Piece::parse(name, params)?);
+                    template.pieces.push(Piece::parse(name, params, values)?);
                     chars = left.chars();
                 }
                 '}' => return error("a brace is closed that was not opened; write `}}` for a literal brace"),
@@ -110,10 +142,18 @@ impl Template {
     /// # Errors
     /// As [`Template::parse`], and when it has a line break or another control character (RFC 9110 5.5).
     pub fn parse_header(text: &str, params: &[String]) -> Result<Template, TemplateError> {
+        Template::parse_part_header(text, params, &[])
+    }
+
+    /// As [`Template::parse_header`], with `values` as for [`Template::parse_target`].
+    ///
+    /// # Errors
+    /// As [`Template::parse_header`].
+    pub fn parse_part_header(text: &str, params: &[String], values: &[String]) -> Result<Template, TemplateError> {
         if let Some(c) = text.chars().find(|c| c.is_control() && *c != '\t') {
             return error(format!("{c:?} can not be in the value of a header; remove it"));
         }
-        Template::parse(text, params)
+        Template::read(text, params, values)
     }
 
     /// Reads a template for [`Place::Path`].
@@ -132,10 +172,30 @@ impl Template {
                 ));
             }
         }
-        if text.split('/').any(super::pattern::is_dots) {
+        template.without_dot_segments(text)
+    }
+
+    /// Reads a template for [`Place::Target`]. `values` are the names of what it may take from earlier answers, as they
+    /// stand in its braces; [`Facts::value`] is asked for them by their place in this list.
+    ///
+    /// # Errors
+    /// As [`Template::parse`], and when it does not begin with a slash, or has a fragment or a dot segment.
+    pub fn parse_target(text: &str, params: &[String], values: &[String]) -> Result<Template, TemplateError> {
+        let template = Template::read(text, params, values)?;
+        if !text.starts_with('/') {
+            return error("the path does not begin with a slash; write one in front");
+        }
+        if let Some(c) = template.literals().flat_map(str::chars).find(|c| !c.is_ascii_graphic() || *c == '#') {
+            return error(format!("{c:?} can not be in a path or query; other characters are written like %20"));
+        }
+        template.without_dot_segments(text.split('?').next().unwrap_or_default())
+    }
+
+    fn without_dot_segments(self, path: &str) -> Result<Template, TemplateError> {
+        if path.split('/').any(super::pattern::is_dots) {
             return error("the path has a dot segment; write the path that it leads to");
         }
-        Ok(template)
+        Ok(self)
     }
 
     /// Reads a template for [`Place::Location`].
@@ -209,7 +269,7 @@ impl Template {
             match piece {
                 Piece::Literal(text) => {
                     out.extend_from_slice(text.as_bytes());
-                    if place == Place::Location && text.contains('?') {
+                    if matches!(place, Place::Location | Place::Target) && text.contains('?') {
                         into = Spot::Query;
                     }
                 }
@@ -238,11 +298,12 @@ impl Template {
                 Piece::Header(name) => {
                     encode::push(out, facts.header(name.as_str()).unwrap_or_default(), Source::Text, into);
                 }
+                Piece::Value(index) => encode::push(out, facts.value(*index).text, Source::Text, into),
             }
         }
         match place {
             Place::Header => {}
-            Place::Path => encode::defuse_dot_segments(out, start),
+            Place::Path | Place::Target => encode::defuse_dot_segments(out, start),
             Place::Location => tidy_location(out, start),
         }
     }
@@ -259,7 +320,10 @@ impl Template {
 }
 
 impl Piece {
-    fn parse(name: &str, params: &[String]) -> Result<Piece, TemplateError> {
+    pub(super) fn parse(name: &str, params: &[String], values: &[String]) -> Result<Piece, TemplateError> {
+        if let Some(index) = values.iter().position(|value| value == name) {
+            return Ok(Piece::Value(index));
+        }
         let param = |name: &str| params.iter().position(|param| param == name);
         if FACTS.contains(&name) {
             if param(name).is_some() {
@@ -289,6 +353,38 @@ impl Piece {
         };
         piece.map_or_else(|| Err(unknown(name, params)), Ok)
     }
+
+    /// Whether the request does not have it. What is not of its query or header is always there.
+    pub(super) fn is_missing<F: Facts>(&self, facts: &F) -> bool {
+        match self {
+            Piece::WholeQuery => facts.query_string().is_none(),
+            Piece::Query(name) => facts.query(name).is_none(),
+            Piece::Header(name) => facts.header(name.as_str()).is_none(),
+            _ => false,
+        }
+    }
+
+    /// What the value says, without the encoding that a URL gave it.
+    pub(super) fn with_text<F: Facts, T>(&self, facts: &F, with: impl FnOnce(&[u8]) -> T) -> T {
+        match self {
+            Piece::Literal(text) => with(text.as_bytes()),
+            Piece::ClientIp => with(facts.client_ip().to_string().as_bytes()),
+            Piece::RequestId => with(facts.request_id().as_bytes()),
+            Piece::Host => with(facts.host().as_bytes()),
+            Piece::Hostname => with(facts.hostname().as_bytes()),
+            Piece::Path => with(&encode::decoded(facts.path().as_bytes(), Source::Path)),
+            Piece::Param(i) => with(&encode::decoded(facts.param(*i).as_bytes(), Source::Path)),
+            Piece::WholeQuery => with(facts.query_string().unwrap_or_default().as_bytes()),
+            Piece::Query(name) => {
+                with(&encode::decoded(facts.query(name).unwrap_or_default().as_bytes(), Source::Query))
+            }
+            Piece::Header(name) => with(facts.header(name.as_str()).unwrap_or_default()),
+            Piece::Tls(index) => with(
+                TLS_FACTS.get(*index).zip(facts.session()).map_or("", |((_, fact), session)| fact(session)).as_bytes(),
+            ),
+            Piece::Value(index) => with(facts.value(*index).text),
+        }
+    }
 }
 
 /// Lists what there is, and the name that was probably meant.
@@ -315,7 +411,7 @@ fn unknown(name: &str, params: &[String]) -> TemplateError {
 fn push_host(out: &mut Vec<u8>, host: &str, place: Place, into: Spot) {
     match place {
         Place::Location => encode::push_host(out, host),
-        Place::Path | Place::Header => encode::push(out, host.as_bytes(), Source::Text, into),
+        Place::Path | Place::Target | Place::Header => encode::push(out, host.as_bytes(), Source::Text, into),
     }
 }
 
@@ -338,187 +434,4 @@ fn tidy_location(out: &mut Vec<u8>, start: usize) {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    #![allow(clippy::unwrap_used)]
-    use std::net::IpAddr;
-
-    use super::*;
-    use crate::tls::Session;
-
-    /// A request to `/user/{id}/{*rest}`.
-    pub(crate) struct Request {
-        pub(crate) params: [&'static str; 2],
-        pub(crate) query: Option<&'static str>,
-        pub(crate) header: &'static [u8],
-        pub(crate) path: &'static str,
-    }
-
-    impl Facts for Request {
-        fn session(&self) -> Option<&Session> {
-            None
-        }
-
-        fn client_ip(&self) -> IpAddr {
-            IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 7])
-        }
-        fn request_id(&self) -> &str {
-            "4f-1"
-        }
-        fn host(&self) -> &str {
-            "a.com@b/"
-        }
-        fn hostname(&self) -> &str {
-            "a.com"
-        }
-        fn path(&self) -> &str {
-            self.path
-        }
-        fn query_string(&self) -> Option<&str> {
-            self.query
-        }
-        fn param(&self, i: usize) -> &str {
-            self.params[i]
-        }
-        fn query(&self, name: &str) -> Option<&str> {
-            self.query.filter(|_| name == "q")?.strip_prefix("q=")
-        }
-        fn header(&self, name: &str) -> Option<&[u8]> {
-            (name == "x-h").then_some(self.header)
-        }
-    }
-
-    const REQUEST: Request =
-        Request { params: ["7", "a/b%20c"], query: Some("q=x/../y%2Fz+1"), header: b"h\r\nx: ..", path: "//e.com/%2e" };
-
-    pub(crate) fn names() -> [String; 2] {
-        ["id".into(), "rest".into()]
-    }
-
-    fn rendered(text: &str, request: &Request, place: Place) -> String {
-        let template = match place {
-            Place::Path => Template::parse_path(text, &names()),
-            Place::Header => Template::parse_header(text, &names()),
-            Place::Location => Template::parse_location(text, &names()),
-        };
-        let mut out = b"<".to_vec();
-        template.unwrap().render(request, place, &mut out);
-        String::from_utf8(out).unwrap().split_off(1)
-    }
-
-    #[test]
-    fn values_can_not_change_what_is_around_them() {
-        let cases = [
-            ("/v2/{id}/{path.rest}", Place::Path, "/v2/7/a/b%20c"),
-            ("/s/{query.q}/{header.X-H}{query.none}", Place::Path, "/s/x%252F..%252Fy%252Fz%201/h%250D%250Ax%3A%20.."),
-            ("/{client_ip}/{request_id}/{host}", Place::Path, "/2001:db8::7/4f-1/a.com%40b%252F"),
-            ("/{{{id}}}", Place::Path, "/{7}"),
-            ("id={id} h={header.x-h} q={query.q}", Place::Header, "id=7 h=h%0D%0Ax: .. q=x/../y%2Fz+1"),
-            ("https://{host}/n{path}?{query}", Place::Location, "https://a.com%40b%2F/n//e.com/%252E?q=x/../y%2Fz+1"),
-            (
-                "https://x.com/?q={query.q}&r={path.rest}",
-                Place::Location,
-                "https://x.com/?q=x%2F..%2Fy%2Fz+1&r=a%2Fb%20c",
-            ),
-            ("https://{hostname}:8443/", Place::Location, "https://a.com:8443/"),
-            ("{path}", Place::Location, "/e.com/%252E"),
-            ("https://x.com{path}", Place::Location, "https://x.com//e.com/%252E"),
-        ];
-        for (text, place, expected) in cases {
-            assert_eq!(rendered(text, &REQUEST, place), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn dot_segments_and_hosts_can_not_be_put_together() {
-        let request = Request { params: ["..", "/e.com/x"], query: None, header: b".", path: "/a" };
-        assert_eq!(rendered("/x/{id}/y", &request, Place::Path), "/x/%252E%252E/y");
-        assert_eq!(rendered("/x/.{header.x-h}/y", &request, Place::Path), "/x/%252E%252E/y");
-        assert_eq!(rendered("/x{id}/{query.q}", &request, Place::Path), "/x../");
-        assert_eq!(rendered("/{rest}", &request, Place::Location), "/e.com/x");
-        assert_eq!(rendered("/new?{query}", &request, Place::Location), "/new");
-    }
-
-    #[test]
-    fn literals_are_known() {
-        let literal = |text: &str| Template::parse(text, &names()).unwrap().literal().map(str::to_owned);
-        assert_eq!(literal("a{{b}}").as_deref(), Some("a{b}"));
-        assert_eq!(literal("").as_deref(), Some(""));
-        assert_eq!(literal("a{id}"), None);
-        assert!(!Template::parse("{id}", &names()).unwrap().is_literal());
-    }
-
-    #[test]
-    fn errors_say_what_would_be_right() {
-        let cases = [
-            ("{client-ip}", "did you mean `{client_ip}`?"),
-            ("{path.ids}", "did you mean `{path.id}`?"),
-            ("{ids}", "did you mean `{path.id}`?"),
-            (
-                "{nothing_like_it}",
-                "`{nothing_like_it}`. Known: client_ip, request_id, host, hostname, path, query, path.id, path.rest, query.NAME",
-            ),
-            ("{hots}", "`{hots}`, did you mean `{host}`? Known: "),
-            ("{xd}", "`{xd}`, did you mean `{path.id}`? Known: "),
-            ("{xy}", "`{xy}`. Known: "),
-            ("{rexx}", "`{rexx}`. Known: "),
-            ("{}", "Known:"),
-            ("{tls.client.finger}", "Known: tls.server_name, tls.version, tls.client.subject"),
-            ("{tls.client.sann}", "did you mean `{tls.client.san}`?"),
-            ("{query.}", "Known:"),
-            ("{header.a b}", "Known:"),
-            ("{id", "write `{{`"),
-            ("id}", "write `}}`"),
-        ];
-        for (text, expected) in cases {
-            let error = Template::parse(text, &names()).unwrap_err().to_string();
-            assert!(error.contains(expected), "{text}: {error}");
-        }
-        let error = Template::parse("{host}", &["host".into()]).unwrap_err().to_string();
-        assert!(error.contains("write `{path.host}`"), "{error}");
-        assert!(Template::parse_header("a\nb: {id}", &names()).is_err());
-        for text in ["a", "{id}", "/a?b", "/a b", "/a#", "/../x", "/a/.", ""] {
-            assert!(Template::parse_path(text, &names()).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_client_can_not_choose_the_host_of_a_location() {
-        let bad = [
-            "{id}",
-            "//x.com",
-            "x.com",
-            "ftp://x/",
-            "https://{id}/",
-            "https://x{id}",
-            "https://x.com{rest}",
-            "https://",
-            "https:///x",
-            "https://{host}{id}",
-            "https://{hostname}{id}",
-            "https://{header.x-h}/",
-            "/a b",
-            "https://?x",
-            "https://x.com:{id}/",
-        ];
-        for text in bad {
-            assert!(Template::parse_location(text, &names()).is_err(), "{text}");
-        }
-        let good = [
-            "/",
-            "/{id}",
-            "{path}",
-            "https://x.com",
-            "https://{host}",
-            "https://{hostname}:8443/x",
-            "https://{host}/",
-            "https://{host}{path}?{query}",
-            "https://x.com?{query}",
-            "http://{host}:8080/{rest}",
-            "https://{host}.x.com/{id}",
-            "https://x.com/?u={id}",
-        ];
-        for text in good {
-            assert!(Template::parse_location(text, &names()).is_ok(), "{text}");
-        }
-    }
-}
+pub(super) mod tests;
