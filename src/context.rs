@@ -25,6 +25,8 @@ pub struct Context {
     pub upstream_from_us: Option<u64>,
     /// When the last byte from the upstream came.
     pub upstream_until_us: u64,
+    /// How long several upstreams were waited for, their times taken together: what overlaps counts once. In µs.
+    pub upstream_spent_us: Option<u64>,
     /// Who ended it, and why.
     pub end: End,
 }
@@ -42,12 +44,14 @@ impl Context {
             bytes_out: 0,
             upstream_from_us: None,
             upstream_until_us: 0,
+            upstream_spent_us: None,
             end: End::Ok,
         }
     }
 
     /// Time spent with the upstream, in µs; `None` when none was asked.
     pub fn upstream_us(&self) -> Option<u64> {
-        self.upstream_from_us.map(|from| self.upstream_until_us.saturating_sub(from))
+        let of_one = || self.upstream_from_us.map(|from| self.upstream_until_us.saturating_sub(from));
+        self.upstream_spent_us.or_else(of_one)
     }
 }

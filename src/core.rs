@@ -13,6 +13,7 @@ use crate::observe::access_log::{Record, TimeCache, write_json};
 use crate::shared::CoreMetrics;
 use crate::shared::log_ring::Producer;
 use crate::upstream::endpoint::Endpoint;
+use crate::upstream::last_good::LastGood;
 use crate::upstream::pool::PoolLimits;
 
 /// An upstream connection: shared by the two directions of one exchange.
@@ -36,6 +37,12 @@ pub struct Core {
     pub draining: Cell<bool>,
     /// Request ids.
     pub ids: RequestIds,
+    /// The last good answers of parts.
+    pub last_good: LastGood,
+    /// Shadow calls that run now.
+    pub shadows: Cell<usize>,
+    held: Rc<Memory>,
+    random: Cell<u64>,
     notes: RefCell<Notes>,
     endpoints: RefCell<HashMap<EndpointKey, Rc<CoreEndpoint>, foldhash::fast::RandomState>>,
     log: RefCell<Option<Log>>,
@@ -62,6 +69,10 @@ impl Core {
             metrics,
             draining: Cell::new(false),
             ids: RequestIds::new(random_u64()),
+            last_good: LastGood::default(),
+            shadows: Cell::new(0),
+            held: Rc::default(),
+            random: Cell::new(random_u64() | 1),
             notes: RefCell::default(),
             endpoints: RefCell::default(),
             log: RefCell::new(log.map(|ring| Log { ring, time: TimeCache::default(), line: Vec::new() })),
@@ -87,6 +98,26 @@ impl Core {
             Rc::strong_count(endpoint) > 1
         });
         self.metrics.pool_discarded.add(discarded as u64);
+    }
+
+    /// From now on aggregations may hold `bytes_max`. What they hold already stays.
+    pub fn set_memory(&self, bytes_max: usize) {
+        self.held.max.set(bytes_max);
+    }
+
+    /// A share of the memory that aggregations may hold, empty at first.
+    pub fn hold(&self) -> Held {
+        Held { memory: Rc::clone(&self.held), bytes: 0 }
+    }
+
+    /// A number below `below`, by chance (xorshift64, G. Marsaglia 2003): for sampling, not for secrets.
+    pub fn random(&self, below: u32) -> u32 {
+        let mut x = self.random.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.random.set(x);
+        u32::try_from(((x >> 32) * u64::from(below)) >> 32).unwrap_or(0)
     }
 
     /// Where notes for the operator go.
@@ -128,6 +159,37 @@ impl Core {
             let _ = write!(date.text, "{}", time.strftime("%a, %d %b %Y %H:%M:%S GMT")); // a String takes all
         }
         out.extend_from_slice(date.text.as_bytes());
+    }
+}
+
+#[derive(Default)]
+struct Memory {
+    bytes: Cell<usize>,
+    max: Cell<usize>,
+}
+
+/// Bytes that one call of an aggregation holds; they count until it is dropped.
+pub struct Held {
+    memory: Rc<Memory>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Takes `bytes` more; false, and none are taken, if they are not to be had.
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        let total = self.memory.bytes.get().saturating_add(bytes);
+        let fits = total <= self.memory.max.get();
+        if fits {
+            self.memory.bytes.set(total);
+            self.bytes += bytes;
+        }
+        fits
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.memory.bytes.set(self.memory.bytes.get().saturating_sub(self.bytes));
     }
 }
 

@@ -54,6 +54,7 @@ reasons! {
         UpstreamTruncated = "upstream_truncated", "The answer ended before its length: the client's connection is cut.";
         RouteTimeout = "route_timeout", "The route's total time passed before the head of the answer: 504.";
         NoEndpoint = "no_endpoint", "The upstream has no usable endpoint, or its names do not resolve: 503.";
+        PartFailed = "part_failed", "A part without which an aggregation has no answer failed: `parts` in the log says which and why.";
         Overloaded = "overloaded", "A cap or a budget of the gateway is used up: 503.";
         Drain = "drain", "The gateway stops and the drain time is over.";
         Internal = "internal", "A defect of the gateway: 500.";
@@ -106,6 +107,23 @@ reasons! {
 }
 
 reasons! {
+    /// Why a part of an aggregation has no answer of its upstream.
+    PartReason {
+        Timeout = "timeout", "A deadline fired: the part's, the route's or one of its upstream.";
+        Connect = "connect", "No connection, no TLS on it, or no endpoint.";
+        Reset = "reset", "The connection ended before the answer was whole.";
+        Status = "status", "The status is none of `success`.";
+        BreakerOpen = "breaker_open", "The upstream's breaker is open. Counted from the version on that has breakers.";
+        RateLimited = "rate_limited", "The upstream answered 429.";
+        TooLarge = "too_large", "More bytes, or more items, than the limits allow.";
+        BadBody = "bad_body", "No valid HTTP, not JSON, encoded, of another content type, without its `target`, or in conflict.";
+        Dependency = "dependency", "A part that it needs failed, or a value that it needs is missing.";
+        Condition = "condition", "Not asked: its `when` is false, or a value is missing and `on_missing` is `skip`.";
+        Cancelled = "cancelled", "Given up, since the whole had failed or the client left.";
+    }
+}
+
+reasons! {
     /// What became of a TLS handshake with a client.
     Handshake {
         Full = "full", "A new session.";
@@ -146,6 +164,7 @@ mod tests {
         check(Closed::ALL.iter().enumerate().map(|(i, r)| (i, r.index(), r.code())).collect());
         check(Deadline::ALL.iter().enumerate().map(|(i, r)| (i, r.index(), r.code())).collect());
         check(Handshake::ALL.iter().enumerate().map(|(i, r)| (i, r.index(), r.code())).collect());
+        check(PartReason::ALL.iter().enumerate().map(|(i, r)| (i, r.index(), r.code())).collect());
         check(Failure::ALL.iter().enumerate().map(|(i, r)| (i, r.index(), r.code())).collect());
     }
 }

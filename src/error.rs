@@ -57,6 +57,8 @@ pub enum Kind {
     Truncated,
     /// The worker has as many connections as it may.
     Overloaded,
+    /// Aggregations hold as much memory as they may.
+    MemoryFull,
     /// The drain time was over.
     Drained,
     /// A defect of the gateway.
@@ -119,7 +121,12 @@ impl Kind {
             | Self::BadResponse(_)
             | Self::UpstreamBodyTimeout
             | Self::Truncated => Side::Upstream,
-            Self::NoEndpoint | Self::RouteTimeout | Self::Overloaded | Self::Drained | Self::Internal => Side::Internal,
+            Self::NoEndpoint
+            | Self::RouteTimeout
+            | Self::Overloaded
+            | Self::MemoryFull
+            | Self::Drained
+            | Self::Internal => Side::Internal,
         }
     }
 

@@ -6,8 +6,9 @@
 //! ([`snapshot`]) and its own upstream connections. A connection is accepted ([`proxy::accept`]) and served until it
 //! ends ([`proxy::connection`]). Of each request the head is read and decided once ([`proxy::receive`]), its route is
 //! found ([`route::Router::find`]), its filters run ([`filter`]), and its action answers it ([`proxy::exchange`]):
-//! most are forwarded ([`proxy::forward`]), and the answer is streamed back ([`proxy::answer`]). Then one log line is
-//! written and everything is counted, exactly once ([`proxy::finish`]).
+//! most are forwarded ([`proxy::forward`]), and the answer is streamed back ([`proxy::answer`]); some are fanned out, and
+//! the answers put together ([`proxy::aggregate`]). Then one log line is written and everything is counted, exactly once
+//! ([`proxy::finish`]).
 //!
 //! # Two planes
 //!

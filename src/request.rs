@@ -3,11 +3,10 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use http::Method;
-
 use crate::http::encode::Edits;
 use crate::http::framing::Framing;
 use crate::http::head::{RequestHead, ResponseHead, Span};
+use crate::http::method::is_idempotent;
 use crate::io::Buf;
 use crate::route::Params;
 use crate::route::template::Facts;
@@ -48,6 +47,8 @@ pub struct Request {
     pub request_id: String,
     /// Bytes of it that were read, its head's as far as it came.
     pub received: u64,
+    /// What the access log tells of the parts that it was made of.
+    pub parts: Vec<u8>,
 }
 
 impl Request {
@@ -65,6 +66,7 @@ impl Request {
         self.session = None;
         self.request_id.clear();
         self.received = 0;
+        self.parts.clear();
         self.head.clear();
     }
 
@@ -95,8 +97,7 @@ impl Request {
 
     /// Whether the method may be sent twice without harm (RFC 9110 9.2.2).
     pub fn is_idempotent(&self) -> bool {
-        let method = &self.head.method;
-        [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE].contains(method)
+        is_idempotent(&self.head.method)
     }
 }
 

@@ -233,6 +233,18 @@ fn what_monoio_does_badly_is_not_used() {
 }
 
 #[test]
+fn what_decides_about_an_aggregation_does_no_io_and_reads_no_clock() {
+    let pure = ["outcome.rs", "merge.rs", "render.rs"].map(|file| format!("src/proxy/aggregate/{file}"));
+    let found =
+        finds(&["src/proxy/aggregate", "src/json"], &["await", "async", "Instant", "now_us", "now_ms", "clock"], &[]);
+    let found = found
+        .into_iter()
+        .filter(|line| line.starts_with("src/json/") || pure.iter().any(|file| line.starts_with(file)));
+    none("I/O or a clock in what only decides", found.collect());
+    assert!(pure.iter().all(|file| root().join(file).exists()), "{pure:?}");
+}
+
+#[test]
 fn nothing_is_left_for_later() {
     let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX"), concat!("HA", "CK")];
     let mut found = Vec::new();

@@ -75,6 +75,11 @@ impl<'d> Value<'d> {
         }
     }
 
+    /// What the tree has there: for values whose form is the operator's choice.
+    pub(super) fn node(&self) -> &'d Node {
+        self.node
+    }
+
     /// Whether it is a list.
     pub(super) fn is_list(&self) -> bool {
         matches!(self.node.kind, Kind::Sequence(_))
@@ -190,6 +195,14 @@ impl<'d> Value<'d> {
     /// A single value, as text.
     pub(super) fn text(&self) -> Option<&'d str> {
         self.scalar("text").map(|scalar| scalar.text.as_str())
+    }
+
+    /// The same, for who looks twice: that it is no text is for another to record.
+    pub(super) fn plain_text(&self) -> Option<&'d str> {
+        match &self.node.kind {
+            Kind::Scalar(scalar) if !scalar.is_null() => Some(&scalar.text),
+            _ => None,
+        }
     }
 
     /// A single value that `parse` understands.
@@ -310,6 +323,17 @@ impl<'d> Block<'d> {
             self.value.error(format!("the key {} is missing", quote(key)), "add it");
         }
         value
+    }
+
+    /// What `read` makes of a key; the default if it is not given, `None` if it is wrong (recorded): for what other keys
+    /// are compared with.
+    pub(super) fn unless_wrong<T>(
+        &self,
+        key: &str,
+        default: T,
+        read: impl FnOnce(&Value<'d>) -> Option<T>,
+    ) -> Option<T> {
+        self.get(key).map_or(Some(default), read)
     }
 
     /// What `read` makes of a key; the default if it is not given, or wrong (recorded).

@@ -45,6 +45,8 @@ pub struct HeaderTemplate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Direction {
     Request,
+    /// A request of the gateway's own, of a part of an aggregation.
+    Part,
     Response,
 }
 
@@ -52,6 +54,9 @@ pub(super) enum Direction {
 /// value would let a message be cut in two (RFC 9110 7.6.1, RFC 9112 6).
 const OWN_FIELDS: [&str; 8] =
     ["connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
+
+/// With these the answer to a part would be coded, cut, left out or put off, and it is needed whole. `if-` is a prefix.
+const WHOLE_ANSWER_FIELDS: [&str; 4] = ["accept-encoding", "expect", "if-", "range"];
 
 /// The `set`, `add` and `remove` of a message; `params` are what their templates may name.
 pub(super) fn edits(value: &Value<'_>, direction: Direction, params: &Params) -> Option<HeaderEdits> {
@@ -69,10 +74,19 @@ pub(super) fn edits(value: &Value<'_>, direction: Direction, params: &Params) ->
 
 /// A mapping of field names to templates.
 pub(super) fn fields(value: &Value<'_>, direction: Direction, params: &Params) -> Option<Vec<HeaderTemplate>> {
+    fields_read_by(value, direction, |value, text| templates::checked(value, text, params, Template::parse_header))
+}
+
+/// The same; `read` gives a template back if nothing is wrong with it.
+pub(super) fn fields_read_by<'d>(
+    value: &Value<'d>,
+    direction: Direction,
+    read: impl Fn(&Value<'d>, Located<String>) -> Option<Located<String>>,
+) -> Option<Vec<HeaderTemplate>> {
     let mut fields: Vec<HeaderTemplate> = Vec::new();
     for (key, value) in value.entries(FIELDS_MAX)? {
         let name = key.text.as_str();
-        let template = field_value(&value, params);
+        let template = field_text(&value).and_then(|text| read(&value, text));
         if let Err(fault) = check_field(name, direction) {
             value.at_key(key).error(format!("{} {}", quote(name), fault.what), fault.remedy);
         } else if fields.iter().any(|field| field.name.eq_ignore_ascii_case(name)) {
@@ -87,12 +101,11 @@ pub(super) fn fields(value: &Value<'_>, direction: Direction, params: &Params) -
 }
 
 /// An empty value is allowed (RFC 9110 5.5), but only in quotes: without them it is more likely forgotten.
-fn field_value(value: &Value<'_>, params: &Params) -> Option<Located<String>> {
-    let text = match value.text()? {
-        "" => value.locate(String::new()),
-        _ => value.line(VALUE_BYTES_MAX)?,
-    };
-    templates::checked(value, text, params, Template::parse_header)
+fn field_text(value: &Value<'_>) -> Option<Located<String>> {
+    match value.text()? {
+        "" => Some(value.locate(String::new())),
+        _ => value.line(VALUE_BYTES_MAX),
+    }
 }
 
 fn removed<'d>(item: &Value<'d>, direction: Direction) -> Option<(String, Value<'d>)> {
@@ -100,7 +113,7 @@ fn removed<'d>(item: &Value<'d>, direction: Direction) -> Option<(String, Value<
     Some((name, item.clone()))
 }
 
-fn check_field(name: &str, direction: Direction) -> Result<(), Invalid> {
+pub(super) fn check_field(name: &str, direction: Direction) -> Result<(), Invalid> {
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_token) {
         let remedy = "1 to 128 letters, digits and signs such as `-`; no spaces, no `:`";
         return Err(Invalid::new("is not a field name", remedy));
@@ -111,9 +124,15 @@ fn check_field(name: &str, direction: Direction) -> Result<(), Invalid> {
     if name.eq_ignore_ascii_case("host") {
         let remedy = match direction {
             Direction::Request => "use rewrite.host of the route",
+            Direction::Part => "the upstream gets the address of its endpoint; remove it",
             Direction::Response => "it is a field of requests; remove it",
         };
         return Err(Invalid::new("can not be changed here", remedy));
+    }
+    let lower = name.to_ascii_lowercase();
+    let cuts = |field: &str| if field.ends_with('-') { lower.starts_with(field) } else { lower == field };
+    if direction == Direction::Part && WHOLE_ANSWER_FIELDS.iter().any(|field| cuts(field)) {
+        return Err(Invalid::new("can not be sent: the part's answer is needed whole and plain", "remove it"));
     }
     Ok(())
 }

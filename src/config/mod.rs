@@ -12,6 +12,7 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
+pub mod aggregate;
 mod decode;
 pub mod filters;
 pub mod headers;
@@ -31,6 +32,7 @@ mod variables;
 pub use report::{Error, Errors, Located, Position, Report};
 
 use crate::value::{Duration, Invalid};
+use aggregate::AggregationMemory;
 use decode::{Keys, Value};
 use filters::NamedFilter;
 use listeners::Listener;
@@ -51,6 +53,7 @@ const KEYS: Keys = Keys {
         "filters",
         "all_routes",
         "routes",
+        "aggregation",
         "observe",
         "admin",
     ],
@@ -84,6 +87,8 @@ pub struct Config {
     pub all_routes_filters: Vec<Located<String>>,
     /// In the order of the file.
     pub routes: Vec<Route>,
+    /// What aggregations may hold in memory.
+    pub aggregation: AggregationMemory,
     /// What the gateway tells about requests.
     pub observe: Observe,
     /// Where the admin API listens; `None`: nowhere.
@@ -170,6 +175,7 @@ fn document(root: &Node, file_name: &str, report: &Report) -> Option<Config> {
         filters,
         all_routes_filters,
         routes: routes.into_iter().filter_map(Draft::finish).collect(),
+        aggregation: block.or("aggregation", AggregationMemory::default(), aggregate::memory),
         observe: block.or("observe", Observe::default(), observe::decode),
         admin,
     })

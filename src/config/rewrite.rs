@@ -10,7 +10,7 @@ use crate::value::Invalid;
 
 pub(super) const KEYS: Keys = Keys { known: &["strip_prefix", "add_prefix", "path", "host"], later: &[] };
 
-const PATH_BYTES_MAX: usize = 1024;
+pub(super) const PATH_BYTES_MAX: usize = 1024;
 
 /// How path and host differ between the request and what the upstream gets.
 #[derive(Debug, Clone, PartialEq, Default)]

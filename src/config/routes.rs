@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use http::{Method, StatusCode};
 
+use super::aggregate::{self, Aggregate};
 use super::decode::{Block, Keys, Value};
 use super::headers::{self, Direction, HeaderEdits, HeaderTemplate};
 use super::hosts::{self, HostMatch};
@@ -16,8 +17,19 @@ use crate::route::{Field, RouteSpec, Router, param_names};
 use crate::value::{ByteSize, Duration, Invalid};
 
 pub(super) const KEYS: Keys = Keys {
-    known: &["name", "match", "filters", "without", "timeout", "body_limit", "forward", "respond", "redirect"],
-    later: &[("aggregate", "aggregation"), ("priority", "more predicates"), ("trailing_slash", "more path options")],
+    known: &[
+        "name",
+        "match",
+        "filters",
+        "without",
+        "timeout",
+        "body_limit",
+        "forward",
+        "aggregate",
+        "respond",
+        "redirect",
+    ],
+    later: &[("priority", "more predicates"), ("trailing_slash", "more path options")],
 };
 pub(super) const MATCH_KEYS: Keys = Keys {
     known: &["host", "path", "methods"],
@@ -36,7 +48,8 @@ pub(super) const FORWARD_KEYS: Keys = Keys {
 pub(super) const RESPOND_KEYS: Keys = Keys { known: &["status", "headers", "body"], later: &[] };
 pub(super) const REDIRECT_KEYS: Keys = Keys { known: &["to", "status"], later: &[] };
 
-const ACTIONS: [&str; 3] = ["forward", "respond", "redirect"];
+const ACTIONS: [&str; 4] = ["forward", "aggregate", "respond", "redirect"];
+const TIMEOUT: Duration = Duration::from_secs(30);
 const ROUTES_MAX: usize = 100_000;
 const PATH_BYTES_MAX: usize = 1024;
 /// An answer of the config is held in memory by every worker.
@@ -77,6 +90,8 @@ pub struct Match {
 pub enum Action {
     /// It goes to an upstream.
     Forward(Box<Forward>),
+    /// Several upstreams are asked, and their answers put together.
+    Aggregate(Box<Aggregate>),
     /// The gateway answers.
     Respond(Respond),
     /// The client is sent elsewhere.
@@ -158,7 +173,7 @@ impl Draft<'_> {
 
 /// All routes, in the order of the file.
 pub(super) fn decode<'d>(value: &Value<'d>, defined: &Defined<'_>, report: &Report) -> Option<Vec<Draft<'d>>> {
-    let drafts = value.list_of(0..=ROUTES_MAX, |item| route(item, defined))?;
+    let drafts = value.list_of(0..=ROUTES_MAX, |item| route(item, defined, report))?;
     check_names(&drafts);
     let readable = drafts.iter().filter_map(|draft| Some((draft.name.as_ref()?, draft.matches.as_ref()?)));
     router(&readable.collect::<Vec<_>>(), report);
@@ -215,25 +230,26 @@ pub fn router(routes: &[(&Located<String>, &Match)], report: &Report) -> Option<
     None
 }
 
-fn route<'d>(item: &Value<'d>, defined: &Defined<'_>) -> Option<Draft<'d>> {
+fn route<'d>(item: &Value<'d>, defined: &Defined<'_>, report: &Report) -> Option<Draft<'d>> {
     let block = item.block(&KEYS)?;
     let (matches, params) = block.required("match").map_or((None, Params::Any), matches);
-    let action = action(&block, matches.as_ref(), &params, &defined.upstreams);
+    let timeout =
+        block.unless_wrong("timeout", TIMEOUT, |v| v.duration(Duration::from_millis(10)..=Duration::from_secs(86_400)));
+    let around = aggregate::Route { params: &params, timeout, upstreams: &defined.upstreams, report };
+    let action = action(&block, matches.as_ref(), &around);
     let filters = block.or("filters", Vec::new(), |v| defined.filters.list(v));
     let without = block.or("without", Vec::new(), |v| defined.filters.list(v));
     if let Some(both) = without.iter().find(|name| filters.iter().any(|used| used.value == name.value)) {
         let what = format!("{} is in both filters and without", quote(&both.value));
         block.get("without").unwrap_or(item).error(what, "remove it from one of them");
     }
-    let timeout = block.or("timeout", Duration::from_secs(30), |v| {
-        v.duration(Duration::from_millis(10)..=Duration::from_secs(86_400))
-    });
     let body_limit =
         block.or("body_limit", None, |v| v.or_none(|v| v.size(ByteSize::from_bytes(0)..=ByteSize::from_kib(1 << 30))));
     let given = block.get("name").and_then(|v| v.name());
     let name_given = given.is_some();
     let name = given.or_else(|| matches.as_ref().map(|matches| item.locate(derived_name(matches))));
     let item = item.clone();
+    let timeout = timeout.unwrap_or(TIMEOUT);
     Some(Draft { item, name, name_given, matches, params, filters, without, timeout, body_limit, action })
 }
 
@@ -296,7 +312,7 @@ fn methods(value: &Value<'_>) -> Option<Vec<Method>> {
     all_right.then_some(methods)
 }
 
-fn method(text: &str) -> Result<Method, Invalid> {
+pub(super) fn method(text: &str) -> Result<Method, Invalid> {
     let token = Method::from_bytes(text.as_bytes()).ok().filter(|_| text.len() <= 32);
     match token {
         None => Err(Invalid::new("is not a method", "like GET")),
@@ -311,11 +327,13 @@ fn method(text: &str) -> Result<Method, Invalid> {
     }
 }
 
-fn action(block: &Block<'_>, matches: Option<&Match>, params: &Params, upstreams: &Names<'_>) -> Option<Action> {
+fn action(block: &Block<'_>, matches: Option<&Match>, route: &aggregate::Route<'_>) -> Option<Action> {
+    let aggregate::Route { params, upstreams, .. } = *route;
     let given: Vec<_> = ACTIONS.iter().filter_map(|key| Some((*key, block.get(key)?))).collect();
     // All that are given are read, for what is wrong with them.
     let read = |(key, value): &(&str, &Value<'_>)| match *key {
         "forward" => Some(Action::Forward(Box::new(forward(value, matches, params, upstreams)?))),
+        "aggregate" => Some(Action::Aggregate(Box::new(aggregate::decode(value, route)?))),
         "respond" => respond(value, params).map(Action::Respond),
         _ => redirect(value, params).map(Action::Redirect),
     };
@@ -323,10 +341,7 @@ fn action(block: &Block<'_>, matches: Option<&Match>, params: &Params, upstreams
     match given.as_slice() {
         [_] => actions.pop().flatten(),
         [] => {
-            // An action of a later version is already told about.
-            if !block.value().keys().any(|key| key == "aggregate") {
-                block.value().error("says not what to do", format!("give exactly one of {}", ACTIONS.join(", ")));
-            }
+            block.value().error("says not what to do", format!("give exactly one of {}", ACTIONS.join(", ")));
             None
         }
         [_, (_, second), ..] => {

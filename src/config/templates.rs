@@ -35,6 +35,17 @@ impl Params {
             }
         }
     }
+
+    /// The parameters for reading a text that has these names in it.
+    pub(super) fn of_names(&self, names: &[String]) -> Cow<'_, [String]> {
+        match self {
+            Self::Named(known) => Cow::Borrowed(known),
+            Self::Any => {
+                let braces: String = names.iter().map(|name| format!("{{{name}}}")).collect();
+                Cow::Owned(self.of_template(&braces).into_owned())
+            }
+        }
+    }
 }
 
 /// Records what is wrong with a template; gives it back if nothing is.

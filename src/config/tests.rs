@@ -9,13 +9,14 @@ use super::upstreams::{Balance, Pool};
 use super::*;
 
 const GATEWAY: &str = include_str!("../../config/gateway.yaml");
-const EXAMPLES: [(&str, &str); 9] = [
+const EXAMPLES: [(&str, &str); 10] = [
     ("demo", include_str!("../../config/demo.yaml")),
     ("minimal", include_str!("../../config/examples/minimal.yaml")),
     ("hosts-and-methods", include_str!("../../config/examples/hosts-and-methods.yaml")),
     ("rewrite-and-headers", include_str!("../../config/examples/rewrite-and-headers.yaml")),
     ("weights", include_str!("../../config/examples/weights.yaml")),
     ("redirect-and-respond", include_str!("../../config/examples/redirect-and-respond.yaml")),
+    ("aggregate", include_str!("../../config/examples/aggregate.yaml")),
     ("behind-a-proxy", include_str!("../../config/examples/behind-a-proxy.yaml")),
     ("tls", include_str!("../../config/examples/tls.yaml")),
     ("mtls", include_str!("../../config/examples/mtls.yaml")),
@@ -118,6 +119,7 @@ fn gateway_yaml_shows_the_defaults() {
     assert_eq!(shown.routes[1].action, action("routes: [{ match: { path: / }, respond: {} }]"));
     let Action::Redirect(to) = action("routes: [{ match: { path: / }, redirect: { to: / } }]") else { panic!() };
     assert!(matches!(&shown.routes[2].action, Action::Redirect(shown) if shown.status == to.status));
+    assert_eq!((shown.aggregation, minimal.aggregation), (Default::default(), Default::default()));
 }
 
 #[test]
@@ -144,6 +146,14 @@ fn gateway_yaml_names_every_key() {
         &routes::KEYS,
         &routes::MATCH_KEYS,
         &routes::FORWARD_KEYS,
+        &aggregate::decode::KEYS,
+        &aggregate::decode::LIMITS_KEYS,
+        &aggregate::decode::MEMORY_KEYS,
+        &aggregate::part::KEYS,
+        &aggregate::part::FALLBACK_KEYS,
+        &aggregate::part::FOR_EACH_KEYS,
+        &aggregate::part::SHADOW_KEYS,
+        &aggregate::request::KEYS,
         &routes::RESPOND_KEYS,
         &routes::REDIRECT_KEYS,
         &rewrite::KEYS,
@@ -231,7 +241,6 @@ fn keys_of_later_versions_are_refused_by_name() {
         filter("api_key: {}"),
         filter("rate_limit: {}"),
         filter("cors: {}"),
-        route("aggregate: {}"),
         route("forward: { split: {} }"),
         matching("headers: {}"),
         matching("cookies: {}"),

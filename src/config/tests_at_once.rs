@@ -161,7 +161,7 @@ routes:
                     other => panic!("{other:?}"),
                 },
                 Action::Redirect(redirect) => drop(Template::parse_location(&redirect.to.value, &params).unwrap()),
-                Action::Respond(_) => {}
+                Action::Aggregate(_) | Action::Respond(_) => {}
             }
         }
     }

@@ -4,6 +4,7 @@
 //! of codes. Rows of a closed set that were never counted are left out for routes: 10,000 unused routes would otherwise
 //! cost 60 MB a scrape.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,10 +13,10 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry as Exposition, Unit};
 
-use crate::end::{Closed, Deadline, End, Failure, Handshake};
+use crate::end::{Closed, Deadline, End, Failure, Handshake, PartReason};
 use crate::shared::metrics::{
-    ADDED_BOUNDS_US, BOUNDS, Blocks, ByName, CoreBlock, Histogram, LogBlock, PARSE_STATUSES, Registry, RouteBlock,
-    STATUS_CLASSES, TIME_BOUNDS_US, Times, UpstreamBlock,
+    ADDED_BOUNDS_US, BOUNDS, Blocks, ByName, CoreBlock, Histogram, LogBlock, PARSE_STATUSES, PartBlock, Registry,
+    RouteBlock, STATUS_CLASSES, TIME_BOUNDS_US, Times, UpstreamBlock,
 };
 use crate::tls::server::Expiry;
 
@@ -65,6 +66,7 @@ impl Collector for Scrape {
         self.requests(&mut out)?;
         self.durations(&mut out)?;
         self.upstreams(&mut out)?;
+        self.parts(&mut out)?;
         self.access_log(&mut out)
     }
 }
@@ -178,6 +180,34 @@ impl Scrape {
         out.counter("ringway_retries", "Requests sent a second time.", None, self.cores(|c| c.retries.get()))
     }
 
+    fn parts(&self, out: &mut Out<'_>) -> fmt::Result {
+        let blocks =
+            || self.blocks.parts.iter().flat_map(|(route, parts)| parts.iter().map(move |(p, w)| (&**route, &**p, w)));
+        let sum = |workers: &BTreeMap<usize, Arc<PartBlock>>, count: &dyn Fn(&PartBlock) -> u64| -> u64 {
+            workers.values().map(|block| count(block)).sum()
+        };
+        let rows = blocks().flat_map(|(route, part, workers)| {
+            let ok = ("ok", sum(workers, &|b| b.ok.get()));
+            let failed = PartReason::ALL.iter().map(|r| (r.code(), sum(workers, &|b| b.failed.get(r.index()))));
+            let rows: Vec<_> = std::iter::once(ok).chain(failed.filter(|(_, n)| *n > 0)).collect();
+            rows.into_iter().map(move |(result, n)| (["route", "part", "result"], [route, part, result], n))
+        });
+        out.counters("ringway_parts", "Parts of aggregations, by what became of them.", None, rows)?;
+        let rows = blocks().flat_map(|(route, part, workers)| {
+            let stale = sum(workers, &|b| b.fallback_stale.get());
+            let fixed = sum(workers, &|b| b.fallback_static.get());
+            [("stale", stale), ("static", fixed)]
+                .map(|(source, n)| (["route", "part", "source"], [route, part, source], n))
+        });
+        out.counters("ringway_part_fallbacks", "Fallbacks that stood for a part.", None, rows)?;
+        let rows = blocks().map(|(route, part, workers)| {
+            let mut times = Times::default();
+            workers.values().for_each(|block| block.duration.add_to(&mut times));
+            (vec![("route", route), ("part", part)], times)
+        });
+        out.histogram_rows("ringway_part_duration", "From a part's request to its end.", &TIME_BOUNDS_US, rows)
+    }
+
     fn access_log(&self, out: &mut Out<'_>) -> fmt::Result {
         let dropped = self.cores(|c| c.log_lines_dropped.get());
         out.counter("ringway_log_lines_dropped", "Access log lines that found their ring full.", None, dropped)?;
@@ -275,7 +305,7 @@ impl Out<'_> {
         Ok(())
     }
 
-    /// One histogram in seconds per route that has counted anything.
+    /// One histogram in seconds per route.
     fn histograms(
         &mut self,
         name: &str,
@@ -284,16 +314,27 @@ impl Out<'_> {
         routes: &ByName<RouteBlock>,
         histogram: impl Fn(&RouteBlock) -> &Histogram,
     ) -> fmt::Result {
-        let mut family = self.family(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
-        let bounds: Vec<f64> = bounds_us.iter().map(|&us| seconds(us)).chain([f64::INFINITY]).collect();
-        for (route, workers) in routes {
+        let rows = routes.iter().map(|(route, workers)| {
             let mut times = Times::default();
             workers.values().for_each(|r| histogram(r).add_to(&mut times));
-            if times.count() == 0 {
-                continue;
-            }
+            (vec![("route", &**route)], times)
+        });
+        self.histogram_rows(name, help, bounds_us, rows)
+    }
+
+    /// One histogram in seconds per row that has counted anything.
+    fn histogram_rows<'r>(
+        &mut self,
+        name: &str,
+        help: &str,
+        bounds_us: &[u64; BOUNDS],
+        rows: impl Iterator<Item = (Vec<(&'static str, &'r str)>, Times)>,
+    ) -> fmt::Result {
+        let mut family = self.family(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        let bounds: Vec<f64> = bounds_us.iter().map(|&us| seconds(us)).chain([f64::INFINITY]).collect();
+        for (labels, times) in rows.filter(|(_, times)| times.count() > 0) {
             let buckets: Vec<(f64, u64)> = bounds.iter().copied().zip(times.buckets).collect();
-            family.encode_family(&[("route", &**route)])?.encode_histogram::<NoLabelSet>(
+            family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
                 seconds(times.sum_us),
                 times.count(),
                 &buckets,
@@ -338,6 +379,10 @@ mod tests {
             };
             registry.route(worker, "us\"er\\s").finish(&finished);
             registry.upstream(worker, "users").requests.add(1);
+            let part = registry.part(worker, "us\"er\\s", "orders");
+            part.ended(None, 1_500);
+            part.ended(Some(PartReason::Timeout), 200_000);
+            part.fallback_static.add(1);
         }
         let _unused = registry.route(0, "unused");
         registry
@@ -363,6 +408,10 @@ mod tests {
             "ringway_gateway_added_seconds_count{route=\"us\\\"er\\\\s\"} 2",
             "ringway_parse_errors_total{code=\"431\"} 2",
             "ringway_upstream_requests_total{upstream=\"users\"} 2",
+            "ringway_parts_total{route=\"us\\\"er\\\\s\",part=\"orders\",result=\"ok\"} 2",
+            "ringway_parts_total{route=\"us\\\"er\\\\s\",part=\"orders\",result=\"timeout\"} 2",
+            "ringway_part_fallbacks_total{route=\"us\\\"er\\\\s\",part=\"orders\",source=\"static\"} 2",
+            "ringway_part_duration_seconds_bucket{le=\"0.0025\",route=\"us\\\"er\\\\s\",part=\"orders\"} 2",
             "ringway_names_unresolved 3",
             "ringway_log_lines_dropped_total 0",
         ] {

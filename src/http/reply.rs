@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::end::PartReason;
 use crate::error::Kind;
 
 use super::encode;
@@ -47,6 +48,7 @@ pub fn row(kind: Kind) -> Row {
         Kind::Connect => (503, 2, "the upstream can not be reached", false),
         Kind::Overloaded => (503, 3, "the gateway has as many connections as it may", true),
         Kind::Drained => (503, 4, "the gateway is stopping", true),
+        Kind::MemoryFull => (503, 5, "the gateway holds as many answers as it may", false),
         Kind::ConnectTimeout => (504, 1, "the upstream did not accept a connection in time", false),
         Kind::FirstByteTimeout => (504, 2, "the upstream did not answer in time", false),
         Kind::RouteTimeout => (504, 3, "the route's time is over", false),
@@ -56,16 +58,46 @@ pub fn row(kind: Kind) -> Row {
     Row { status, detail, message, close }
 }
 
+/// The answer of an aggregation that fails with one of its parts, for that reason.
+pub fn part_row(reason: PartReason) -> Row {
+    let (status, detail, message) = match reason {
+        PartReason::Status => (502, 10, "a part of the answer was refused by its upstream"),
+        PartReason::BadBody => (502, 11, "a part of the answer is not what it should be"),
+        PartReason::TooLarge => (502, 12, "a part of the answer is too large"),
+        PartReason::Reset => (502, 13, "an upstream broke off a part of the answer"),
+        PartReason::Dependency => (502, 14, "a part of the answer lacks what it depends on"),
+        PartReason::Connect => (503, 10, "the upstream of a part of the answer can not be reached"),
+        PartReason::BreakerOpen => (503, 11, "the upstream of a part of the answer is not asked, since it fails"),
+        PartReason::RateLimited => (503, 12, "the upstream of a part of the answer limits its callers"),
+        PartReason::Timeout => (504, 10, "a part of the answer did not come in time"),
+        // Neither makes a request fail.
+        PartReason::Condition | PartReason::Cancelled => (502, 15, "a part of the answer is missing"),
+    };
+    Row { status, detail, message, close: false }
+}
+
+/// The answer of an aggregation that takes over the status of a part.
+pub fn propagated_row(status: u16) -> Row {
+    let known = http::StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason());
+    Row { status, detail: 0, message: known.unwrap_or("the upstream's status"), close: false }
+}
+
 /// The envelope: `{"code":40401,"message":"no route matches","data":null,"request_id":"…"}`. Messages and ids hold
 /// nothing that JSON must escape: messages are this file's and the codec's, ids are visible ASCII without `"` and `\`.
 pub fn envelope(row: &Row, request_id: &str, out: &mut Vec<u8>) {
+    open_envelope(row, request_id, out);
+    out.push(b'}');
+}
+
+/// The envelope without the brace that ends it: what follows is another member, or that brace.
+pub fn open_envelope(row: &Row, request_id: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"code\":");
     encode::number(u64::from(row.status) * 100 + u64::from(row.detail), out);
     out.extend_from_slice(b",\"message\":\"");
     out.extend_from_slice(row.message.as_bytes());
     out.extend_from_slice(b"\",\"data\":null,\"request_id\":\"");
     out.extend_from_slice(request_id.as_bytes());
-    out.extend_from_slice(b"\"}");
+    out.push(b'"');
 }
 
 /// An answer that no upstream made.

@@ -41,6 +41,8 @@ pub struct Record<'a> {
     pub end: &'a str,
     /// The request id that was forwarded and answered.
     pub request_id: &'a str,
+    /// The parts of an aggregation, as [`write_part`] writes them; empty without one.
+    pub parts: &'a [u8],
 }
 
 /// The text of the current second (RFC 3339), one per core.
@@ -134,7 +136,33 @@ pub fn write_json(r: &Record<'_>, clock: &mut TimeCache, out: &mut Vec<u8>) {
     string(r.end.as_bytes(), out);
     out.extend_from_slice(b",\"request_id\":");
     string(r.request_id.as_bytes(), out);
+    if !r.parts.is_empty() {
+        out.extend_from_slice(b",\"parts\":[");
+        out.extend_from_slice(r.parts);
+        out.push(b']');
+    }
     out.extend_from_slice(b"}\n");
+}
+
+/// Appends one part of an aggregation, and a comma if one is there: `{"name":"user","status":200,"reason":null,"ms":12.345}`.
+/// Its status is that of its upstream's answer, its reason the code of a [`PartReason`](crate::end::PartReason).
+pub fn write_part(part: &str, status: Option<u16>, reason: Option<&str>, us: u64, out: &mut Vec<u8>) {
+    if !out.is_empty() {
+        out.push(b',');
+    }
+    out.extend_from_slice(b"{\"name\":");
+    string(part.as_bytes(), out);
+    out.extend_from_slice(b",\"status\":");
+    match status {
+        Some(status) => number(status.into(), out),
+        None => out.extend_from_slice(b"null"),
+    }
+    out.extend_from_slice(b",\"reason\":");
+    name(reason.unwrap_or_default(), out);
+    out.extend_from_slice(b",\"ms\":");
+    number(us / 1000, out);
+    let [tens, ones] = two_digits(us % 100);
+    out.extend_from_slice(&[b'.', b'0' + (us % 1000 / 100) as u8, tens, ones, b'}']);
 }
 
 fn number(n: u64, out: &mut Vec<u8>) {
@@ -266,6 +294,7 @@ mod tests {
             added_us: 43,
             end: "ok",
             request_id: "0192f0c1a2b3c4d5e6f708192a3b4c5d",
+            parts: b"",
         }
     }
 
@@ -291,6 +320,19 @@ mod tests {
              \"upstream\":\"users\",\"endpoint\":\"10.20.30.41:9000\",\"status\":200,\"bytes_in\":1234,\
              \"bytes_out\":345,\"total_us\":1543,\"upstream_us\":1500,\"added_us\":43,\"end\":\"ok\",\
              \"request_id\":\"0192f0c1a2b3c4d5e6f708192a3b4c5d\"}\n"
+        );
+    }
+
+    #[test]
+    fn parts_are_a_list() {
+        let mut parts = Vec::new();
+        write_part("user", Some(200), None, 12_045, &mut parts);
+        write_part("orders", None, Some("timeout"), 200_999, &mut parts);
+        let v = parse(&Record { parts: &parts, ..record() });
+        assert_eq!(v["parts"][0], serde_json::json!({"name": "user", "status": 200, "reason": null, "ms": 12.045}));
+        assert_eq!(
+            v["parts"][1],
+            serde_json::json!({"name": "orders", "status": null, "reason": "timeout", "ms": 200.999})
         );
     }
 

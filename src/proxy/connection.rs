@@ -13,9 +13,10 @@ use crate::io::buffers::IDLE_BYTES;
 use crate::io::recycle::Recycler;
 use crate::io::{Buf, Fired, guard};
 use crate::request::Request;
-use crate::snapshot::ListenerSpec;
+use crate::snapshot::{Action, ListenerSpec};
 
 use super::accept::Counted;
+use super::aggregate::{self, Merged};
 use super::checkout::count_failure;
 use super::exchange::{Response, exchange};
 use super::finish::{closed_by, deadline_of, end_of, finish, kind_of};
@@ -227,7 +228,7 @@ fn take_rest(req: &mut Request, consumed: Consumed) -> Buf {
 
 async fn answer_request(
     req: &mut Request,
-    live: &Live,
+    live: &Rc<Live>,
     plane: &Rc<Plane>,
     down: &Rc<Downstream>,
     rules: &ListenerSpec,
@@ -239,6 +240,9 @@ async fn answer_request(
     let limit = closes_after(req, down, rules, plane);
     let answer = match response {
         Response::Reply(reply) => return send_reply(reply, req, plane, down, rules, limit, cx).await,
+        Response::Merged(merged) => {
+            return Box::pin(send_merged(*merged, req, live, plane, down, rules, limit, cx)).await;
+        }
         Response::Answer(answer) => answer,
     };
     let Some(spec) = cx.upstream.and_then(|index| live.snapshot.upstreams.get(index)) else {
@@ -360,6 +364,43 @@ async fn send_reply(
         }
         (limit, _) => {
             Err(Ended { reason: limit.unwrap_or(Closed::Requested), unread: reply.close || sends_on(req, down, body) })
+        }
+    }
+}
+
+/// Sends an answer that was put together from several.
+#[allow(clippy::too_many_arguments)] // each is another owner's; a struct of them would be built for this call alone
+async fn send_merged(
+    mut merged: Merged,
+    req: &Request,
+    live: &Live,
+    plane: &Rc<Plane>,
+    down: &Rc<Downstream>,
+    rules: &ListenerSpec,
+    limit: Option<Closed>,
+    cx: &mut Context,
+) -> Result<Consumed, Ended> {
+    let plan = match cx.route.and_then(|index| live.snapshot.routes.get(index)).map(|route| &route.action) {
+        Some(Action::Aggregate(plan)) => plan,
+        _ => return Err(Ended::at_once(Closed::Requested)),
+    };
+    down.slot.unwatch();
+    let with_head = upload::with_head(req);
+    let limit = limit.or((with_head.is_none() && merged.collected.is_none()).then_some(Closed::Requested));
+    let sent = aggregate::send::send(&mut merged, plan, req, down, rules, &plane.core, limit.is_none(), cx).await;
+    let Merged { memory, collected, .. } = merged;
+    plane.give_fanout(memory);
+    cx.bytes_in += collected.as_ref().map_or(with_head.unwrap_or(0) as u64, |(_, received)| *received);
+    if let Err(e) = sent {
+        note(e, plane, cx);
+        down.half_answered.set(true);
+        return Err(Ended::at_once(closed_by(e.kind)));
+    }
+    match (limit, with_head, collected) {
+        (None, Some(n), _) => Ok(Consumed::Bytes(req.head.fields.len + n)),
+        (None, None, Some((rest, _))) => Ok(Consumed::All(rest)),
+        (limit, ..) => {
+            Err(Ended { reason: limit.unwrap_or(Closed::Requested), unread: sends_on(req, down, with_head) })
         }
     }
 }

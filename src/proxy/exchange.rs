@@ -14,6 +14,7 @@ use crate::route::Lookup;
 use crate::route::template::Place;
 use crate::snapshot::{Action, Route};
 
+use super::aggregate::{Merged, aggregate};
 use super::answer::Answer;
 use super::forward::forward;
 use super::plane::{Downstream, Live, Plane};
@@ -26,6 +27,8 @@ const ALLOW_ANY: &[u8] = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 pub enum Response {
     /// An upstream's answer: its head has come, its body is to be pulled.
     Answer(Answer),
+    /// An answer put together from those of several upstreams.
+    Merged(Box<Merged>),
     /// An answer made here.
     Reply(Reply),
 }
@@ -33,8 +36,8 @@ pub enum Response {
 /// Answers a request whose head has been read and decided.
 pub async fn exchange(
     req: &mut Request,
-    live: &Live,
-    plane: &Plane,
+    live: &Rc<Live>,
+    plane: &Rc<Plane>,
     down: &Rc<Downstream>,
     cx: &mut Context,
 ) -> Response {
@@ -62,7 +65,7 @@ pub async fn exchange(
     if let Some(reply) = run_filters(filters, req, plane).await {
         return Response::Reply(reply);
     }
-    act(route, req, live, plane, down, cx).await
+    act(index, route, req, live, plane, down, cx).await
 }
 
 /// All filters in order; the one that waits is the rare one.
@@ -81,16 +84,22 @@ async fn run_filters(mut filters: &[Filter], req: &mut Request, plane: &Plane) -
 }
 
 async fn act(
+    index: usize,
     route: &Route,
     req: &mut Request,
-    live: &Live,
-    plane: &Plane,
+    live: &Rc<Live>,
+    plane: &Rc<Plane>,
     down: &Rc<Downstream>,
     cx: &mut Context,
 ) -> Response {
     match &route.action {
         Action::Forward(action) => match forward(req, route, action, live, plane, down, cx).await {
             Ok(answer) => Response::Answer(answer),
+            Err(e) => Response::Reply(Reply::from_error(e.kind, &req.request_id, b"")),
+        },
+        // Boxed: its state is large, and a forwarded request would carry it.
+        Action::Aggregate(plan) => match Box::pin(aggregate(req, index, route, plan, live, plane, down, cx)).await {
+            Ok(merged) => Response::Merged(Box::new(merged)),
             Err(e) => Response::Reply(Reply::from_error(e.kind, &req.request_id, b"")),
         },
         Action::Respond(respond) => {

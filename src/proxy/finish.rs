@@ -39,7 +39,7 @@ pub fn end_of(kind: Kind) -> End {
         Kind::BadResponse(_) => End::UpstreamBadResponse,
         Kind::UpstreamBodyTimeout => End::UpstreamTimeoutBody,
         Kind::Truncated => End::UpstreamTruncated,
-        Kind::Overloaded => End::Overloaded,
+        Kind::Overloaded | Kind::MemoryFull => End::Overloaded,
         Kind::Drained => End::Drain,
         Kind::Internal => End::Internal,
     }
@@ -117,5 +117,6 @@ pub fn finish(req: &Request, down: &Downstream, live: &Live, core: &Core, cx: &C
         added_us,
         end: cx.end.code(),
         request_id: &req.request_id,
+        parts: &req.parts,
     });
 }

@@ -25,9 +25,9 @@ use super::upstream_head;
 /// A forwarded head and a small body leave in one write of at most about this size.
 pub const OUT_BYTES: usize = 16 * 1024;
 /// Bounds of an answer's head: beyond them it is a bad response.
-const ANSWER_BOUNDS: Bounds = Bounds { head: 32 * 1024, fields: 256, target: 0 };
+pub const ANSWER_BOUNDS: Bounds = Bounds { head: 32 * 1024, fields: 256, target: 0 };
 /// Interim answers (1xx) passed on before the final one; more is an upstream gone wild.
-const INTERIM_MAX: usize = 16;
+pub const INTERIM_MAX: usize = 16;
 
 /// Where a forwarded request stands.
 struct Call<'a> {
@@ -132,7 +132,7 @@ async fn attempt(
     if let Some(n) = with_head {
         out.extend(req.behind_head().get(..n).unwrap_or_default());
     }
-    let out = write_upstream(&lease.stream, &call.down.slot, call.spec.body_ms, out).await.map_err(failed)?;
+    let out = write_upstream(&lease.stream, &call.down.slot, call.spec.body_ms, u64::MAX, out).await.map_err(failed)?;
     call.core.buffers.give(out);
     let upload = match with_head {
         Some(_) => None,
@@ -218,7 +218,8 @@ async fn await_head(
     }
 }
 
-fn bad_head(e: HeadError) -> Error {
+/// What it means that an answer's head can not be read.
+pub fn bad_head(e: HeadError) -> Error {
     let what = match e {
         HeadError::Malformed(what) => what,
         HeadError::Version => "another version",
@@ -245,13 +246,14 @@ async fn pass_on_interim(req: &Request, buf: &Buf, call: &Call<'_>, cx: &mut Con
 }
 
 /// RFC 9110 10.1.1, on HTTP/1.1 only.
-fn expects_continue(req: &Request) -> bool {
+pub fn expects_continue(req: &Request) -> bool {
     let is_continue = |value: &[u8]| value.eq_ignore_ascii_case(b"100-continue");
     req.head.version == Version::H11 && req.head.fields.all(Known::Expect).any(|f| is_continue(f.value.of(req.bytes())))
 }
 
+/// Tells a client that waits for it to send its body.
 #[cold]
-async fn send_continue(down: &Rc<Downstream>, write_ms: u32, cx: &mut Context) -> Result<(), Error> {
+pub async fn send_continue(down: &Rc<Downstream>, write_ms: u32, cx: &mut Context) -> Result<(), Error> {
     let mut out = Buf::with_capacity(32);
     out.extend(b"HTTP/1.1 100 Continue\r\n\r\n");
     Box::pin(write_downstream(down, write_ms, out, cx)).await.map(drop)

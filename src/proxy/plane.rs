@@ -1,20 +1,27 @@
 //! What all connections of a worker share: its core, and the snapshot that new requests are served by.
 
+use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
+use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::core::{Core, CoreEndpoint};
+use crate::io::recycle::Recycler;
 use crate::io::{Slot, Stream};
 use crate::request::Request;
 use crate::snapshot::Snapshot;
 use crate::tls::Session;
 use crate::upstream::pool::PoolLimits;
 
+use super::aggregate::call::{CallMemory, Order};
+use super::aggregate::fanout::Memory;
 use super::gate::Gate;
 
 /// Request memory kept for reuse; more concurrent requests than this go through the allocator.
 const REQUESTS_FREE_MAX: usize = 256;
+/// The same for the calls of parts.
+const CALLS_FREE_MAX: usize = 1024;
 
 /// A snapshot in use on this core, joined with the core's own endpoints.
 pub struct Live {
@@ -42,6 +49,12 @@ pub struct Plane {
     free: RefCell<Vec<usize>>,
     open: Cell<usize>,
     gates: RefCell<Vec<Rc<Gate>>>,
+    /// Boxes for the calls of parts; their type has no name here.
+    calls: OnceCell<Rc<dyn Any>>,
+    #[allow(clippy::vec_box)]
+    call_memory: RefCell<Vec<Box<CallMemory>>>,
+    #[allow(clippy::vec_box)]
+    fanouts: RefCell<Vec<Box<Memory>>>,
     /// Connections over a listener's cap that are being told so.
     pub refusing: Cell<usize>,
 }
@@ -89,6 +102,9 @@ impl Plane {
             free: RefCell::default(),
             open: Cell::new(0),
             gates: RefCell::default(),
+            calls: OnceCell::new(),
+            call_memory: RefCell::default(),
+            fanouts: RefCell::default(),
             refusing: Cell::new(0),
         }
     }
@@ -145,6 +161,39 @@ impl Plane {
         }
     }
 
+    /// Boxes for the calls of parts, which `make` makes: one function makes them all.
+    pub fn calls<F: Future + 'static>(&self, _make: &impl Fn(Order) -> F) -> Rc<Recycler<F>> {
+        let calls = self.calls.get_or_init(|| Rc::new(Recycler::<F>::default()));
+        Rc::clone(calls).downcast().unwrap_or_default()
+    }
+
+    /// Memory for a part's call.
+    pub fn take_call(&self) -> Box<CallMemory> {
+        self.call_memory.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes the memory back for the next one.
+    pub fn give_call(&self, memory: Box<CallMemory>) {
+        let mut free = self.call_memory.borrow_mut();
+        if free.len() < CALLS_FREE_MAX {
+            free.push(memory);
+        }
+    }
+
+    /// Memory for an aggregation.
+    pub fn take_fanout(&self) -> Box<Memory> {
+        self.fanouts.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes the memory back for the next one.
+    pub fn give_fanout(&self, mut memory: Box<Memory>) {
+        memory.release(&self.core.buffers);
+        let mut free = self.fanouts.borrow_mut();
+        if free.len() < REQUESTS_FREE_MAX {
+            free.push(memory);
+        }
+    }
+
     /// Client connections open now.
     pub fn open(&self) -> usize {
         self.open.get()
@@ -192,5 +241,6 @@ fn join(core: &Core, snapshot: Box<Snapshot>) -> Live {
         spec.endpoints.iter().map(of_core).collect()
     };
     let endpoints = snapshot.upstreams.iter().map(of).collect();
+    core.set_memory(snapshot.aggregate_bytes_max);
     Live { snapshot, endpoints }
 }

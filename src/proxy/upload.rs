@@ -186,7 +186,7 @@ async fn run(down: Rc<Downstream>, stream: UpstreamStream, core: Rc<Core>, mut b
         match body.pass(&mut buf, &mut leftover) {
             Err(e) => break Err(e),
             Ok(done) => {
-                match write_upstream(&stream, &slot, bounds.write_ms, buf).await {
+                match write_upstream(&stream, &slot, bounds.write_ms, u64::MAX, buf).await {
                     Ok(emptied) => buf = emptied,
                     Err(e) => {
                         buf = Buf::default();
@@ -216,10 +216,17 @@ async fn run(down: Rc<Downstream>, stream: UpstreamStream, core: Rc<Core>, mut b
     Uploaded { result, leftover, received: body.received }
 }
 
-/// Writes all of `buf` to the upstream and gives it back emptied.
-pub async fn write_upstream(stream: &UpstreamStream, slot: &Slot, stall_ms: u32, mut buf: Buf) -> Result<Buf, Error> {
+/// Writes all of `buf` to the upstream and gives it back emptied. The upstream may take nothing for `stall_ms`, and all of
+/// it is done by `until_ms`.
+pub async fn write_upstream(
+    stream: &UpstreamStream,
+    slot: &Slot,
+    stall_ms: u32,
+    until_ms: u64,
+    mut buf: Buf,
+) -> Result<Buf, Error> {
     while !buf.is_empty() {
-        let due_ms = slot.now_ms().saturating_add(stall_ms.into());
+        let due_ms = slot.now_ms().saturating_add(stall_ms.into()).min(until_ms);
         match guard(slot, due_ms, stream.write(buf)).await {
             Ok((Ok(()), rest)) => buf = rest,
             Ok((Err(_), _)) => return Err(Kind::Reset.safe()),

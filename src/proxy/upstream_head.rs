@@ -27,7 +27,8 @@ pub fn write(req: &Request, action: &Forward, endpoint_host: &str, down: &Downst
     });
     out.extend_from_slice(b"\r\n");
     copy_fields(&req.head.fields, req.bytes(), |field| !passes(req, field), out);
-    write_added(req, down, out);
+    write_who(req, down, |name| req.edits.replaces(name), out);
+    write_te(req, out);
     upload::write_framing(req.framing, out);
     req.edits.write_added(out);
     out.extend_from_slice(b"\r\n");
@@ -48,9 +49,9 @@ fn passes(req: &Request, field: &Field) -> bool {
     allowed && !req.head.fields.is_listed(field, req.bytes()) && !req.edits.removes(field.name, req.bytes())
 }
 
-/// Who calls and how, the id, and the way it came. An operator's edits win over each.
-fn write_added(req: &Request, down: &Downstream, out: &mut Vec<u8>) {
-    let wanted = |name: &[u8]| !req.edits.replaces(name);
+/// Who calls and how, the id, and the way it came; but for those of which the operator's own are written.
+pub fn write_who(req: &Request, down: &Downstream, replaced: impl Fn(&[u8]) -> bool, out: &mut Vec<u8>) {
+    let wanted = |name: &[u8]| !replaced(name);
     if wanted(b"x-forwarded-for") {
         out.extend_from_slice(b"X-Forwarded-For: ");
         write_trusted(req, Known::ForwardedFor, out);
@@ -73,6 +74,9 @@ fn write_added(req: &Request, down: &Downstream, out: &mut Vec<u8>) {
         out.extend_from_slice(VIA);
         out.extend_from_slice(b"\r\n");
     }
+}
+
+fn write_te(req: &Request, out: &mut Vec<u8>) {
     // RFC 9110 10.1.4: the one value of TE that a proxy may pass on, and it must list TE in Connection.
     let has_trailers = |field: &Field| {
         field

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::end::{Closed, Deadline, End, Failure, Handshake};
+use crate::end::{Closed, Deadline, End, Failure, Handshake, PartReason};
 
 /// A count that only grows. One writer.
 #[derive(Debug, Default)]
@@ -331,6 +331,46 @@ pub struct UpstreamBlock {
     pub in_flight: Gauge,
 }
 
+/// What one core counts for one part of an aggregation.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct PartBlock {
+    /// Answers that were a success.
+    pub ok: Counter,
+    /// Those that were none, by [`PartReason::index`].
+    pub failed: Counters<{ PartReason::COUNT }>,
+    /// How often a value of the config stood for it.
+    pub fallback_static: Counter,
+    /// How often its last good answer did.
+    pub fallback_stale: Counter,
+    /// From its start to its end, of parts that were asked; bounds [`TIME_BOUNDS_US`].
+    pub duration: Histogram,
+}
+
+impl PartBlock {
+    /// Counts a part that was asked and took `us` µs; without a reason it was a success.
+    #[inline]
+    pub fn ended(&self, reason: Option<PartReason>, us: u64) {
+        match reason {
+            None => self.ok.add(1),
+            Some(reason) => self.failed.add(reason.index(), 1),
+        }
+        self.duration.observe(us);
+    }
+}
+
+impl Default for PartBlock {
+    fn default() -> Self {
+        PartBlock {
+            ok: Counter::default(),
+            failed: Counters::default(),
+            fallback_static: Counter::default(),
+            fallback_stale: Counter::default(),
+            duration: Histogram::new(&TIME_BOUNDS_US),
+        }
+    }
+}
+
 /// What the log's writer thread counts; it is the one writer.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -362,6 +402,8 @@ pub struct Blocks {
     pub routes: ByName<RouteBlock>,
     /// By upstream and worker.
     pub upstreams: ByName<UpstreamBlock>,
+    /// By route, part and worker.
+    pub parts: BTreeMap<Box<str>, ByName<PartBlock>>,
 }
 
 impl Registry {
@@ -381,6 +423,12 @@ impl Registry {
     #[must_use]
     pub fn upstream(&self, worker: usize, name: &str) -> Arc<UpstreamBlock> {
         self.with(|b| get_or_create(&mut b.upstreams, worker, name))
+    }
+
+    /// The block of part `name` of route `route` on `worker`, made if it is not there.
+    #[must_use]
+    pub fn part(&self, worker: usize, route: &str, name: &str) -> Arc<PartBlock> {
+        self.with(|b| get_or_create(b.parts.entry(route.into()).or_default(), worker, name))
     }
 
     /// The block of the log's writer thread.

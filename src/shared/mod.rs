@@ -12,3 +12,5 @@ pub type CoreMetrics = Arc<metrics::CoreBlock>;
 pub type RouteMetrics = Arc<metrics::RouteBlock>;
 /// One core's counters for one upstream.
 pub type UpstreamMetrics = Arc<metrics::UpstreamBlock>;
+/// One core's counters for one part of an aggregation.
+pub type PartMetrics = Arc<metrics::PartBlock>;

@@ -22,7 +22,9 @@ use crate::shared::metrics::{NO_ROUTE, Registry};
 use crate::tls::{self, Material};
 use crate::upstream::balance::{Balance, P2c, RoundRobin};
 use crate::upstream::pool::PoolLimits;
+use crate::value::ByteSize;
 
+use super::parts;
 use super::{
     Action, EndpointSpec, Forward, HostPolicy, ListenerSpec, ListenerTls, Redirect, Respond, Route, Snapshot,
     UpstreamSpec,
@@ -66,6 +68,8 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Snapshot, Errors> {
         listeners: config.listeners.iter().enumerate().map(|(i, raw)| listener(i, raw, inputs, &report)).collect(),
         trusted_proxies: config.trusted_proxies.clone(),
         no_route: metrics.route(*worker, NO_ROUTE),
+        aggregate_bytes_max: share_bytes(config.aggregation.memory, inputs.workers),
+        stale_bytes_max: share_bytes(config.aggregation.stale_memory, inputs.workers),
     });
     report.finish(snapshot)
 }
@@ -75,8 +79,19 @@ fn route(raw: &routes::Route, inputs: &Inputs<'_>, report: &Report) -> Option<Ro
     // A bad pattern is reported by the router.
     let params = param_names(&raw.matches.path.value).ok()?;
     let filters = config.listeners.iter().map(|listener| filters(raw, listener, config, &params, report)).collect();
+    let name = &raw.name.value;
     let action = match &raw.action {
         routes::Action::Forward(raw) => Action::Forward(forward(raw, config, &params, report)?),
+        routes::Action::Aggregate(raw) => Action::Aggregate(Box::new(parts::aggregate(
+            raw,
+            parts::Inputs {
+                params: &params,
+                upstream: &|name| config.upstreams.iter().position(|upstream| upstream.name.value == name),
+                metrics: &|part| inputs.metrics.part(inputs.worker, name, part),
+                response_headers: edits(&raw.response_headers, &params, report),
+                report,
+            },
+        )?)),
         routes::Action::Respond(raw) => Action::Respond(Respond {
             status: raw.status.as_u16(),
             fields: fields(&raw.headers, &params, report),
@@ -88,12 +103,12 @@ fn route(raw: &routes::Route, inputs: &Inputs<'_>, report: &Report) -> Option<Ro
         }),
     };
     Some(Route {
-        name: raw.name.value.clone(),
+        name: name.clone(),
         filters,
         timeout_ms: millis(raw.timeout.get()),
         body_limit: raw.body_limit.map(|size| size.bytes()),
         action,
-        metrics: inputs.metrics.route(inputs.worker, &raw.name.value),
+        metrics: inputs.metrics.route(inputs.worker, name),
     })
 }
 
@@ -283,6 +298,11 @@ fn share(count: u32, workers: usize) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX).div_ceil(workers.max(1))
 }
 
-fn millis(duration: std::time::Duration) -> u32 {
+/// The same for bytes.
+fn share_bytes(size: ByteSize, workers: usize) -> usize {
+    usize::try_from(size.bytes()).unwrap_or(usize::MAX).div_ceil(workers.max(1))
+}
+
+pub(super) fn millis(duration: std::time::Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX - 1)
 }

@@ -1,6 +1,8 @@
 //! What one worker runs: owned by it, built by control, never changed. Raw config is elsewhere; this is born valid.
 
+pub mod aggregate;
 pub mod build;
+mod parts;
 pub mod start;
 
 use std::cell::RefCell;
@@ -22,6 +24,8 @@ use crate::tls;
 use crate::upstream::balance::Balance;
 use crate::upstream::pool::PoolLimits;
 
+use self::aggregate::Aggregate;
+
 /// Everything a worker needs to serve requests.
 pub struct Snapshot {
     /// Finds the index into `routes`.
@@ -36,6 +40,10 @@ pub struct Snapshot {
     pub trusted_proxies: Vec<IpNet>,
     /// Counts requests that no route matches.
     pub no_route: RouteMetrics,
+    /// Bytes that this worker's aggregations may hold together.
+    pub aggregate_bytes_max: usize,
+    /// Bytes of good answers that this worker may remember.
+    pub stale_bytes_max: usize,
 }
 
 /// One listener's rules.
@@ -102,6 +110,8 @@ pub struct Route {
 pub enum Action {
     /// Send the request to an upstream and its answer back.
     Forward(Forward),
+    /// Ask several upstreams and put their answers together.
+    Aggregate(Box<Aggregate>),
     /// Answer this.
     Respond(Respond),
     /// Send the client elsewhere.

@@ -2,4 +2,5 @@
 
 pub mod balance;
 pub mod endpoint;
+pub mod last_good;
 pub mod pool;

@@ -1,0 +1,36 @@
+//! The two ends of a gateway in memory: its idle upstream connections, and the client's keep-alive loop.
+
+use std::rc::Rc;
+
+use ringway::io::memory::{MemoryStream, pair};
+use ringway::io::recycle::Recycler;
+use ringway::io::{Stream, guard};
+use ringway::proxy::connection::{Next, request};
+use ringway::proxy::plane::{Downstream, Plane};
+use ringway::upstream::pool::Pooled;
+
+use crate::gateway::{ENDPOINT, UPSTREAM};
+
+/// An idle connection to the upstream in its pool, and the upstream's end.
+pub(crate) fn idle_connection(plane: &Plane) -> MemoryStream {
+    let (near, far) = pair();
+    let pooled = Pooled { conn: Rc::new(Stream::Memory(near)), opened_ms: 0, requests: 1 };
+    let limits = plane.live().snapshot.upstreams[0].pool;
+    plane.core.endpoint(UPSTREAM, ENDPOINT, "").pool.borrow_mut().put(pooled, 0, &limits);
+    far
+}
+
+/// The keep-alive loop, without what only accepted connections have: the count of open ones.
+pub(crate) async fn serve(down: Rc<Downstream>, plane: Rc<Plane>) {
+    let keep_alive_ms = plane.live().snapshot.listeners[0].keep_alive_ms;
+    let requests = Recycler::default();
+    let mut buf = plane.core.buffers.take(2048);
+    loop {
+        let due_ms = down.slot.now_ms().saturating_add(keep_alive_ms.into());
+        let Ok((Ok(1..), filled)) = guard(&down.slot, due_ms, down.stream.read(buf)).await else { return };
+        match requests.run(|| request(Rc::clone(&down), Rc::clone(&plane), filled)).await {
+            Next::Keep(rest) => buf = rest,
+            Next::Close(_) => return,
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The client's body, read whole for parts that pass it on: several may, and each needs all of it.
+
+use std::rc::Rc;
+
+use crate::context::Context;
+use crate::core::{Core, Held};
+use crate::error::{Error, Kind};
+use crate::http::framing::Framing;
+use crate::http::h1::chunked::{Decoder, Limits};
+use crate::io::buffers::ANSWER_BYTES;
+use crate::io::{Buf, guard};
+use crate::request::Request;
+use crate::snapshot::ListenerSpec;
+use crate::snapshot::aggregate::Aggregate;
+
+use super::super::finish::kind_of;
+use super::super::forward::{expects_continue, send_continue};
+use super::super::plane::Downstream;
+use super::super::upload;
+
+/// A buffer grows to at most so many times its size at once: a client gets memory for what it has sent, not for what it
+/// announces.
+const GROWTH_MAX: usize = 16;
+
+/// A body that did not come with its head.
+pub struct Collected {
+    body: Buf,
+    /// What the client sent behind it.
+    pub leftover: Buf,
+    /// Its length.
+    pub received: u64,
+    _held: Held,
+}
+
+/// The body's bytes: of one that was collected, or of one that came with the head.
+pub fn of<'a>(req: &'a Request, collected: Option<&'a Collected>) -> &'a [u8] {
+    match collected {
+        Some(collected) => collected.body.bytes(),
+        None => req.behind_head().get(..upload::with_head(req).unwrap_or(0)).unwrap_or_default(),
+    }
+}
+
+/// Reads the body, if parts pass it on and it has not come with the head, by `due_ms`. One that nobody wants is left where
+/// it is.
+#[allow(clippy::too_many_arguments)] // each is another owner's; a struct of them would be built for this call alone
+pub async fn collect(
+    req: &Request,
+    route_limit: Option<u64>,
+    plan: &Aggregate,
+    down: &Rc<Downstream>,
+    rules: &ListenerSpec,
+    core: &Core,
+    due_ms: u64,
+    cx: &mut Context,
+) -> Result<Option<Collected>, Error> {
+    let limit = match plan.passes_body {
+        true => plan.request_bytes_max.min(route_limit.unwrap_or(u64::MAX)),
+        false => route_limit.unwrap_or(u64::MAX),
+    };
+    if matches!(req.framing, Framing::Length(n) if n > limit) {
+        return Err(Kind::BodyTooLarge.never());
+    }
+    if !plan.passes_body || upload::with_head(req).is_some() {
+        return Ok(None);
+    }
+    if req.behind_head().is_empty() && expects_continue(req) {
+        send_continue(down, rules.write_ms, cx).await?;
+    }
+    Box::pin(read(req, usize::try_from(limit).unwrap_or(usize::MAX), down, rules, core, due_ms)).await.map(Some)
+}
+
+async fn read(
+    req: &Request,
+    limit: usize,
+    down: &Rc<Downstream>,
+    rules: &ListenerSpec,
+    core: &Core,
+    until_ms: u64,
+) -> Result<Collected, Error> {
+    let mut held = core.hold();
+    let mut buf = core.buffers.take(req.behind_head().len().max(ANSWER_BYTES));
+    if !held.grow(buf.capacity()) {
+        return Err(Kind::MemoryFull.never());
+    }
+    buf.extend(req.behind_head());
+    let mut leftover = Buf::default();
+    let mut decoder = match req.framing {
+        Framing::Chunked => Some(Decoder::new(Limits::default())),
+        _ => None,
+    };
+    let mut left = match req.framing {
+        Framing::Length(n) => usize::try_from(n).unwrap_or(usize::MAX),
+        _ => 0,
+    };
+    let mut fresh = buf.len();
+    loop {
+        let from = buf.len() - fresh;
+        let (kept, taken, ended) = match &mut decoder {
+            Some(decoder) => {
+                let step = decoder.decode(buf.last_mut(fresh)).map_err(|_| Kind::BodyMalformed.never())?;
+                (step.data, step.consumed, step.done)
+            }
+            None => {
+                let n = fresh.min(left);
+                left -= n;
+                (n, n, left == 0)
+            }
+        };
+        leftover.extend(buf.bytes().get(from + taken..).unwrap_or_default());
+        buf.truncate(from + kept);
+        if buf.len() > limit {
+            return Err(Kind::BodyTooLarge.never());
+        }
+        if ended {
+            let received = buf.len() as u64;
+            return Ok(Collected { body: buf, leftover, received, _held: held });
+        }
+        let wanted = if left > 0 { buf.len() + left } else { buf.len() + ANSWER_BYTES / 2 };
+        if wanted > buf.capacity() {
+            let larger = wanted.min(buf.capacity() * GROWTH_MAX).next_power_of_two();
+            if !held.grow(larger - buf.capacity().min(larger)) {
+                return Err(Kind::MemoryFull.never());
+            }
+            buf.grow(larger, &core.buffers);
+        }
+        let due_ms = until_ms.min(down.slot.now_ms().saturating_add(rules.request_body_ms.into()));
+        fresh = match guard(&down.slot, due_ms, down.stream.read(buf)).await {
+            Ok((Ok(n), filled)) if n > 0 => {
+                buf = filled;
+                n
+            }
+            Ok(_) => return Err(Kind::ClientGone.never()),
+            Err(fired) => {
+                let is_over = down.slot.now_ms() >= until_ms;
+                return Err(kind_of(fired, if is_over { Kind::RouteTimeout } else { Kind::BodyTimeout }).never());
+            }
+        };
+    }
+}

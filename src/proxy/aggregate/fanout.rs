@@ -1,0 +1,483 @@
+//! The graph of parts at work: what can begin does, what has ended lets others begin, and what can not be done without
+//! ends the whole. All calls run in the request's own task.
+
+mod items;
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use crate::core::ms;
+use crate::end::PartReason;
+use crate::error::{Error, Kind};
+use crate::io::guard;
+use crate::io::recycle::{Recycler, Running};
+use crate::json;
+use crate::request::Request;
+use crate::snapshot::aggregate::{Aggregate, OnMissing, Part, Parts, Reference};
+
+use super::super::checkout::Wanted;
+use super::super::finish::kind_of;
+use super::super::plane::{Downstream, Live, Plane};
+use super::call::{Answered, Failed, Order};
+use super::outcome::{Edit, Outcome, Phase, Source, is_needed};
+use super::render::{PartFacts, Sender, Values};
+use super::{merge, shadow};
+use items::Items;
+
+/// Requests of parts are small: the client's fields are not passed on but for a few. Larger ones grow their buffer.
+const REQUEST_BYTES: usize = 2 * 1024;
+
+/// Why a fan-out ends before all of its parts have.
+pub enum Stop {
+    /// A part failed that the whole can not do without.
+    Lost,
+    /// The request itself can not go on: its client left, the gateway stops, memory is out.
+    Broken(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(e: Error) -> Self {
+        Self::Broken(e)
+    }
+}
+
+/// What a request's fan-out works on. The memory is the plane's.
+#[derive(Default)]
+pub struct Memory {
+    /// By the index of the part.
+    pub outcomes: Vec<Outcome>,
+    /// The answer's body.
+    pub body: merge::Body,
+    /// The answer's field lines.
+    pub fields: Vec<u8>,
+    values: Values,
+    /// By the index of the part; empty where no part asks for each item of something.
+    items: Vec<Items>,
+    finished: Vec<Finished>,
+}
+
+/// What a fan-out is about.
+#[derive(Clone, Copy)]
+pub struct About<'a> {
+    /// The plan.
+    pub plan: &'a Aggregate,
+    /// The index of its route.
+    pub route: usize,
+    /// The client's request.
+    pub req: &'a Request,
+    /// Its body, if parts pass it on.
+    pub body: &'a [u8],
+    /// The snapshot.
+    pub live: &'a Rc<Live>,
+    /// The worker's data plane.
+    pub plane: &'a Rc<Plane>,
+    /// The client's connection.
+    pub down: &'a Rc<Downstream>,
+    /// When the route's time is over, in ms since the core started.
+    pub due_ms: u64,
+}
+
+/// Calls that run, in recycled boxes.
+pub struct Fanout<'a, F, M> {
+    about: About<'a>,
+    memory: &'a mut Memory,
+    recycler: &'a Recycler<F>,
+    make: M,
+    calls: Vec<Call<'a, F>>,
+    /// Stands for a part that does not exist, which no index is of.
+    nobody: Outcome,
+    /// When this turn began, in µs since the core started: the clock is read once for all that it does.
+    now_us: u64,
+    /// Since when any call runs, in µs since the core started.
+    busy_from_us: Option<u64>,
+    /// How long any call ran, in µs: the union of their times.
+    pub busy_us: u64,
+}
+
+struct Call<'a, F> {
+    part: usize,
+    item: Option<usize>,
+    running: Running<'a, F>,
+}
+
+type CallResult = Result<Answered, Failed>;
+/// Part, item, and what came of it.
+type Finished = (usize, Option<usize>, CallResult);
+
+impl Memory {
+    /// Gives back what the request no longer needs.
+    pub fn release(&mut self, buffers: &crate::io::Buffers) {
+        for outcome in &mut self.outcomes {
+            buffers.give(std::mem::take(&mut outcome.buf));
+            if let Some(edited) = outcome.edited.take() {
+                buffers.give(edited);
+            }
+            outcome.reset();
+        }
+        self.items.clear();
+    }
+}
+
+impl<'a, F, M> Fanout<'a, F, M>
+where
+    F: Future<Output = CallResult>,
+    M: Fn(Order) -> F,
+{
+    /// A fan-out that has not begun.
+    pub fn new(about: About<'a>, memory: &'a mut Memory, recycler: &'a Recycler<F>, make: M) -> Self {
+        let count = about.plan.parts.len();
+        memory.outcomes.resize_with(count, Outcome::default);
+        memory.body.clear();
+        let calls = Vec::with_capacity(count);
+        let now_us = about.plane.core.clock.now_us();
+        let nobody = Outcome::default();
+        Self { about, memory, recycler, make, calls, nobody, now_us, busy_from_us: None, busy_us: 0 }
+    }
+
+    /// Runs all parts to their end, or until it must stop: then the others are given up, and their connections closed.
+    pub async fn run(&mut self) -> Result<(), Stop> {
+        let result = self.run_parts().await;
+        self.calls.clear();
+        self.idle();
+        for index in 0..self.about.plan.parts.len() {
+            if self.outcome(index).phase != Phase::Ended {
+                self.end(index);
+                self.outcome(index).reason = Some(PartReason::Cancelled);
+            }
+        }
+        result
+    }
+
+    async fn run_parts(&mut self) -> Result<(), Stop> {
+        loop {
+            self.begin_ready()?;
+            if self.calls.is_empty() {
+                return self.settle();
+            }
+            self.wait().await?;
+            let mut finished = std::mem::take(&mut self.memory.finished);
+            // Declared order decides, not who was faster by a hair.
+            finished.sort_unstable_by_key(|(part, item, _)| (*part, *item));
+            for (part, item, result) in finished.drain(..) {
+                if let Err(Failed { fatal: Some(kind), .. }) = &result {
+                    return Err(kind.never().into());
+                }
+                self.finished(part, item, result)?;
+            }
+            self.memory.finished = finished;
+            if self.calls.is_empty() {
+                self.idle();
+            }
+        }
+    }
+
+    /// Waits until some calls have ended.
+    async fn wait(&mut self) -> Result<(), Error> {
+        let (calls, finished) = (&mut self.calls, &mut self.memory.finished);
+        let ended = poll_fn(|cx| {
+            let mut i = 0;
+            while let Some(call) = calls.get_mut(i) {
+                match Pin::new(&mut call.running).poll(cx) {
+                    Poll::Ready(result) => {
+                        let call = calls.swap_remove(i);
+                        finished.push((call.part, call.item, result));
+                    }
+                    Poll::Pending => i += 1,
+                }
+            }
+            if finished.is_empty() { Poll::Pending } else { Poll::Ready(()) }
+        });
+        // Each call has its own deadline; this one only sees the client leave and the gateway stop.
+        let ended = guard(&self.about.down.slot, u64::MAX, ended).await;
+        self.now_us = self.about.plane.core.clock.now_us();
+        ended.map_err(|fired| kind_of(fired, Kind::Internal).never())
+    }
+
+    /// Begins what can begin, and what can once that has ended at once.
+    fn begin_ready(&mut self) -> Result<(), Stop> {
+        loop {
+            let ended = self.ended();
+            let ready = |(index, part): (usize, &Part)| {
+                let waits = self.memory.outcomes.get(index).is_some_and(|outcome| outcome.phase == Phase::Waiting);
+                (waits && part.after & !ended == 0).then_some(index)
+            };
+            let ready: Parts = self.about.plan.parts.iter().enumerate().filter_map(ready).map(bit).sum();
+            if ready == 0 {
+                return Ok(());
+            }
+            for index in (0..self.about.plan.parts.len()).filter(|index| ready & bit(*index) != 0) {
+                self.begin(index)?;
+            }
+            if self.ended() == ended {
+                return Ok(());
+            }
+        }
+    }
+
+    fn begin(&mut self, index: usize) -> Result<(), Stop> {
+        let Some(part) = self.about.plan.parts.get(index) else { return Ok(()) };
+        if let Some(per_million) = part.shadow_per_million
+            && self.about.plane.core.random(1_000_000) >= per_million
+        {
+            self.end(index);
+            return Ok(());
+        }
+        if let Some(when) = &part.when {
+            self.take_values(part.when_values.iter(), None);
+            if !when.holds(&PartFacts { req: self.about.req, values: &self.memory.values }) {
+                return self.skip(index);
+            }
+        }
+        let lost =
+            |other: usize| self.memory.outcomes.get(other).is_some_and(|o| o.source == Source::Nothing && !o.is_well());
+        if (0..self.about.plan.parts.len()).any(|other| part.needs & bit(other) != 0 && lost(other)) {
+            return self.failed(index, part, Failed::because(PartReason::Dependency));
+        }
+        match &part.for_each {
+            Some(for_each) => self.begin_items(index, part, for_each),
+            None => self.ask(index, part, None),
+        }
+    }
+
+    /// Sends the request of a part, or of an item of it.
+    fn ask(&mut self, index: usize, part: &'a Part, item: Option<usize>) -> Result<(), Stop> {
+        let item_json = item.and_then(|item| Some(std::mem::take(&mut self.item(index, item)?.json)));
+        let there = self.take_values(part.values.iter(), item_json.as_deref());
+        if let (Some(json), Some(item)) = (item_json, item)
+            && let Some(place) = self.item(index, item)
+        {
+            place.json = json;
+        }
+        if !there {
+            return match (part.on_missing, item) {
+                (OnMissing::Skip, None) => self.skip(index),
+                (OnMissing::Skip, Some(_)) => self.not_sent(index, part, item, PartReason::Condition),
+                (OnMissing::Fail, _) => self.not_sent(index, part, item, PartReason::Dependency),
+            };
+        }
+        let About { live, plane, down, req, body, .. } = self.about;
+        let Some(spec) = live.snapshot.upstreams.get(part.upstream) else { return Err(Kind::Internal.never().into()) };
+        if part.stale_ms.is_some() {
+            let mut key = Vec::new();
+            let facts = PartFacts { req, values: &self.memory.values };
+            Sender { part, facts, body, down }.write_key(&spec.name, &mut key);
+            if let Some(place) = self.place(index, item) {
+                place.key = key;
+            }
+        }
+        let due_ms = self.about.due_ms.min(ms(self.now_us).saturating_add(part.timeout_ms.into()));
+        let endpoints = live.endpoints(part.upstream);
+        let wanted = Wanted { spec, endpoints, core: &plane.core, slot: &down.slot, due_ms };
+        let Ok(endpoint) = wanted.pick() else { return self.not_sent(index, part, item, PartReason::Connect) };
+        let host = spec.endpoints.get(endpoint).map(|endpoint| endpoint.host.as_str()).unwrap_or_default();
+        let mut out = plane.core.buffers.take(REQUEST_BYTES);
+        let facts = PartFacts { req, values: &self.memory.values };
+        let fits = Sender { part, facts, body, down }.write(host, out.vec());
+        if !fits {
+            return self.not_sent(index, part, item, PartReason::Dependency);
+        }
+        let order = Order {
+            plane: Rc::clone(plane),
+            live: Rc::clone(live),
+            route: self.about.route,
+            part: index,
+            endpoint,
+            out,
+            due_ms,
+        };
+        if part.shadow_per_million.is_some() {
+            shadow::send(order);
+            match item.and_then(|_| self.memory.items.get_mut(index)) {
+                Some(items) => items.open = items.open.saturating_sub(1),
+                None => self.end(index),
+            }
+            return Ok(());
+        }
+        let now_us = self.now_us;
+        let outcome = self.outcome(index);
+        outcome.phase = Phase::Running;
+        outcome.from_us.get_or_insert(now_us);
+        self.busy_from_us.get_or_insert(now_us);
+        let running = self.recycler.run(|| (self.make)(order));
+        self.calls.push(Call { part: index, item, running });
+        Ok(())
+    }
+
+    /// A request that can not be made.
+    fn not_sent(&mut self, index: usize, part: &'a Part, item: Option<usize>, reason: PartReason) -> Result<(), Stop> {
+        let failed = Failed::because(reason);
+        match item {
+            None => self.failed(index, part, failed),
+            Some(item) => {
+                if let Some(items) = self.memory.items.get_mut(index) {
+                    items.open = items.open.saturating_sub(1);
+                }
+                self.item_ended(index, part, item, Err(failed))
+            }
+        }
+    }
+
+    /// Looks up values that a template or a condition names; whether all are scalars that say something.
+    fn take_values(&mut self, references: impl Iterator<Item = &'a Reference>, item: Option<&[u8]>) -> bool {
+        let mut values = std::mem::take(&mut self.memory.values);
+        values.clear();
+        let mut there = true;
+        for reference in references {
+            let json = self.lookup(reference, item).unwrap_or_default();
+            there &= values.push(json, |out| json::scalar_text(json, out));
+        }
+        self.memory.values = values;
+        there
+    }
+
+    fn lookup<'s>(&'s self, reference: &Reference, item: Option<&'s [u8]>) -> Option<&'s [u8]> {
+        let value = match reference.part {
+            None => item?,
+            Some(other) => self.memory.outcomes.get(other)?.value(self.about.plan.parts.get(other)?),
+        };
+        json::find(value, &reference.path)
+    }
+
+    fn finished(&mut self, index: usize, item: Option<usize>, result: CallResult) -> Result<(), Stop> {
+        let Some(part) = self.about.plan.parts.get(index) else { return Ok(()) };
+        if self.outcome(index).phase == Phase::Ended {
+            return Ok(()); // given up in the same turn
+        }
+        if let (Some(item), Some(for_each)) = (item, &part.for_each) {
+            return self.item_finished(index, part, for_each, item, result);
+        }
+        let edit = self.edit(part, result.as_ref().map_or(0, |answered| answered.buf.len()));
+        let accepted = result.and_then(|answered| self.outcome(index).accept(part, answered, edit));
+        match accepted {
+            Ok(()) => {
+                if let Some(outcome) = self.memory.outcomes.get(index) {
+                    self.keep(part, outcome);
+                }
+                self.end(index);
+                Ok(())
+            }
+            Err(failed) => self.failed(index, part, failed),
+        }
+    }
+
+    /// Notes a failure; what stands for the part may save the whole.
+    fn failed(&mut self, index: usize, part: &'a Part, failed: Failed) -> Result<(), Stop> {
+        self.end(index);
+        let mut outcome = std::mem::take(self.outcome(index));
+        outcome.fail(failed);
+        self.recall(part, &mut outcome, false);
+        *self.outcome(index) = outcome;
+        self.or_static(index, part)
+    }
+
+    /// Takes the value of an answer back that is good in itself and can not be used here: nor can one like it.
+    fn refused(&mut self, index: usize, part: &'a Part, reason: PartReason) -> Result<(), Stop> {
+        let status = self.outcome(index).status;
+        self.outcome(index).fail(Failed { status, ..Failed::because(reason) });
+        self.or_static(index, part)
+    }
+
+    /// The value of the config stands for a part that has none; without one the whole may be lost.
+    fn or_static(&mut self, index: usize, part: &'a Part) -> Result<(), Stop> {
+        let needed = is_needed(self.about.plan, part);
+        let outcome = self.outcome(index);
+        if outcome.source == Source::Nothing && part.fallback.is_some() {
+            outcome.source = Source::Static;
+        }
+        let lost = outcome.source == Source::Nothing && needed;
+        if lost { Err(Stop::Lost) } else { Ok(()) }
+    }
+
+    fn skip(&mut self, index: usize) -> Result<(), Stop> {
+        self.end(index);
+        self.outcome(index).reason = Some(PartReason::Condition);
+        Ok(())
+    }
+
+    /// Keeps a good answer for a time when there is none.
+    fn keep(&self, part: &Part, outcome: &Outcome) {
+        if part.stale_ms.is_some() {
+            let (core, bytes_max) = (&self.about.plane.core, self.about.live.snapshot.stale_bytes_max);
+            core.last_good.keep(&outcome.key, outcome.body(), ms(self.now_us), bytes_max);
+        }
+    }
+
+    /// Takes the last good answer in place of one that failed.
+    fn recall(&self, part: &Part, outcome: &mut Outcome, is_item: bool) {
+        let Some(age_ms) = part.stale_ms.filter(|_| !outcome.key.is_empty()) else { return };
+        let core = &self.about.plane.core;
+        let Some(body) = core.last_good.get(&outcome.key, ms(self.now_us), age_ms) else { return };
+        let mut buf = core.buffers.take(body.len());
+        buf.extend(&body);
+        core.buffers.give(std::mem::replace(&mut outcome.buf, buf));
+        let edit = if is_item { Edit::Later } else { self.edit(part, body.len()) };
+        // The config may have changed since: what it asks for now may not be in it.
+        if outcome.take_value(part, 0, edit).is_ok() {
+            outcome.source = Source::Stale;
+        }
+    }
+
+    /// Room for the edited value, if it is to be edited.
+    fn edit(&self, part: &Part, bytes: usize) -> Edit {
+        if part.edit.is_nothing() { Edit::Never } else { Edit::Into(self.about.plane.core.buffers.take(bytes)) }
+    }
+
+    /// What can be said only once all are there: whether they are too much together, or in each other's way.
+    fn settle(&mut self) -> Result<(), Stop> {
+        let plan = self.about.plan;
+        let mut total = 0_usize;
+        for (index, part) in plan.parts.iter().enumerate() {
+            let bytes = self.outcome(index).bytes();
+            if total.saturating_add(bytes) > plan.total_bytes_max {
+                self.refused(index, part, PartReason::TooLarge)?;
+            } else {
+                total += bytes;
+            }
+        }
+        while let Some(index) = merge::conflict(plan, &self.memory.outcomes) {
+            let Some(part) = plan.parts.get(index) else { break };
+            self.refused(index, part, PartReason::BadBody)?;
+        }
+        Ok(())
+    }
+
+    fn ended(&self) -> Parts {
+        let ended = |(index, outcome): (usize, &Outcome)| (outcome.phase == Phase::Ended).then_some(index);
+        self.memory.outcomes.iter().enumerate().filter_map(ended).map(bit).sum()
+    }
+
+    fn end(&mut self, index: usize) {
+        let now_us = self.now_us;
+        let outcome = self.outcome(index);
+        if outcome.phase != Phase::Ended {
+            outcome.phase = Phase::Ended;
+            outcome.took_us = outcome.from_us.map_or(0, |from| now_us.saturating_sub(from));
+        }
+    }
+
+    fn idle(&mut self) {
+        if let Some(from) = self.busy_from_us.take() {
+            self.busy_us += self.now_us.saturating_sub(from);
+        }
+    }
+
+    fn outcome(&mut self, index: usize) -> &mut Outcome {
+        match self.memory.outcomes.get_mut(index) {
+            Some(outcome) => outcome,
+            None => &mut self.nobody,
+        }
+    }
+
+    fn place(&mut self, index: usize, item: Option<usize>) -> Option<&mut Outcome> {
+        match item {
+            None => self.memory.outcomes.get_mut(index),
+            Some(item) => self.item(index, item).map(|item| &mut item.outcome),
+        }
+    }
+}
+
+fn bit(index: usize) -> Parts {
+    1_u64.checked_shl(u32::try_from(index).unwrap_or(u32::MAX)).unwrap_or(0)
+}

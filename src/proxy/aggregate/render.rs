@@ -1,0 +1,225 @@
+//! The request of one part: what the config says of it, what it passes on from the client, what the gateway adds.
+
+use std::net::IpAddr;
+use std::ops::Range;
+
+use http::Method;
+
+use crate::http::encode;
+use crate::http::head::Field;
+use crate::request::Request;
+use crate::route::facts::{Facts, Value};
+use crate::route::template::Place;
+use crate::snapshot::aggregate::{Body, Part};
+use crate::tls::Session;
+
+use super::super::plane::Downstream;
+use super::super::upstream_head;
+
+/// A target longer than this is no request: most servers refuse 8 KiB.
+const TARGET_BYTES_MAX: usize = 8 * 1024;
+
+/// Values of earlier answers, as one part's templates name them. Reused.
+#[derive(Debug, Default)]
+pub struct Values {
+    bytes: Vec<u8>,
+    list: Vec<(Range<usize>, Range<usize>)>,
+}
+
+impl Values {
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.list.clear();
+    }
+
+    /// Adds a value by its JSON. `text` appends what it says and tells whether it says anything.
+    pub fn push(&mut self, json: &[u8], text: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(json);
+        let middle = self.bytes.len();
+        let says = text(&mut self.bytes) && self.bytes.len() > middle;
+        self.list.push((start..middle, middle..self.bytes.len()));
+        says
+    }
+}
+
+/// The facts of a request, and the values of earlier answers.
+pub struct PartFacts<'a> {
+    /// The client's request.
+    pub req: &'a Request,
+    /// The values that the template at hand names.
+    pub values: &'a Values,
+}
+
+impl Facts for PartFacts<'_> {
+    fn session(&self) -> Option<&Session> {
+        self.req.session()
+    }
+
+    fn client_ip(&self) -> IpAddr {
+        self.req.client_ip()
+    }
+
+    fn request_id(&self) -> &str {
+        self.req.request_id()
+    }
+
+    fn host(&self) -> &str {
+        self.req.host()
+    }
+
+    fn hostname(&self) -> &str {
+        self.req.hostname()
+    }
+
+    fn path(&self) -> &str {
+        self.req.path()
+    }
+
+    fn query_string(&self) -> Option<&str> {
+        self.req.query_string()
+    }
+
+    fn param(&self, i: usize) -> &str {
+        self.req.param(i)
+    }
+
+    fn query(&self, name: &str) -> Option<&str> {
+        self.req.query(name)
+    }
+
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        self.req.header(name)
+    }
+
+    fn value(&self, i: usize) -> Value<'_> {
+        let Some((json, text)) = self.values.list.get(i) else { return Value::default() };
+        let of = |range: &Range<usize>| self.values.bytes.get(range.clone()).unwrap_or_default();
+        Value { text: of(text), json: of(json) }
+    }
+}
+
+/// What the request of a part is made of.
+pub struct Sender<'a> {
+    /// The part.
+    pub part: &'a Part,
+    /// The request it is made for.
+    pub facts: PartFacts<'a>,
+    /// The client's body, if parts pass it on.
+    pub body: &'a [u8],
+    /// The client's connection.
+    pub down: &'a Downstream,
+}
+
+impl Sender<'_> {
+    /// Appends the whole request, as the endpoint that is asked as `host` gets it; false if its target is too long.
+    pub fn write(&self, host: &str, out: &mut Vec<u8>) -> bool {
+        let Self { part, facts, down, .. } = self;
+        let req = facts.req;
+        out.extend_from_slice(part.method.as_str().as_bytes());
+        out.push(b' ');
+        if !self.write_target(out) {
+            return false;
+        }
+        out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+        out.extend_from_slice(host.as_bytes());
+        out.extend_from_slice(b"\r\nAccept-Encoding: identity\r\n");
+        let is_set = |name: &[u8]| part.set_headers.iter().any(|(set, _)| set.as_bytes().eq_ignore_ascii_case(name));
+        if !is_set(b"accept") && !part.headers.iter().any(|name| name == "accept") {
+            out.extend_from_slice(b"Accept: application/json\r\n");
+        }
+        self.write_fields(out);
+        for (name, value) in &part.set_headers {
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b": ");
+            value.render(facts, Place::Header, out);
+            out.extend_from_slice(b"\r\n");
+        }
+        upstream_head::write_who(req, down, is_set, out);
+        match &part.body {
+            Body::None if [Method::GET, Method::DELETE, Method::OPTIONS].contains(&part.method) => {
+                out.extend_from_slice(b"\r\n");
+            }
+            // RFC 9110 8.6: where a method expects a body, its absence is said.
+            Body::None => out.extend_from_slice(b"Content-Length: 0\r\n\r\n"),
+            Body::Pass => {
+                for name in [&b"content-type"[..], b"content-encoding", b"content-language"] {
+                    if let Some(value) = req.head.fields.get(name, req.bytes()).filter(|_| !is_set(name)) {
+                        encode::field(name, value, out);
+                    }
+                }
+                write_body(self.body, out);
+            }
+            Body::Template(template) => {
+                if !is_set(b"content-type") {
+                    encode::field(b"Content-Type", b"application/json", out);
+                }
+                let mut body = Vec::new();
+                template.render(facts, &mut body);
+                write_body(&body, out);
+            }
+        }
+        true
+    }
+
+    /// Appends all that the answer may depend on, and nothing that differs between two of the same requests.
+    pub fn write_key(&self, upstream: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(upstream.as_bytes());
+        out.push(0);
+        out.extend_from_slice(self.part.method.as_str().as_bytes());
+        out.push(0);
+        let _ = self.write_target(out); // one that is too long is not sent, and not kept
+        out.push(0);
+        self.write_fields(out);
+        for (name, value) in &self.part.set_headers {
+            out.extend_from_slice(name.as_bytes());
+            out.push(0);
+            value.render(&self.facts, Place::Header, out);
+            out.push(0);
+        }
+        match &self.part.body {
+            Body::None => {}
+            Body::Pass => out.extend_from_slice(self.body),
+            Body::Template(template) => template.render(&self.facts, out),
+        }
+    }
+
+    fn write_target(&self, out: &mut Vec<u8>) -> bool {
+        let start = out.len();
+        self.part.target.render(&self.facts, Place::Target, out);
+        let passed = self.facts.req.query_str().filter(|_| !self.part.query.is_empty());
+        for pair in passed.unwrap_or_default().split('&') {
+            let name = pair.split('=').next().unwrap_or_default();
+            if self.part.query.iter().any(|wanted| wanted == name) {
+                let has_query = out.get(start..).unwrap_or_default().contains(&b'?');
+                out.push(if has_query { b'&' } else { b'?' });
+                out.extend_from_slice(pair.as_bytes());
+            }
+        }
+        out.len() - start <= TARGET_BYTES_MAX
+    }
+
+    /// The client's fields that are passed on, as filters left them, those of each name in their order.
+    fn write_fields(&self, out: &mut Vec<u8>) {
+        let (fields, edits) = (&self.facts.req.head.fields, &self.facts.req.edits);
+        let bytes = self.facts.req.bytes();
+        for name in &self.part.headers {
+            edits.write_added_of(name.as_bytes(), out);
+            if edits.replaces(name.as_bytes()) {
+                continue;
+            }
+            let same = |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes());
+            for field in fields.iter().filter(same).filter(|field| !fields.is_listed(field, bytes)) {
+                encode::field(field.name.of(bytes), field.value.of(bytes), out);
+            }
+        }
+    }
+}
+
+fn write_body(body: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"Content-Length: ");
+    encode::number(body.len() as u64, out);
+    out.extend_from_slice(b"\r\n\r\n");
+    out.extend_from_slice(body);
+}
