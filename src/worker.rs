@@ -122,14 +122,14 @@ async fn drain(plane: &Rc<Plane>, accepting: &Cell<usize>, mailbox: &Receiver<To
     }
 }
 
-/// Deadlines every 4 ms, chores every second.
+/// Deadlines every 4 ms or when one is due, chores every second.
 async fn tick(plane: Rc<Plane>, to_control: Sender<FromWorker<Snapshot>>) {
     let core = Rc::clone(&plane.core);
-    let mut chores_ms = 0;
+    let (mut chores_ms, mut next_ms) = (0, 0);
     loop {
-        sleep_ms(if plane.open() > 0 { TICK_MS } else { QUIET_TICK_MS }).await;
+        sleep_ms(if plane.open() > 0 { next_ms } else { QUIET_TICK_MS }).await;
         let now_ms = ms(core.clock.now_us());
-        core.deadlines.scan(now_ms);
+        next_ms = core.deadlines.scan(now_ms).saturating_sub(now_ms).min(TICK_MS);
         core.deadlines.sweep(now_ms);
         if now_ms.saturating_sub(chores_ms) >= CHORES_MS {
             chores_ms = now_ms;

@@ -15,7 +15,8 @@ use std::task::{Context, Poll, Waker};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 
-/// The table is scanned this often, in ms: deadlines are that exact.
+/// The table is scanned at least this often, in ms, and when the next deadline is due: a deadline that was set less than
+/// this before it is due may fire this late, any other within a millisecond or two.
 pub const TICK_MS: u64 = 4;
 /// A client is looked at once its request has waited this long for an upstream, and as often again, in ms.
 const SWEEP_AFTER_MS: u64 = 50;
@@ -97,16 +98,19 @@ impl Deadlines {
         self.now_ms.set(now_ms);
     }
 
-    /// Fires what is due at `now_ms`.
-    pub fn scan(&self, now_ms: u64) {
+    /// Fires what is due at `now_ms`. When the next one will be.
+    pub fn scan(&self, now_ms: u64) -> u64 {
         self.set_now(now_ms);
+        let mut next_ms = NEVER;
         let mut due = self.due.borrow_mut();
         for (index, at) in due.iter_mut().enumerate() {
             if *at <= now_ms {
                 *at = NEVER;
                 self.fire(index, Fired::Deadline);
             }
+            next_ms = next_ms.min(*at);
         }
+        next_ms
     }
 
     /// Looks at the client sockets of units that have waited long, and fires those whose client has left. FIN behind
@@ -305,7 +309,7 @@ mod tests {
         let now_ms = u64::from(u32::MAX) + 5; // 49.7 days
         let mut op = std::pin::pin!(guard(&slot, now_ms + 10, pending::<()>()));
         let mut other = std::pin::pin!(guard(&unarmed, NEVER, pending::<()>()));
-        table.scan(now_ms);
+        assert_eq!(table.scan(now_ms), now_ms + 10, "when the next one is due");
         assert!(poll_once(op.as_mut()).is_pending() && poll_once(other.as_mut()).is_pending());
         table.scan(now_ms + 10);
         assert_eq!(poll_once(op.as_mut()), Poll::Ready(Err(Fired::Deadline)));
