@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # ringway, nginx, HAProxy and a bare relay, side by side on one machine: CPU per request, latency, memory,
-# and with --tls the same for HTTPS, and CPU per TLS handshake.
+# and with --tls the same for HTTPS, and CPU per TLS handshake; with --aggregate one answer made of three upstream calls.
 # What is measured and how: README.md beside this file. Options: compare.sh --help
 set -euo pipefail
 
@@ -30,11 +30,16 @@ usage: loadtest/compare.sh [options]
                        of head1k2 (or --profile head60), CPU per full and per resumed handshake, memory of idle connections
                        (--idle=N; --idle=0 leaves it out); results are tls-*. Not with --latency, --stream, --all, --workers
   --only-handshakes    with --tls: just the handshakes
+  --aggregate          GET /report/{id}, one answer made of three 150-byte parts, at each number of connections, one worker each; results
+                       are aggregate.*. --proxies are ringway,forward,go,njs,fanout,relay (default: all): forward is ringway's own plain
+                       forward of one part, fanout and relay are bare io_uring. Without Go or the njs module that one is skipped, and
+                       the report says so. With --base, --connections, --rounds, --seconds, --seed, --out, --tmp and --port only
   --out DIR            default: loadtest/results
   --tmp DIR            configurations and logs, removed at the end (default: loadtest/tmp; the access log may need a GiB)
   --port N             first of 40 loopback ports (default: 18080)
-environment: RINGWAY, RELAY, ORIGIN, HANDSHAKE: programs (default: target/release/ringway,
-             target/release/examples/{relay,origin,handshake})
+environment: RINGWAY, RELAY, FANOUT, ORIGIN, HANDSHAKE: programs (default: target/release/ringway,
+             target/release/examples/{relay,fanout,origin,handshake})
+             GO, NJS_MODULE: the go command, and nginx' module for njs (default: go, and where nginx looks for modules)
              HANDSHAKE_CONNECTIONS: connections that shake hands at a time (default: 8)
              PROXY_CPUS, LOAD_CPUS: where the proxies, and wrk, oha and the origin run (default: the last CPUs, and the rest)
 TEXT
@@ -43,11 +48,12 @@ TEXT
 die() { echo "compare.sh: $*" >&2; exit 1; }
 
 PROFILES='' CONNECTIONS=8,64 PROXIES='' WORKERS=1 ROUNDS=20 SECONDS_EACH=''
-SEED=$(((10#$(date +%N) + $$) % 32768)) PEER_CONFIG=tuned BASE='' LATENCY='' IDLE='' STREAM='' ALL='' TLS='' ROUNDS_WANTED=1 HANDSHAKES_WANTED=1 ONLY_HANDSHAKES=''
+SEED=$(((10#$(date +%N) + $$) % 32768)) PEER_CONFIG=tuned BASE='' LATENCY='' IDLE='' STREAM='' ALL='' TLS='' AGGREGATE='' ROUNDS_WANTED=1 HANDSHAKES_WANTED=1 ONLY_HANDSHAKES=''
 OUT=$HERE/results TMP=$HERE/tmp PORT=18080
 RINGWAY=${RINGWAY:-$ROOT/target/release/ringway}
 RELAY=${RELAY:-$ROOT/target/release/examples/relay}
 ORIGIN=${ORIGIN:-$ROOT/target/release/examples/origin}
+FANOUT=${FANOUT:-$ROOT/target/release/examples/fanout}
 HANDSHAKE=${HANDSHAKE:-$ROOT/target/release/examples/handshake}
 HANDSHAKE_CONNECTIONS=${HANDSHAKE_CONNECTIONS:-8}
 LATENCY_PASSES=${LATENCY_PASSES:-3} LATENCY_SECONDS=${LATENCY_SECONDS:-10} LATENCY_SHARE=${LATENCY_SHARE:-60}
@@ -75,6 +81,7 @@ while (($#)); do
     --only-handshakes) ROUNDS_WANTED='' ONLY_HANDSHAKES=1 IDLE=0 ;;
     --all) ALL=1 LATENCY=1 IDLE=${IDLE:-10000} STREAM=${STREAM:-$((1 << 30))} ;;
     --tls) TLS=1 ;;
+    --aggregate) AGGREGATE=1 ;;
     --out) OUT=$2; shift ;;
     --tmp) TMP=$2; shift ;;
     --port) PORT=$2; shift ;;
@@ -86,6 +93,13 @@ done
 [[ $PEER_CONFIG =~ ^(tuned|plain|bare)$ ]] || die "--peers is tuned, plain or bare, not $PEER_CONFIG"
 [[ $WORKERS$ROUNDS$SECONDS_EACH$SEED$PORT =~ ^[0-9]+$ ]] || die "--workers, --rounds, --seconds, --seed and --port are numbers"
 SCHEME=http
+POOL_IDLE=128 # upstream connections that each proxy keeps
+if [[ $AGGREGATE ]]; then
+  [[ $WORKERS == 1 && ! $TLS$ALL$LATENCY$IDLE$STREAM$PROFILES$ONLY_HANDSHAKES && $ROUNDS_WANTED && $PEER_CONFIG == tuned ]] ||
+    die "--aggregate is a run of its own: without --tls, --all, --latency, --idle, --stream, --only-memory, --profile, --peers and --workers"
+  # Three for each connection of wrk, at 64 of them and some more.
+  PROFILES=aggregate PROXIES=${PROXIES:-ringway,forward,go,njs,fanout,relay} POOL_IDLE=512
+fi
 if [[ $TLS ]]; then
   [[ $WORKERS == 1 && ! $ALL$LATENCY$STREAM ]] || die "--tls is a run of its own: without --all, --latency, --stream and --workers"
   SCHEME=https PROFILES=${PROFILES:-head1k2} PROXIES=${PROXIES:-ringway,nginx,haproxy} IDLE=${IDLE:-10000} SECONDS_EACH=${SECONDS_EACH:-3}
@@ -111,13 +125,40 @@ need taskset "apt-get install util-linux"
 [[ ! $TLS ]] || need openssl "apt-get install openssl"
 [[ ! $HANDSHAKES_WANTED || -x $HANDSHAKE ]] || die "$HANDSHAKE is missing: cargo build --release --examples"
 [[ -x $ORIGIN ]] || die "$ORIGIN is missing: cargo build --release --examples"
+
+# What another program answers with is not ours to build: without it the rest is measured, and nobody may overlook that.
+SKIPPED=()
+skip() { # name why
+  local name kept=()
+  for name in "${NAMES[@]}"; do [[ $name == "$1" ]] || kept+=("$name"); done
+  NAMES=("${kept[@]}")
+  SKIPPED+=("$1"$'\t'"$2")
+  echo "compare.sh: WARNING: $1 IS SKIPPED: $2. This run says nothing about it; the report will say so." >&2
+}
+GO=${GO:-go}
+if [[ $AGGREGATE && ,$PROXIES, == *,go,* ]] && ! command -v "$GO" >/dev/null; then
+  skip go "no Go (apt-get install golang-go, or GO=path)"
+fi
+if [[ $AGGREGATE && ,$PROXIES, == *,njs,* ]]; then
+  need nginx "apt-get install nginx"
+  NJS_MODULE=${NJS_MODULE:-$(nginx -V 2>&1 | sed -n 's/.*--modules-path=\([^ ]*\).*/\1/p')/ngx_http_js_module.so}
+  [[ -e $NJS_MODULE ]] || skip njs "no njs module for nginx (apt-get install libnginx-mod-http-js, or NJS_MODULE=path)"
+fi
+((${#NAMES[@]})) || die "nothing is left to be measured"
 for name in "${NAMES[@]}"; do
   case $name in
+    forward | go | njs | fanout) [[ $AGGREGATE ]] || die "$name goes with --aggregate" ;;
+    nginx | haproxy) [[ ! $AGGREGATE ]] || die "--aggregate: $name has no way to answer from three parts (nginx with njs has: njs)" ;;
+  esac
+  case $name in
+    go | njs) ;;
+    forward) [[ -x $RINGWAY ]] || die "$RINGWAY is missing: cargo build --release, or RINGWAY=path" ;;
+    fanout) [[ -x $FANOUT ]] || die "$FANOUT is missing: cargo build --release --examples" ;;
     ringway) [[ -x $RINGWAY ]] || die "$RINGWAY is missing: cargo build --release, or RINGWAY=path, or --proxies nginx,haproxy,relay" ;;
     base) [[ -x $BASE ]] || die "--base: $BASE is no program" ;;
     relay) [[ -x $RELAY ]] || die "$RELAY is missing: cargo build --release --examples" ;;
     nginx | haproxy) need "$name" "apt-get install $name" ;;
-    *) die "unknown proxy $name: ringway, nginx, haproxy and relay are known" ;;
+    *) die "unknown proxy $name: ringway, nginx, haproxy and relay are known; with --aggregate ringway, forward, go, njs, fanout and relay" ;;
   esac
 done
 ulimit -n "$(ulimit -Hn)"
@@ -139,6 +180,10 @@ mkdir "$RAW"
 # shellcheck source=configs.sh
 source "$HERE/configs.sh"
 [[ ! $TLS ]] || tls_files "$TMP" || { cat "$TMP/openssl.out" >&2; die "openssl made no certificate"; }
+if [[ $AGGREGATE && " ${NAMES[*]} " == *" go "* ]]; then
+  (cd "$TMP" && GO111MODULE=off GOPROXY=off CGO_ENABLED=0 "$GO" build -o "$TMP/aggregator" "$HERE/aggregator.go") ||
+    die "the aggregator in Go can not be built"
+fi
 CA=() # what the clients of probe.py trust; without it they speak HTTP
 [[ ! $TLS ]] || CA=("$TMP/tls.pem")
 
@@ -181,22 +226,26 @@ start_origin() {
 
 start() { # name: starts that proxy and waits until it listens
   local name=$1 port
-  case $name in ringway) port=$PORT ;; nginx) port=$((PORT + 1)) ;; haproxy) port=$((PORT + 2)) ;; relay) port=$((PORT + 3)) ;; ringway1) port=$((PORT + 4)) ;; base) port=$((PORT + 5)) ;; esac
+  case $name in ringway) port=$PORT ;; nginx) port=$((PORT + 1)) ;; haproxy) port=$((PORT + 2)) ;; relay) port=$((PORT + 3)) ;; ringway1) port=$((PORT + 4)) ;; base) port=$((PORT + 5)) ;;
+    forward) port=$((PORT + 6)) ;; go) port=$((PORT + 7)) ;; njs) port=$((PORT + 8)) ;; fanout) port=$((PORT + 9)) ;; esac
   PORTS[$name]=$port
   case $name in
-    ringway | ringway1 | base)
+    ringway | ringway1 | base | forward)
       # Its workers pin themselves; its control and log threads may run where they find room, and their CPU time counts.
-      local cpus="[${PROXY_CPUS//,/, }]" program=$RINGWAY
+      local cpus="[${PROXY_CPUS//,/, }]" program=$RINGWAY route=${AGGREGATE:+report}
+      [[ $name != forward ]] || route=part
       [[ $name != ringway1 ]] || cpus="[${CPU_LIST[-1]}]"
       [[ $name != base ]] || program=$BASE
       ADMIN[$name]=http://127.0.0.1:$((port + 10))/metrics LOG[$name]=$TMP/$name-access.log
       rm -f "${LOG[$name]}"
-      ringway_config "$port" "127.0.0.1:$((port + 10))" "$cpus" "${LOG[$name]}" "$TMP" >"$TMP/$name.yaml"
+      ringway_config "$port" "127.0.0.1:$((port + 10))" "$cpus" "${LOG[$name]}" "$TMP" "$route" >"$TMP/$name.yaml"
       "$program" run -c "$TMP/$name.yaml" >"$TMP/$name.out" 2>&1 &
       ;;
-    nginx)
+    nginx | njs)
+      [[ $name != njs ]] || LOG[njs]=$TMP/njs-access.log
+      rm -f "$TMP/njs-access.log"
       nginx_config "$port" "$WORKERS" "$TMP" >"$TMP/nginx.conf"
-      taskset -c "$PROXY_CPUS" nginx -p "$TMP" -e "$TMP/nginx.log" -c "$TMP/nginx.conf" -g 'daemon off;' >"$TMP/nginx.out" 2>&1 &
+      taskset -c "$PROXY_CPUS" nginx -p "$TMP" -e "$TMP/nginx.log" -c "$TMP/nginx.conf" -g 'daemon off;' >"$TMP/$name.out" 2>&1 &
       ;;
     haproxy)
       haproxy_config "$port" "$WORKERS" "$TMP" >"$TMP/haproxy.cfg"
@@ -205,13 +254,34 @@ start() { # name: starts that proxy and waits until it listens
     relay)
       taskset -c "$PROXY_CPUS" "$RELAY" --threads "$WORKERS" "127.0.0.1:$port" "127.0.0.1:$ORIGIN_PORT" >"$TMP/relay.out" 2>&1 &
       ;;
+    fanout)
+      taskset -c "$PROXY_CPUS" "$FANOUT" "127.0.0.1:$port" "127.0.0.1:$ORIGIN_PORT" >"$TMP/fanout.out" 2>&1 &
+      ;;
+    go)
+      LOG[go]=$TMP/go-access.log
+      rm -f "${LOG[go]}"
+      GOMAXPROCS=1 taskset -c "$PROXY_CPUS" "$TMP/aggregator" "127.0.0.1:$port" "127.0.0.1:$ORIGIN_PORT" "${LOG[go]}" >"$TMP/go.out" 2>&1 &
+      ;;
   esac
   PID[$name]=$!
   listening "$name" "$port"
   local work=full
   [[ $name != relay && ($PEER_CONFIG != bare || $name == ringway* || $name == base) ]] || work=bare
-  probe verify "$name" "$SCHEME://127.0.0.1:$port" "$work" "${CA[@]}" || broken "$name does not do what it should" "$name"
+  case $name in
+    go | njs | fanout) ;; # they have no other routes, or nothing is asked of them
+    *) probe verify "$name" "$SCHEME://127.0.0.1:$port" "$work" "${CA[@]}" || broken "$name does not do what it should" "$name" ;;
+  esac
+  if [[ $AGGREGATE ]]; then
+    [[ $name != fanout ]] || work=bare
+    probe aggregate "$name" "127.0.0.1:$port" "$(target "$name")" "127.0.0.1:$ORIGIN_PORT" "$work" "${LOG[$name]-}" ||
+      broken "$name does not answer as it should" "$name"
+  fi
   [[ ! $TLS ]] || negotiated "$name" "$port"
+}
+
+# With --aggregate: the path that a program is asked for.
+target() { # name
+  case $1 in forward | relay) echo /part/user/ ;; *) echo /report/ ;; esac
 }
 
 # What a client that leaves the choice to the server gets: the same from all, or their work is not the same.
@@ -245,7 +315,7 @@ shuffled() { # sets ORDER to its arguments in random order
 measure() { # name connections seconds
   local before out bytes errors
   before=$(probe cpu "${PID[$1]}")
-  out=$(taskset -c "$LOAD_CPUS" wrk -t1 -c"$2" -d"$3s" --timeout 5s -s "$HERE/profile.lua" "$SCHEME://127.0.0.1:${PORTS[$1]}/") ||
+  out=$(TARGET=$(target "$1") taskset -c "$LOAD_CPUS" wrk -t1 -c"$2" -d"$3s" --timeout 5s -s "$HERE/profile.lua" "$SCHEME://127.0.0.1:${PORTS[$1]}/") ||
     broken "wrk against $1 failed: $out" "$1"
   sleep 0.1 # its last connections close, the last log lines are written
   CPU_NS=$(($(probe cpu "${PID[$1]}") - before))
@@ -255,12 +325,14 @@ measure() { # name connections seconds
   # An answer of the wrong size is no answer: 128 bytes and a head, or 256 KiB and a head.
   local least=128
   [[ $PROFILE != body256k ]] || least=262144
+  # A part, or an object of three: {"user":…,"orders":…,"permissions":…}
+  [[ ! $AGGREGATE ]] || case $(target "$1") in /part/*) least=150 ;; *) least=$((3 * 150 + 34)) ;; esac
   ((bytes >= REQUESTS * least && bytes <= REQUESTS * (least + 1024) + $2 * least)) ||
     broken "$1: $bytes bytes in $REQUESTS answers: not the answers of $PROFILE" "$1"
 }
 
 rounds() { # connections
-  local connections=$1 file=$RAW/${TLS:+tls-}$PROFILE-c$1-w$WORKERS name round total=0
+  local connections=$1 file=$RAW/${TLS:+tls-}$PROFILE-c$1-w$WORKERS name round
   local names=("${NAMES[@]}")
   [[ $WORKERS == 1 || " ${NAMES[*]} " != *" ringway "* ]] || names+=(ringway1)
   start_origin
@@ -285,7 +357,13 @@ rounds() { # connections
   if [[ $LATENCY && $PROFILE == head* && $connections == "${CONNECTIONS##*,}" ]]; then latency "$file" "$connections"; fi
   for name in "${names[@]}"; do
     printf '%s\t%s\n' "$name" "$(probe rss "${PID[$name]}")" >>"$file.rss"
-    case $name in ringway | ringway1 | base) check_log "$name" "${asked[$name]}" "$file" 90 ;; esac
+    local routes=90
+    [[ ! $AGGREGATE ]] || routes=1
+    case $name in
+      ringway | ringway1 | base | forward) check_log "$name" "${asked[$name]}" "$file" "$routes" ;;
+      # Their probes were three and an echo; wrk leaves one unanswered on each of its connections, at the end of each part.
+      go | njs) check_lines "$name" "${asked[$name]}" $((asked[$name] + 4 + connections * (ROUNDS + 1))) "$file" ;;
+    esac
   done
   cleanup
   python3 "$HERE/report.py" line "$file"
@@ -367,6 +445,18 @@ check_log() { # name answers-seen file least-routes
   rm -f "${LOG[$1]}"
 }
 
+# The same for those that do not count their requests: a line for each answer that a client saw.
+check_lines() { # name answers-seen requests-sent-at-most file
+  local lines
+  sleep 1
+  lines=$(wc -l <"${LOG[$1]}")
+  probe log "${LOG[$1]}" >/dev/null || broken "$1: its access log is not what it should be" "$1"
+  ((lines >= $2 && lines <= $3)) || broken "$1: $lines log lines for $2 to $3 requests: its figures do not count" "$1"
+  printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$lines" '' "$2" '' >>"$4.log"
+  echo "  $1: $lines log lines, $2 answers seen by its clients"
+  rm -f "${LOG[$1]}"
+}
+
 # --- latency -------------------------------------------------------------------------------------------------------------
 
 latency() { # file connections: the same rate for each, so many percent of what the slowest of ringway and nginx can do
@@ -421,11 +511,14 @@ memory() {
   printf 'seed\t%s\n' "$SEED"
   printf 'peers\t%s\n' "$PEER_CONFIG"
   printf 'rounds\t%s\n' "$ROUNDS"
+  [[ ! $AGGREGATE ]] || printf 'aggregate\tyes\n'
   printf 'versions\t'
   for name in "${NAMES[@]}"; do
     case $name in
       ringway) printf '%s, ' "$("$RINGWAY" --version)" ;;
       nginx) printf 'nginx %s, ' "$(nginx -v 2>&1 | sed 's:.*/::')" ;;
+      njs) printf 'nginx %s with njs %s, ' "$(nginx -v 2>&1 | sed 's:.*/::')" "$(dpkg-query -W -f '${Version}' libnginx-mod-http-js 2>/dev/null || echo 'of unknown version')" ;;
+      go) printf '%s, ' "$("$GO" version | sed 's/^go version go\([^ ]*\).*/Go \1/')" ;;
       haproxy) printf 'HAProxy %s, ' "$(haproxy -v | sed -n 's/^HAProxy version \([^ ]*\).*/\1/p')" ;;
     esac
   done
@@ -439,11 +532,12 @@ memory() {
   done
   echo
 } >"$RAW/meta.tsv"
+((!${#SKIPPED[@]})) || printf '%s\n' "${SKIPPED[@]}" >"$RAW/skipped.tsv"
 
 export PROFILE HEADERS=$HERE/headers.txt
 if [[ $ROUNDS_WANTED ]]; then
   for PROFILE in ${PROFILES//,/ }; do
-    [[ $PROFILE == head1k2 || $PROFILE == head60 || $PROFILE == body256k ]] || die "unknown profile $PROFILE"
+    [[ $PROFILE == head1k2 || $PROFILE == head60 || $AGGREGATE || $PROFILE == body256k ]] || die "unknown profile $PROFILE"
     for connections in ${CONNECTIONS//,/ }; do rounds "$connections"; done
   done
 fi

@@ -4,6 +4,7 @@
 # PEER_CONFIG=plain: the same work, one location or rule per route, as they are usually written, regex where parameters are.
 # PEER_CONFIG=bare: nginx and HAProxy just forward: no routes, no headers added.
 # With TLS set, clients speak HTTPS, and GET /health is answered without the origin, the same by all three.
+# With AGGREGATE set, ringway (report) and nginx with njs answer GET /report/{id} from three parts, among those routes.
 
 RESOURCES=33
 # HAProxy sets two file descriptors aside for each connection.
@@ -31,7 +32,7 @@ CONF
   ) && chmod 644 "$1/tls.pem"
 }
 
-ringway_config() { # port admin workers log tmp
+ringway_config() { # port admin workers log tmp [report|part]: with --aggregate, the route that is measured
   cat <<YAML
 workers: $3
 drain: 5s
@@ -42,7 +43,7 @@ YAML
   [[ ! $TLS ]] || echo "    tls: { certificates: [{ cert: $5/tls.pem, key: $5/tls.key }] }"
   cat <<YAML
 upstreams:
-  origin: { endpoints: [127.0.0.1:$ORIGIN_PORT], pool: { idle: 128 } }
+  origin: { endpoints: [127.0.0.1:$ORIGIN_PORT], pool: { idle: $POOL_IDLE } }
 observe:
   access_log: { to: $4, format: json }
 admin: { address: $2 }
@@ -50,6 +51,20 @@ routes:
   - { name: rest, match: { path: "/{*rest}" }, forward: { upstream: origin } }
 YAML
   [[ ! $TLS ]] || echo '  - { name: health, match: { path: /health }, respond: { status: 200, headers: { content-type: text/plain }, body: ok } }'
+  case ${6-} in
+    report) cat <<'YAML' ;;
+  - name: report
+    match: { path: "/report/{id}" }
+    timeout: 2s
+    aggregate:
+      envelope: raw
+      parts:
+        - { name: user, upstream: origin, request: { path: "/part/user/{id}" }, timeout: 1s }
+        - { name: orders, upstream: origin, request: { path: "/part/orders/{id}" }, timeout: 1s }
+        - { name: permissions, upstream: origin, request: { path: "/part/permissions/{id}" }, timeout: 1s }
+YAML
+    part) echo '  - { name: part, match: { path: "/part/user/{id}" }, timeout: 2s, forward: { upstream: origin } }' ;;
+  esac
   local i
   for ((i = 1; i <= RESOURCES; i++)); do
     cat <<YAML
@@ -61,6 +76,7 @@ YAML
 }
 
 nginx_config() { # port workers tmp
+  [[ ! $AGGREGATE ]] || echo "load_module $NJS_MODULE;"
   cat <<CONF
 worker_processes $2;
 pid $3/nginx.pid;
@@ -82,7 +98,7 @@ http {
   proxy_max_temp_file_size 0;     # never spill an answer to disk
   upstream origin {
     server 127.0.0.1:$ORIGIN_PORT;
-    keepalive 128;
+    keepalive $POOL_IDLE;
     keepalive_requests 1000000;
   }
   proxy_http_version 1.1;
@@ -102,12 +118,34 @@ CONF
   ssl_session_cache off;          # sessions are resumed by tickets, which are on
   ssl_session_tickets on;
 CONF
+  [[ ! $AGGREGATE ]] || cat <<CONF
+  js_import aggregator from $HERE/aggregator.js;
+  log_format line escape=json '{"time":"\$time_iso8601","client":"\$remote_addr","method":"\$request_method","host":"\$http_host",'
+    '"path":"\$uri","route":"report","status":\$status,"bytes_out":\$bytes_sent,"total_s":\$request_time,"request_id":"\$request_id"}';
+CONF
   cat <<CONF
   server {
     listen 127.0.0.1:$1${TLS:+ ssl} reuseport backlog=4096;
     location / { proxy_pass http://origin; }
 CONF
   [[ ! $TLS ]] || echo '    location = /health { default_type text/plain; return 200 "ok"; }'
+  # The parts get a request id, as from the others, and none of the client's header fields.
+  [[ ! $AGGREGATE ]] || cat <<CONF
+    location ~ ^/report/(?<id>[^/]+)\$ {
+      access_log $3/njs-access.log line buffer=64k flush=500ms;
+      js_content aggregator.report;
+    }
+    location /part/ {
+      internal;
+      proxy_pass http://origin;
+      proxy_pass_request_headers off;
+      proxy_set_header Connection "";
+      proxy_set_header X-Request-Id \$request_id;
+      proxy_connect_timeout 1s;
+      proxy_send_timeout 1s;
+      proxy_read_timeout 1s;
+    }
+CONF
   local i p
   for ((i = 1; i <= RESOURCES; i++)); do
     p=/api/v1/res$i

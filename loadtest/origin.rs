@@ -7,6 +7,8 @@
 //! | any target | 200 with 128 bytes |
 //! | a target with `bytes=N` in its query, or `/bytes/N` in its path | 200 with N bytes, streamed where there are many |
 //! | a target ending in `?echo` | 200 with the request head as it arrived: shows what a gateway added |
+//! | `/part/user/ID`, `/part/orders/ID`, `/part/permissions/ID` | 200 with a JSON object of 150 bytes that holds ID |
+//! | the same with the ID `echo` | 200 with `{"head":"…"}`, the request head as JSON: shows what an aggregator passes on |
 //! | a request with a body (Content-Length or chunked, any size) | the same, but instead of the 128 bytes: `{"received":N}` |
 //!
 //! Requests arrive through multishot recv on provided buffers, answers leave with one send (MSG_WAITALL). It trusts its client
@@ -33,6 +35,8 @@ const GROUP: u16 = 1;
 const PIECE: usize = 1 << 20;
 /// How many different ready answers are kept (32 MiB at most).
 const READY_MAX: usize = 32;
+/// Size of a part of an aggregation: a small record, as most parts are.
+const PART: usize = 150;
 /// A head longer than this is not an HTTP request that we would understand.
 const HEAD_MAX: usize = 256 * 1024;
 
@@ -83,6 +87,7 @@ enum Answer {
     Small,
     Bytes(u64),
     Echo(Vec<u8>),
+    Part(Vec<u8>),
 }
 
 /// What is to be sent.
@@ -430,6 +435,9 @@ fn asked(target: &[u8], head: &[u8]) -> Option<Answer> {
     if target.ends_with(b"?echo") {
         return Some(Answer::Echo(head.to_vec()));
     }
+    if let Some(body) = target.strip_prefix(b"/part/").and_then(|rest| part(rest, head)) {
+        return Some(Answer::Part(body));
+    }
     let number = match memmem::find(target, b"bytes=").or_else(|| memmem::find(target, b"/bytes/").map(|at| at + 1)) {
         Some(at) => &target[at + 6..],
         None => return Some(Answer::Small),
@@ -457,7 +465,7 @@ fn framing(head: &[u8]) -> Option<Body> {
 fn out(asked: Answer, ready_answers: &mut HashMap<u64, &'static [u8]>) -> Out {
     match asked {
         Answer::Small => Out::Ready(ready_answers.entry(128).or_insert_with(|| ready(128))),
-        Answer::Echo(head) => Out::Made([head_of(head.len() as u64), head].concat(), 0),
+        Answer::Echo(body) | Answer::Part(body) => Out::Made([head_of(body.len() as u64), body].concat(), 0),
         Answer::Bytes(n) => match ready_answers.get(&n) {
             Some(answer) => Out::Ready(answer),
             None if n <= PIECE as u64 && ready_answers.len() < READY_MAX => {
@@ -479,6 +487,42 @@ fn counted(received: u64) -> Out {
 fn head_of(length: u64) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\nServer: origin\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n")
         .into_bytes()
+}
+
+/// The JSON object of one part of an aggregation, `KIND/ID`: numbers, arrays and objects, so that reading it is work.
+/// None where there is no such kind, or the ID would need escaping.
+fn part(rest: &[u8], head: &[u8]) -> Option<Vec<u8>> {
+    let slash = memchr::memchr(b'/', rest)?;
+    let (kind, id) = (&rest[..slash], &rest[slash + 1..]);
+    let (before, after): (&[u8], &[u8]) = match kind {
+        b"user" => (
+            b"{\"id\":\"",
+            b"\",\"name\":\"Ada Lovelace\",\"tier\":\"gold\",\"age\":36,\"active\":true,\"home\":{\"city\":\"London\"},\"note\":\"",
+        ),
+        b"orders" => (
+            b"{\"user\":\"",
+            b"\",\"count\":2,\"items\":[{\"id\":71,\"total\":19.9},{\"id\":72,\"total\":-5e-1}],\"next\":null,\"note\":\"",
+        ),
+        b"permissions" => (
+            b"{\"user\":\"",
+            b"\",\"roles\":[\"reader\",\"editor\"],\"scopes\":[\"orders:read\",\"orders:write\"],\"admin\":false,\"note\":\"",
+        ),
+        _ => return None,
+    };
+    if id == b"echo" {
+        let head = String::from_utf8_lossy(head);
+        return serde_json::to_vec(&serde_json::json!({ "head": head })).ok();
+    }
+    if !id.iter().all(u8::is_ascii_alphanumeric) {
+        return None;
+    }
+    let mut body = Vec::with_capacity(PART);
+    for piece in [before, id, after] {
+        body.extend_from_slice(piece);
+    }
+    body.resize(body.len().max(PART - 2), b'x');
+    body.extend_from_slice(b"\"}");
+    Some(body)
 }
 
 /// `length` bytes of a JSON string.

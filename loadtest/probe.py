@@ -5,6 +5,9 @@
   probe.py rss PID                     resident memory of the process tree, in KiB
   probe.py verify NAME URL full|bare [CA]  asks each kind of route once, and checks what arrives upstream (full: with the
                                        headers that all of them are to add); an https URL needs the file of its authority
+  probe.py aggregate NAME HOST:PORT TARGET ORIGIN full|bare [LOG]  checks that TARGET (/report/ or /part/user/) with an ID gives what
+                                       the origin's parts make (full: and that each part got one request id); with a
+                                       LOG, that it has one line more for each request
   probe.py wait HOST:PORT SECONDS PID  until something listens there; fails where that process ends before
   probe.py metric URL REGEX            sum of the metrics whose name and labels match; fails where there are none
   probe.py metrics URL REGEX           those metrics, one per line
@@ -24,6 +27,7 @@ import time
 import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+PARTS = ("user", "orders", "permissions")  # of an aggregation, in the order of its answer
 IDLE_SECONDS = 45  # below every proxy's keep-alive timeout
 
 
@@ -123,6 +127,62 @@ def verify(name, url, work, ca=None):
             sys.exit(f"{name}: {path}: the upstream is not told the scheme:\n{seen}")
         if "connection: close" in seen:
             sys.exit(f"{name}: {path}: the upstream connection is not kept:\n{seen}")
+
+
+def get(where, path, headers):
+    """The head and the body of a 200."""
+    with urllib.request.urlopen(urllib.request.Request(f"http://{where}{path}", headers=headers), timeout=5) as answer:
+        if answer.status != 200:
+            sys.exit(f"{where}{path} gave {answer.status}")
+        return answer.headers, answer.read()
+
+
+def in_order(text):
+    """A JSON document in which the order of keys counts, and so does the text of numbers."""
+    return json.loads(text, object_pairs_hook=lambda pairs: ("object", pairs), parse_int=str, parse_float=str)
+
+
+def lines_of(path):
+    if not os.path.exists(path):
+        return 0
+    with open(path, "rb") as f:
+        return f.read().count(b"\n")
+
+
+def aggregate(name, where, target, origin, work, log_file=""):
+    with open(os.path.join(HERE, "headers.txt")) as f:
+        headers = dict(line.rstrip("\n").split(": ", 1) for line in f)
+    before, asked = lines_of(log_file), 0
+    for number in ("7", "1037", "4711x"):
+        parts = {part: get(origin, f"/part/{part}/{number}", {})[1] for part in PARTS}
+        for part, body in parts.items():
+            if len(body) != 150 or number not in body.decode():
+                sys.exit(f"origin: the part {part} is not 150 bytes about {number}: {body!r}")
+        expected = ("object", [(part, in_order(body)) for part, body in parts.items()])
+        if target != "/report/":
+            expected = in_order(parts["user"])
+        head, body = get(where, target + number, headers)
+        asked += 1
+        if in_order(body) != expected:
+            sys.exit(f"{name}: {target}{number} gave {body!r}, which is not the object of {parts}")
+        if head.get_content_type() != "application/json":
+            sys.exit(f"{name}: {target}{number} is said to be {head.get_content_type()}")
+    if work == "full":
+        seen = json.loads(get(where, target + "echo", headers)[1])
+        asked += 1
+        heads = [seen["head"]] if target != "/report/" else [seen[part]["head"] for part in PARTS]
+        ids = {id.lower() for head in heads for id in re.findall(r"(?i)\r\nx-request-id: *(\S+)\r\n", head)}
+        if len(ids) != 1 or not all("x-request-id: " in head.lower() for head in heads):
+            sys.exit(f"{name}: not one request id for all parts: {heads}")
+        if target == "/report/" and any("authorization" in head.lower() for head in heads):
+            sys.exit(f"{name}: the parts get header fields of the client that nobody passed on: {heads}")
+        if any("connection: close" in head.lower() for head in heads):
+            sys.exit(f"{name}: the upstream connections are not kept: {heads}")
+    end = time.monotonic() + 5
+    while log_file and lines_of(log_file) < before + asked and time.monotonic() < end:
+        time.sleep(0.05)
+    if log_file and lines_of(log_file) != before + asked:
+        sys.exit(f"{name}: {lines_of(log_file) - before} log lines for {asked} requests")
 
 
 def metrics(url, pattern):
@@ -259,7 +319,7 @@ def main():
         print(metric(*args))
     elif command == "metrics":
         print("\n".join(metrics(*args)))
-    elif command in ("verify", "wait", "idle", "stream", "log"):
+    elif command in ("verify", "aggregate", "wait", "idle", "stream", "log"):
         globals()[command](*args)
     else:
         sys.exit(__doc__)

@@ -1,5 +1,6 @@
--- The requests of one profile, for wrk. PROFILE = head1k2 | head60 | body256k; HEADERS = path of headers.txt.
+-- The requests of one profile, for wrk. PROFILE = head1k2 | head60 | body256k | aggregate; HEADERS = path of headers.txt.
 -- They go round over 100 routes: 33 resources with {id}, {id}/sub and list, and one path for the catch-all.
+-- With aggregate they go over 100 IDs below one path, TARGET (/report/ or /part/user/).
 -- Every head of a profile has the same size: 60 bytes (the host pads it) or 1.2 KiB (a cookie pads it).
 
 local profile = os.getenv("PROFILE") or "head1k2"
@@ -26,6 +27,11 @@ for i = 1, 33 do
   paths[#paths + 1] = "/api/v1/res" .. i .. "/" .. id
   paths[#paths + 1] = "/api/v1/res" .. i .. "/" .. id .. "/sub"
   paths[#paths + 1] = "/api/v1/res" .. i .. "/list"
+end
+
+if profile == "aggregate" then
+  paths = {}
+  for i = 1, 100 do paths[i] = os.getenv("TARGET") .. 1000 + i * 37 end
 end
 
 local requests, last = {}, 0

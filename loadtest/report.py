@@ -6,7 +6,7 @@
   report.py urls BASE           the paths of profile.lua, for oha
   report.py oha JSON RATE       fails where oha saw errors
   report.py write RAW OUT       results/<profile>.md and .svg, overview.svg, memory.md, latest.json;
-                                of a run with --tls tls-<profile>, tls-handshakes and tls-memory
+                                of a run with --tls tls-<profile>, tls-handshakes and tls-memory; with --aggregate aggregate
 """
 import collections
 import glob
@@ -24,7 +24,9 @@ TITLES = {
 }
 TLS_TITLES = {"tls-" + profile: title + ", over TLS" for profile, title in TITLES.items()}
 HANDSHAKE_TITLES = {"tls-handshake-full": "Full handshakes", "tls-handshake-resumed": "Resumed handshakes"}
-NAMES = {"ringway": "ringway", "ringway1": "ringway, 1 worker", "base": "ringway before", "nginx": "nginx", "haproxy": "HAProxy", "relay": "bare relay"}
+AGGREGATE_TITLES = {"aggregate": "One answer from three upstream calls"}
+NAMES = {"ringway": "ringway", "ringway1": "ringway, 1 worker", "base": "ringway before", "forward": "ringway's forward",
+         "go": "Go", "njs": "nginx with njs", "nginx": "nginx", "haproxy": "HAProxy", "fanout": "bare fan-out", "relay": "bare relay"}
 # CPU per request of ringway, as a share of the other's, that must not be exceeded (64 connections, 1 worker).
 BARS = {
     "head1k2": {"nginx": 0.85, "haproxy": 0.90, "relay": 1.35},
@@ -32,6 +34,10 @@ BARS = {
     "body256k": {"haproxy": 0.90},
     "tls-head1k2": {"nginx": 0.90, "haproxy": 0.90},
 }
+# The same for an answer from three upstream calls, at any number of connections.
+AGGREGATE_BARS = {"forward": 2.6, "go": 0.25, "njs": 0.5, "fanout": 1.6}
+# What else that report compares: what three calls cost over one before anything is done with them, and how far the others are off.
+AGGREGATE_PAIRS = [("fanout", "relay"), ("forward", "relay"), ("forward", "fanout"), ("go", "fanout"), ("njs", "fanout")]
 # Handshakes per CPU second of ringway, as a share of the other's, that must be reached.
 HANDSHAKE_BARS = {"tls-handshake-full": {"nginx": 0.90}, "tls-handshake-resumed": {"nginx": 1.20}}
 BAR_CONNECTIONS = 64
@@ -51,6 +57,10 @@ def quartiles(values):
 
 def mark(value, bar):
     return GOOD if value <= bar else BAD
+
+
+def mark_word(value, bar):
+    return f"{GOOD} ok" if value <= bar else f"{BAD} RED"
 
 
 def read_tsv(path):
@@ -81,19 +91,29 @@ def run_of(base):
     for name, kib in read_tsv(base + ".rss"):
         run["proxies"][name]["rss_kib"] = int(kib)
     # Ratios are taken in each round, of parts that ran within seconds of each other; then their median.
-    subject = "ringway" if "ringway" in names else names[0]
+    subject = next((name for name in ("ringway", "fanout") if name in names), names[0])
+
+    def ratio_of(one, other):
+        q1, q2, q3 = quartiles([r[one][0] / r[other][0] for r in rounds.values()])
+        return {"median": round(q2, 4), "q1": round(q1, 4), "q3": round(q3, 4)}
+
     run["subject"], run["ratios"] = subject, {}
     for other in names:
         if other == subject:
             continue
-        q1, q2, q3 = quartiles([r[subject][0] / r[other][0] for r in rounds.values()])
-        ratio = {"median": round(q2, 4), "q1": round(q1, 4), "q3": round(q3, 4)}
-        bar = None
+        ratio = ratio_of(subject, other)
+        q2, bar = ratio["median"], None
         if subject == "ringway" and run["connections"] == BAR_CONNECTIONS:
             bar = BAR_WORKERS if other == "ringway1" else BARS.get(profile, {}).get(other) if run["workers"] == 1 else None
+        if subject == "ringway" and profile in AGGREGATE_TITLES:
+            bar = AGGREGATE_BARS.get(other)
         if bar:
             ratio["bar"], ratio["ok"] = bar, q2 <= bar
         run["ratios"][other] = ratio
+    if profile in AGGREGATE_TITLES:
+        run["pairs"] = [{"one": one, "other": other, **ratio_of(one, other)}
+                        for one, other in AGGREGATE_PAIRS if one in names and other in names]
+        run["skipped"] = dict(read_tsv(os.path.join(os.path.dirname(base), "skipped.tsv")))
     latency = collections.defaultdict(list)
     for path in sorted(glob.glob(glob.escape(base) + ".oha.*.json")):
         with open(path) as f:
@@ -173,14 +193,20 @@ def cpu_table(run):
     rows = [[NAMES[n], f"{p['cpu_us']:.2f}", f"{p['cpu_us_q1']:.2f} … {p['cpu_us_q3']:.2f}",
              f"{p['requests_per_second']:,}", f"{p['rss_kib'] / 1024:.1f}" if "rss_kib" in p else ""]
             for n, p in run["proxies"].items()]
+    rows += [[NAMES[name], f"skipped: {why}", "", "", ""] for name, why in run.get("skipped", {}).items()]
     return table(["proxy", "CPU µs per request, median", "quartiles", "requests/s, median", "RSS after, MiB"], rows)
 
 
 def ratio_table(run):
-    rows = []
+    rows, said = [], mark_word if run["profile"] in AGGREGATE_TITLES else mark
     for other, r in run["ratios"].items():
-        bar = f"≤ {r['bar']:.2f} {mark(r['median'], r['bar'])}" if "bar" in r else ""
+        bar = f"≤ {r['bar']:.2f} {said(r['median'], r['bar'])}" if "bar" in r else ""
         rows.append([f"{NAMES[run['subject']]} / {NAMES[other]}", f"{r['median']:.3f}", f"{r['q1']:.3f} … {r['q3']:.3f}", bar])
+    if run["subject"] == "ringway":
+        rows += [[f"ringway / {NAMES[name]}", f"skipped: {why}", "", ""] for name, why in run.get("skipped", {}).items()]
+    for r in run.get("pairs", []):
+        if r["one"] != run["subject"]:
+            rows.append([f"{NAMES[r['one']]} / {NAMES[r['other']]}", f"{r['median']:.3f}", f"{r['q1']:.3f} … {r['q3']:.3f}", ""])
     return table(["CPU per request", "median of per-round ratios", "quartiles", "bar"], rows)
 
 
@@ -213,8 +239,14 @@ def run_text(run):
 
 
 def log_texts(run):
-    return [f"Access log of {NAMES[log['proxy']]}: {int(log['lines']):,} lines for {int(log['requests']):,} requests, "
-            f"{log['dropped']} dropped." for log in run["log"]]
+    texts = []
+    for log in run["log"]:
+        if log["requests"]:
+            seen = f"{int(log['requests']):,} requests, {log['dropped']} dropped"
+        else:
+            seen = f"{int(log['answers']):,} answers that its clients saw, and the requests they left unanswered"
+        texts.append(f"Access log of {NAMES[log['proxy']]}: {int(log['lines']):,} lines for {seen}.")
+    return texts
 
 
 def handshake_text(run):
@@ -239,9 +271,18 @@ def meta_text(meta):
              "plain": "with the same work on, one rule per route, as they are usually written",
              "bare": "bare: no routes, no headers added, so less work than ringway does"}[meta["peers"]]
     tls = f"- Clients speak HTTPS, the origin does not. All negotiate with a client that leaves them the choice: {meta.get('tls')}."
-    return "\n".join([
+    lines = [
         f"- `{meta['command']}` (seed {meta['seed']}, {meta['rounds']} shuffled rounds)",
-        f"- {meta['date']}, commit {meta['commit']}, {meta['kernel']}, {meta['cpu']}, {meta['pinning']}",
+        f"- {meta['date']}, commit {meta['commit']}, {meta['kernel']}, {meta['cpu']}, {meta['pinning']}"]
+    if "aggregate" in meta:
+        return "\n".join(lines + [
+            f"- {meta['versions']}",
+            "- `GET /report/{id}` with a 1.2 KiB head; three upstream calls, each answered with a JSON object of 150 bytes; one object of the "
+            "three back. All gave the same document before they were measured. ringway, Go and njs validate the parts, have deadlines and "
+            "write a JSON access log into a file; the fan-out and the relay do none of that. ringway's forward and the relay are asked for one "
+            "of the parts.",
+            "- Only the ratios mean something on another machine."])
+    return "\n".join(lines + [
         f"- {meta['versions']}; nginx and HAProxy {peers} (`--peers {meta['peers']}`)",
         "- ringway writes its JSON access log, nginx and HAProxy write none. Only the ratios mean something on another machine.",
     ] + ([tls] if "tls" in meta else []))
@@ -279,7 +320,7 @@ def chart(title, subtitle, panels):
         out.append(f'<text class="soft" x="{width - 20}" y="{y + 16}" text-anchor="end">{escape(note)}</text>')
         y += 28
         for name, value, q1, q3, label, ratio in bars:
-            kind = {"ringway": "ringway", "ringway1": "ringway", "base": "ringway", "relay": "floor"}.get(name, "other")
+            kind = {"ringway": "ringway", "ringway1": "ringway", "base": "ringway", "forward": "ringway", "fanout": "floor", "relay": "floor"}.get(name, "other")
             strong, middle = " strong" if name == "ringway" else "", y + row / 2
             end = left + value * scale
             out += [f'<text class="text{strong}" x="{left - 10}" y="{middle + 4.5}" text-anchor="end">{escape(NAMES[name])}</text>',
@@ -302,6 +343,9 @@ def panel(run, heading):
 
 
 def chart_subtitle(meta):
+    if "aggregate" in meta:
+        return ("Shorter is better. ringway, Go and njs write a JSON access log. Forward and relay: one call. "
+                f"{meta['kernel']}, {meta['date'][:10]}.")
     log = "ringway with its JSON access log on, nginx and HAProxy with theirs off. " if "ringway" in meta["versions"] else ""
     return f"Shorter is better. {log}{meta['kernel']}, {meta['date'][:10]}."
 
@@ -355,11 +399,11 @@ def write(raw, out):
         latest.setdefault("runs", {})[name] = {"meta": meta, **run}
     write_handshakes([by_file.pop(profile)[0] for profile in HANDSHAKE_TITLES if profile in by_file], meta, out)
     for name, group in by_file.items():
-        title = (TITLES | TLS_TITLES)[group[0]["profile"]]
+        title = (TITLES | TLS_TITLES | AGGREGATE_TITLES)[group[0]["profile"]]
         with open(os.path.join(out, name + ".svg"), "w") as f:
             panels = [panel(r, f"{r['connections']} keep-alive connections" + (f", {r['workers']} workers" if r["workers"] > 1 else ""))
                       for r in group]
-            f.write(chart("CPU per request: " + title, chart_subtitle(meta), panels))
+            f.write(chart("CPU per request: " + title[0].lower() + title[1:], chart_subtitle(meta), panels))
         with open(os.path.join(out, name + ".md"), "w") as f:
             f.write("\n\n".join([f"# {title}", meta_text(meta), f"![CPU per request]({name}.svg)"] + [run_text(r) for r in group]) + "\n")
     memory, tls = {}, "tls-" if "tls" in meta else ""
