@@ -2,76 +2,34 @@
 //! connection on in-memory io, the access log on. `relay` moves the same bytes and does nothing else.
 //!
 //! It fails if the steady state allocates more than once per request.
-#![allow(unsafe_code)] // a counting allocator is an `unsafe impl`, and it can only be installed by a whole program
 
+mod counting;
+mod gateway;
+mod pooled;
 mod profile;
 
-use std::alloc::{GlobalAlloc, Layout};
 use std::future::Future;
 use std::hint::black_box;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Waker};
 
+use counting::count;
 use criterion::Criterion;
-use mimalloc::MiMalloc;
-use profile::{ENDPOINT, HEAD_BYTES, UPSTREAM, answer, downstream, plane, requests};
+use gateway::{downstream, plane};
+use pooled::{idle_connection, serve};
+use profile::{HEAD_BYTES, answer, config, requests};
 use ringway::core::ms;
 use ringway::io::memory::{MemoryStream, pair};
-use ringway::io::recycle::Recycler;
-use ringway::io::{Buf, Stream, guard};
-use ringway::proxy::connection::{Next, request};
-use ringway::proxy::plane::{Downstream, Plane};
+use ringway::io::{Buf, Stream};
+use ringway::proxy::plane::Plane;
 use ringway::shared::log_ring::Consumer;
-use ringway::upstream::pool::Pooled;
 
 /// The bar of the project; anything above is a defect.
 const ALLOCATIONS_MAX: u64 = 1;
 /// Exchanges between two rounds of what a tick and the log writer do: about as many as a busy core has in 4 ms.
 const TICK: usize = 1024;
-
-/// The gateway's allocator, counted.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-// SAFETY: every call goes on to mimalloc as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { MiMalloc.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
-        // SAFETY: as above.
-        unsafe { MiMalloc.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
-        // SAFETY: as above.
-        unsafe { MiMalloc.realloc(memory, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { MiMalloc.dealloc(memory, layout) }
-    }
-}
-
-/// How many allocations `f` makes.
-fn count(f: impl FnOnce()) -> u64 {
-    let before = ALLOCATIONS.load(Relaxed);
-    f();
-    ALLOCATIONS.load(Relaxed) - before
-}
 
 /// Something between a client and an upstream, and both of them.
 struct Rig {
@@ -125,12 +83,9 @@ struct Gateway {
 
 impl Gateway {
     fn new(head: usize) -> Self {
-        let (plane, log) = plane();
+        let (plane, log) = plane(&config());
         let (down, client) = downstream(&plane);
-        let (near, upstream) = pair();
-        let pooled = Pooled { conn: Rc::new(Stream::Memory(near)), opened_ms: 0, requests: 1 };
-        let limits = plane.live().snapshot.upstreams[0].pool;
-        plane.core.endpoint(UPSTREAM, ENDPOINT, "").pool.borrow_mut().put(pooled, 0, &limits);
+        let upstream = idle_connection(&plane);
         let mut gateway = Self {
             rig: Rig::new(serve(down, Rc::clone(&plane)), client, upstream, head),
             plane,
@@ -173,21 +128,6 @@ impl Gateway {
             .map(|name| name.split(|&b| b == b'"').next())
             .collect();
         assert_eq!(routes.len(), self.rig.requests.len(), "each request has a route of its own");
-    }
-}
-
-/// The keep-alive loop, without what only accepted connections have: the count of open ones.
-async fn serve(down: Rc<Downstream>, plane: Rc<Plane>) {
-    let keep_alive_ms = plane.live().snapshot.listeners[0].keep_alive_ms;
-    let requests = Recycler::default();
-    let mut buf = plane.core.buffers.take(2048);
-    loop {
-        let due_ms = down.slot.now_ms().saturating_add(keep_alive_ms.into());
-        let Ok((Ok(1..), filled)) = guard(&down.slot, due_ms, down.stream.read(buf)).await else { return };
-        match requests.run(|| request(Rc::clone(&down), Rc::clone(&plane), filled)).await {
-            Next::Keep(rest) => buf = rest,
-            Next::Close(_) => return,
-        }
     }
 }
 

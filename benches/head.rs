@@ -1,13 +1,15 @@
 //! Cost of heads, step by step: reading, deciding, writing. `httparse` is the grammar alone, the floor of `parse`.
 
+mod gateway;
 mod profile;
 
 use std::hint::black_box;
 use std::mem::MaybeUninit;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use gateway::{downstream, plane};
 use http::Method;
-use profile::{HEAD_BYTES, answer, downstream, plane, requests};
+use profile::{HEAD_BYTES, answer, config, requests};
 use ringway::http::framing;
 use ringway::http::head::{Bounds, RequestHead, ResponseHead};
 use ringway::http::known::Known;
@@ -90,7 +92,7 @@ fn target(c: &mut Criterion) {
 
 /// From a parsed head to what routing needs, and the head that the upstream gets.
 fn pass_on(c: &mut Criterion) {
-    let (plane, _log) = plane();
+    let (plane, _log) = plane(&config());
     let (down, _client) = downstream(&plane);
     let live = plane.live();
     let (Some(rules), Some(route)) = (live.snapshot.listeners.first(), live.snapshot.routes.get(1)) else {
