@@ -2,7 +2,9 @@
 
 use crate::support::foreign::{curl, output};
 use crate::support::gateway::{BINARY, Process, get};
-use crate::support::{PATIENCE, eventually};
+use crate::support::message::Response;
+use crate::support::wire::Wire;
+use crate::support::{Client, Link, PATIENCE, eventually};
 use rustix::process::Signal;
 use std::process::Command;
 
@@ -29,9 +31,33 @@ fn the_demo_starts_where_it_says_and_the_requests_it_prints_work() {
     assert!(user.is_object(), "{user}");
     let order: serde_json::Value = serde_json::from_str(&curl(&["-f", "http://127.0.0.1:8080/order/1001"])).unwrap();
     assert!(order.is_object(), "{order}");
+    one_answer_of_three_services();
     let status = curl(&["-o", "/dev/null", "-w", "%{http_code}", "http://127.0.0.1:8080/nowhere"]);
     assert_eq!(status, "404");
     demo.signal(Signal::INT);
     assert_eq!(demo.wait_exit(PATIENCE).code(), Some(0));
     assert!(!demo.output().contains("panicked"), "{}", demo.output());
+}
+
+/// On one connection: what was good before is remembered per core. The demo speaks no TLS, whatever run this is.
+fn one_answer_of_three_services() {
+    let mut client = Client { wire: Wire::new(Link::dial_plain(([127, 0, 0, 1], 8080).into()).unwrap()) };
+    let switch = |to: &str| curl(&["-f", "-X", "POST", &format!("http://127.0.0.1:8080/order/service/{to}")]);
+    let orders = |answer: &Response| answer.json()["data"]["orders"].as_array().map(Vec::len);
+    let source = |answer: &Response| answer.json()["meta"]["parts"]["orders"]["source"].clone();
+    let whole = client.get("/api/v1/report/1");
+    let data: serde_json::Value = serde_json::from_str(&whole.data()).unwrap();
+    assert_eq!((&data["user"]["id"], &data["permissions"]["user"]), (&1.into(), &1.into()), "{data}");
+    assert_eq!(orders(&whole), Some(2));
+    switch("off");
+    let stale = client.get("/api/v1/report/1");
+    stale.partial();
+    assert_eq!((orders(&stale), source(&stale)), (Some(2), "stale".into()), "the last good ones");
+    let fixed = client.get("/api/v1/report/2");
+    fixed.partial();
+    assert_eq!((orders(&fixed), source(&fixed)), (Some(0), "static".into()), "there were none before");
+    client.get("/api/v1/report/99").failed(404, &["user"]);
+    switch("on");
+    client.get("/api/v1/report/1").data();
+    assert_eq!(orders(&client.get("/api/v1/report/2")), Some(1));
 }

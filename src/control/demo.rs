@@ -1,11 +1,14 @@
 //! Three small JSON services to put the gateway in front of: users, orders and permissions.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::{Path, Query, Request};
 use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -17,7 +20,7 @@ use tokio::try_join;
 pub struct Listeners {
     /// `/user/{id}`, `/users`
     pub users: TcpListener,
-    /// `/order/{id}`, `/orders?user={id}`
+    /// `/order/{id}`, `/orders?user={id}`; `POST /order/service/off` makes it fail, `…/on` work again
     pub orders: TcpListener,
     /// `/permission/{id}`
     pub permissions: TcpListener,
@@ -47,8 +50,13 @@ curl -i http://{gateway}/order/1001        # forwarded to the orders service
 curl -s http://{gateway}/user/echo         # what the service saw: X-Forwarded-*, Via, X-Request-Id
 curl -i http://{gateway}/user/99           # the service's own 404, passed on
 curl -i http://{gateway}/nowhere           # the gateway's 404: no route matches
+curl -i http://{gateway}/api/v1/report/1   # one answer made of all three services
+curl -X POST http://{gateway}/order/service/off   # the orders service fails from now on ...
+curl -i http://{gateway}/api/v1/report/1   # ... and the report has its last orders, then none, and says so
+curl -X POST http://{gateway}/order/service/on
+curl -i http://{gateway}/api/v1/report/99  # no such user: the 404 of the part that is required
 curl -s http://{admin}/readyz              # workers, driver, names that do not resolve
-curl -s http://{admin}/metrics | grep ringway_requests
+curl -s http://{admin}/metrics | grep -E 'ringway_(requests|parts)_total'
 "
     )
 }
@@ -62,11 +70,33 @@ fn users_service() -> Router {
 }
 
 fn orders_service() -> Router {
+    let off = Arc::new(AtomicBool::new(false));
+    let switched = Arc::clone(&off);
+    let switch = async move |Path(state): Path<String>| {
+        let to = match state.as_str() {
+            "off" => true,
+            "on" => false,
+            _ => return (StatusCode::NOT_FOUND, Json(json!({"error": "it is switched on or off"}))),
+        };
+        switched.store(to, Ordering::Relaxed);
+        (StatusCode::OK, Json(json!({"service": "orders", "state": state})))
+    };
+    let gate = move |request: Request, next: Next| {
+        let is_off = off.load(Ordering::Relaxed);
+        async move {
+            match is_off {
+                true => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"error": "switched off"}))).into_response(),
+                false => next.run(request).await,
+            }
+        }
+    };
     Router::new()
         .route("/order/echo", any(async |request: Request| echo("orders", &request)))
         .route("/order/{id}", get(async |Path(id): Path<String>| found("order", &id, order(&id))))
         .route("/orders", get(async |Query(wanted): Query<OrdersOf>| Json(orders_of(wanted.user.as_deref()))))
         .fallback(async |request: Request| no_page("orders", &request))
+        .layer(from_fn(gate))
+        .route("/order/service/{state}", post(switch))
 }
 
 fn permissions_service() -> Router {
@@ -162,8 +192,13 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     async fn ask(address: SocketAddr, target: &str) -> (String, Value) {
+        send(address, "GET", target).await
+    }
+
+    async fn send(address: SocketAddr, method: &str, target: &str) -> (String, Value) {
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {target} HTTP/1.1\r\nhost: demo\r\nx-a: 1\r\nx-a: 2\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("{method} {target} HTTP/1.1\r\nhost: demo\r\nx-a: 1\r\nx-a: 2\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).await.unwrap();
@@ -189,6 +224,12 @@ mod tests {
             assert_eq!(body["user"], 1);
             let (_, body) = ask(orders, "/orders?user=1").await;
             assert_eq!(body.as_array().unwrap().len(), 2);
+            let (status, _) = send(orders, "POST", "/order/service/off").await;
+            assert_eq!(status, "200");
+            assert_eq!(ask(orders, "/orders?user=1").await.0, "503");
+            assert_eq!(ask(users, "/user/1").await.0, "200", "the others work on");
+            let _ = send(orders, "POST", "/order/service/on").await;
+            assert_eq!(ask(orders, "/orders?user=1").await.0, "200");
             let (_, body) = ask(permissions, "/permission/2").await;
             assert_eq!(body["roles"], json!(["clerk"]));
             let (status, body) = ask(permissions, "/nothing").await;
