@@ -171,13 +171,13 @@ fn max_age_closes_after_the_request_that_passes_it() {
 }
 
 /// A listener whose queue is full: the kernel drops further SYNs, so a connect neither succeeds nor fails.
-struct Deaf {
-    addr: SocketAddr,
+pub struct Deaf {
+    pub addr: SocketAddr,
     _socket: rustix::fd::OwnedFd,
     _queued: Vec<TcpStream>,
 }
 
-fn deaf() -> Deaf {
+pub fn deaf() -> Deaf {
     use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();

@@ -9,6 +9,15 @@
     reason = "a scenario ends by panicking, and a test binary has no public interface"
 )]
 
+mod aggregate;
+mod aggregate_envelope;
+mod aggregate_fallback;
+mod aggregate_graph;
+mod aggregate_hostile;
+mod aggregate_items;
+mod aggregate_limits;
+mod aggregate_requests;
+mod aggregate_status;
 mod attacks;
 mod bodies;
 mod client_gone;

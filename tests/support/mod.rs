@@ -2,6 +2,7 @@
 //! and strict parsers of their own. Nothing here uses the gateway's code: a test that shared its parser with the
 //! gateway would share its mistakes.
 
+pub mod aggregate;
 pub mod authority;
 pub mod client;
 pub mod foreign;
