@@ -42,6 +42,7 @@ pub struct Core {
     /// Shadow calls that run now.
     pub shadows: Cell<usize>,
     held: Rc<Memory>,
+    shadows_held: Rc<Memory>,
     random: Cell<u64>,
     notes: RefCell<Notes>,
     endpoints: RefCell<HashMap<EndpointKey, Rc<CoreEndpoint>, foldhash::fast::RandomState>>,
@@ -72,6 +73,7 @@ impl Core {
             last_good: LastGood::default(),
             shadows: Cell::new(0),
             held: Rc::default(),
+            shadows_held: Rc::default(),
             random: Cell::new(random_u64() | 1),
             notes: RefCell::default(),
             endpoints: RefCell::default(),
@@ -100,14 +102,27 @@ impl Core {
         self.metrics.pool_discarded.add(discarded as u64);
     }
 
-    /// From now on aggregations may hold `bytes_max`. What they hold already stays.
+    /// From now on aggregations may hold `bytes_max`, and shadows a part of as much. What they hold already stays.
     pub fn set_memory(&self, bytes_max: usize) {
         self.held.max.set(bytes_max);
+        self.shadows_held.max.set(bytes_max / SHADOWS_PART);
     }
 
     /// A share of the memory that aggregations may hold, empty at first.
     pub fn hold(&self) -> Held {
         Held { memory: Rc::clone(&self.held), bytes: 0 }
+    }
+
+    /// The same for a shadow: what is thrown away can not take anything from an answer.
+    pub fn hold_for_shadow(&self) -> Held {
+        Held { memory: Rc::clone(&self.shadows_held), bytes: 0 }
+    }
+
+    /// Tells the metrics what aggregations hold. Called once a second.
+    pub fn report_memory(&self) {
+        let as_gauge = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.metrics.aggregation_bytes.set(as_gauge(self.held.bytes.get()));
+        self.metrics.stale_bytes.set(as_gauge(self.last_good.bytes()));
     }
 
     /// A number below `below`, by chance (xorshift64, G. Marsaglia 2003): for sampling, not for secrets.
@@ -161,6 +176,9 @@ impl Core {
         out.extend_from_slice(date.text.as_bytes());
     }
 }
+
+/// Shadows may hold this part of what aggregations may, beside it.
+const SHADOWS_PART: usize = 8;
 
 #[derive(Default)]
 struct Memory {

@@ -134,6 +134,7 @@ async fn tick(plane: Rc<Plane>, to_control: Sender<FromWorker<Snapshot>>) {
         if now_ms.saturating_sub(chores_ms) >= CHORES_MS {
             chores_ms = now_ms;
             core.clock.follow_wall_clock();
+            core.report_memory();
             plane.prune(now_ms);
             for snapshot in plane.retired() {
                 let _ = to_control.try_send(FromWorker::Retired(snapshot));

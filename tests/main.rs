@@ -15,6 +15,7 @@ mod aggregate_fallback;
 mod aggregate_graph;
 mod aggregate_hostile;
 mod aggregate_items;
+mod aggregate_lessons;
 mod aggregate_limits;
 mod aggregate_requests;
 mod aggregate_status;

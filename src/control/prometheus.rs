@@ -200,6 +200,10 @@ impl Scrape {
                 .map(|(source, n)| (["route", "part", "source"], [route, part, source], n))
         });
         out.counters("ringway_part_fallbacks", "Fallbacks that stood for a part.", None, rows)?;
+        let held = self.cores_gauge(|c| c.aggregation_bytes.get());
+        out.gauge("ringway_aggregation_memory", "Bytes that running aggregations hold, as of the last second.", held)?;
+        let stale = self.cores_gauge(|c| c.stale_bytes.get());
+        out.gauge("ringway_stale_memory", "Bytes of last good answers, as of the last second.", stale)?;
         let rows = blocks().map(|(route, part, workers)| {
             let mut times = Times::default();
             workers.values().for_each(|block| block.duration.add_to(&mut times));

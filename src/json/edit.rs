@@ -94,6 +94,7 @@ impl Edit {
                 root.at(&keys, false).rename.get_or_insert(Rename { place, key });
             }
         }
+        root.sort();
         Self { mode, root }
     }
 
@@ -140,8 +141,14 @@ impl Node {
         node
     }
 
+    /// Sorts what is below, so that each of many members is looked up in few steps.
+    fn sort(&mut self) {
+        self.children.sort_by(|a, b| a.key.cmp(&b.key));
+        self.children.iter_mut().for_each(Self::sort);
+    }
+
     fn child(&self, raw_key: &[u8]) -> Option<&Self> {
-        self.children.iter().find(|child| key_is(raw_key, &child.key))
+        self.children.get(sorted(&self.children, raw_key, |child| &child.key)?)
     }
 
     /// The renames that happen in an object that was opened: those of members that are there and kept.
@@ -163,8 +170,17 @@ impl Node {
             }
             object.value();
         }
+        found.sort_by(|a, b| a.key.cmp(&b.key));
         found
     }
+}
+
+/// Where a raw key is among things that are sorted by their key, which is text.
+fn sorted<T>(list: &[T], raw_key: &[u8], key: impl Fn(&T) -> &str) -> Option<usize> {
+    if raw_key.contains(&b'\\') {
+        return list.iter().position(|item| key_is(raw_key, key(item)));
+    }
+    list.binary_search_by(|item| key(item).as_bytes().cmp(raw_key)).ok()
 }
 
 impl Mode {
@@ -210,7 +226,7 @@ fn object(cursor: &mut Cursor<'_>, node: &Node, mode: Mode, depth: usize, out: &
         let rename = child.and_then(|child| child.rename.as_ref());
         let gives_way = match rename {
             Some(own) => renames.iter().all(|rename| rename.place != own.place),
-            None => renames.iter().any(|rename| key_is(key, &rename.key)),
+            None => sorted(&renames, key, |rename| &rename.key).is_some(),
         };
         let within = mode.within(child, cursor.at_container());
         let Some(within) = within.filter(|_| !gives_way) else {

@@ -212,6 +212,10 @@ pub struct CoreBlock {
     pub connects: Counter,
     /// Upstream connections that could not be established.
     pub connect_failures: Counter,
+    /// Bytes that aggregations hold now.
+    pub aggregation_bytes: Gauge,
+    /// Bytes of last good answers that are kept now.
+    pub stale_bytes: Gauge,
     /// Access log lines that found the ring full.
     pub log_lines_dropped: Counter,
     /// 0 until the runtime is up, then 1 + the [`Driver`].

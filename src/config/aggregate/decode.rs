@@ -35,7 +35,7 @@ const PARTS_MAX: usize = 32;
 const NAME_BYTES_MAX: usize = 64;
 const COMPLETED_HEADER: &str = "X-Gateway-Completed";
 /// Fields of an answer that the aggregation writes itself.
-const OWN_FIELDS: [&str; 3] = ["cache-control", "content-type", "server-timing"];
+const OWN_FIELDS: [&str; 5] = ["cache-control", "content-type", "date", "retry-after", "server-timing"];
 
 const KIB: ByteSize = ByteSize::from_kib(1);
 const MAX_PART: ByteSize = ByteSize::from_kib(64 << 10);
@@ -106,6 +106,9 @@ fn all_are_covered(block: &Block<'_>, parts: &[Part]) {
 }
 
 fn completed_header(text: &str) -> Result<(), Invalid> {
+    if matches!(text, "false" | "true" | "off") {
+        return Err(Invalid::new("is not the name of a field", "write none to leave it out"));
+    }
     headers::check_field(text, Direction::Response)?;
     match OWN_FIELDS.iter().find(|own| text.eq_ignore_ascii_case(own)) {
         None => Ok(()),

@@ -41,7 +41,7 @@ pub(in crate::config) const SHADOW_KEYS: Keys = Keys { known: &["sample"], later
 
 const RANGES_MAX: usize = 64;
 /// Each is looked for in every answer; more than this is a mistake.
-const PATHS_MAX: usize = 256;
+const PATHS_MAX: usize = 64;
 const KEY_BYTES_MAX: usize = 128;
 const ITEM_NAME_BYTES_MAX: usize = 64;
 /// What templates know by these names would be hidden from them.

@@ -98,6 +98,9 @@ fn passed_headers(value: &Value<'_>) -> Option<Vec<String>> {
 
 fn passed_header(text: &str) -> Result<String, Invalid> {
     headers::check_field(text, Direction::Part)?;
+    if ["content-type", "content-encoding", "content-language"].iter().any(|own| text.eq_ignore_ascii_case(own)) {
+        return Err(Invalid::new("goes with the body by itself", "remove it; `body: pass` brings it along"));
+    }
     match Known::of(text.as_bytes()) {
         Known::Other | Known::Authorization | Known::Date | Known::StrictTransportSecurity => {}
         Known::ForwardedOther => {

@@ -11,7 +11,7 @@ use crate::json::{Path, Step};
 use crate::value::Duration;
 
 /// Each is looked up for every request; more than this is a mistake.
-const VALUES_MAX: usize = 256;
+const VALUES_MAX: usize = 32;
 
 /// What one part may know of the others, and of the route.
 pub(super) struct Scope<'a> {

@@ -27,6 +27,23 @@ use super::super::upload::write_upstream;
 /// A buffer grows to at most so many times its size at once: an upstream gets memory for what it has sent, not for what
 /// it announces.
 const GROWTH_MAX: usize = 16;
+/// Fields about one body (RFC 9110 8, RFC 9530), or about how long it was kept: not about what is made of several.
+const ABOUT_BODY: [&str; 14] = [
+    "accept-ranges",
+    "age",
+    "content-digest",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-location",
+    "content-md5",
+    "content-range",
+    "content-type",
+    "digest",
+    "etag",
+    "last-modified",
+    "repr-digest",
+];
 /// Seconds after which to come again, if an upstream that limits its callers does not say.
 const RETRY_AFTER_DEFAULT: u32 = 1;
 
@@ -46,6 +63,8 @@ pub struct Order {
     pub out: Buf,
     /// When its time is over, in ms since the core started.
     pub due_ms: u64,
+    /// What its request counts against the core's memory; its answer is added.
+    pub held: Held,
 }
 
 /// Memory of a call that is used again by the next.
@@ -71,7 +90,7 @@ pub struct Answered {
 }
 
 /// A call that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failed {
     /// Why.
     pub reason: PartReason,
@@ -79,6 +98,8 @@ pub struct Failed {
     pub status: Option<u16>,
     /// Seconds after which to come again, as an upstream that limits its callers says.
     pub retry_after: Option<u32>,
+    /// Field lines that belong to its status, should that become the whole's.
+    pub lines: Vec<u8>,
     /// It is not the part's doing, and the whole request can not go on: memory is out, or the gateway stops.
     pub fatal: Option<Kind>,
     /// Asking again does no harm: the connection was about to be closed anyway.
@@ -88,7 +109,7 @@ pub struct Failed {
 impl Failed {
     /// A failure without an answer.
     pub fn because(reason: PartReason) -> Self {
-        Self { reason, status: None, retry_after: None, fatal: None, retry: false }
+        Self { reason, status: None, retry_after: None, lines: Vec::new(), fatal: None, retry: false }
     }
 
     fn with(self, status: u16) -> Self {
@@ -125,7 +146,7 @@ pub fn plan_of(live: &Live, route: usize, part: usize) -> Option<(&Aggregate, &P
 
 /// Makes the call.
 pub async fn call(order: Order) -> Result<Answered, Failed> {
-    let Order { plane, live, route, part: index, endpoint, out, due_ms } = order;
+    let Order { plane, live, route, part: index, endpoint, out, due_ms, held } = order;
     let internal = Failed::from(Kind::Internal.never());
     let Some((plan, part)) = plan_of(&live, route, index) else { return Err(internal) };
     let Some(spec) = live.snapshot.upstreams.get(part.upstream) else { return Err(internal) };
@@ -136,7 +157,7 @@ pub async fn call(order: Order) -> Result<Answered, Failed> {
     let mut memory = plane.take_call();
     let keep_fields = plan.headers_from == Some(index);
     let asked = Asked { plan, part, spec, wanted, slot: &slot, keep_fields };
-    let result = asked.ask(endpoint, out, &mut memory).await;
+    let result = asked.ask(endpoint, out, &mut memory, held).await;
     plane.give_call(memory);
     result
 }
@@ -152,7 +173,13 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     /// One try, and a second one if the first met a connection that the upstream was about to close.
-    async fn ask(&self, endpoint: usize, mut out: Buf, memory: &mut CallMemory) -> Result<Answered, Failed> {
+    async fn ask(
+        &self,
+        endpoint: usize,
+        mut out: Buf,
+        memory: &mut CallMemory,
+        mut held: Held,
+    ) -> Result<Answered, Failed> {
         let core = self.wanted.core;
         let mut again = false;
         loop {
@@ -164,9 +191,12 @@ impl Asked<'_> {
                 }
             };
             let replayable = lease.is_reused() && self.part.safe && !again;
+            if replayable && !held.grow(out.len()) {
+                return Err(Kind::MemoryFull.never().into());
+            }
             let replay = replayable.then(|| copy(&out, core));
             self.spec.metrics.requests.add(1);
-            let result = self.exchange(lease, out, memory).await;
+            let result = self.exchange(lease, out, memory, &mut held).await;
             let failed = match result {
                 Err(Broken::Transport(e)) => {
                     count_failure(self.spec, e);
@@ -177,7 +207,7 @@ impl Asked<'_> {
                     if let Some(replay) = replay {
                         core.buffers.give(replay);
                     }
-                    return Ok(answered);
+                    return Ok(Answered { held: Some(held), ..answered });
                 }
             };
             match replay {
@@ -189,11 +219,16 @@ impl Asked<'_> {
         }
     }
 
-    async fn exchange(&self, lease: Lease, out: Buf, memory: &mut CallMemory) -> Result<Answered, Broken> {
+    async fn exchange(
+        &self,
+        lease: Lease,
+        out: Buf,
+        memory: &mut CallMemory,
+        held: &mut Held,
+    ) -> Result<Answered, Broken> {
         let buffers = &self.wanted.core.buffers;
         let out = write_upstream(&lease.stream, self.slot, self.spec.body_ms, self.wanted.due_ms, out).await?;
         buffers.give(out);
-        let mut held = self.wanted.core.hold();
         if !held.grow(ANSWER_BYTES) {
             return Err(Kind::MemoryFull.never().into());
         }
@@ -219,11 +254,11 @@ impl Asked<'_> {
         let keeps_alive = head.keeps_alive();
         memory.validator.reset();
         let body = Body { asked: self, lease: &lease, at, status, validator: &mut memory.validator };
-        let (buf, surplus) = body.read(buf, framing, &mut held).await?;
+        let (buf, surplus) = body.read(buf, framing, held).await?;
         if keeps_alive && !surplus && framing != Framing::Close {
             lease.give_back(self.spec, self.slot.now_ms());
         }
-        Ok(Answered { buf, at, status, lines, held: Some(held) })
+        Ok(Answered { buf, at, status, lines, held: None })
     }
 
     /// Reads up to the end of the final answer's head.
@@ -269,8 +304,14 @@ impl Asked<'_> {
     fn refused(&self, head: &ResponseHead, bytes: &[u8], framing: Framing) -> Option<Failed> {
         let failed = |reason| Some(Failed::because(reason).with(head.status));
         if !self.part.success.iter().any(|(from, to)| (*from..=*to).contains(&head.status)) {
+            let mut lines = Vec::new();
+            if head.status == 401 && self.part.propagate_status.contains(&401) {
+                // RFC 9110 15.5.2: a 401 says how to come in.
+                let other = |field: &Field| !field.name.of(bytes).eq_ignore_ascii_case(b"www-authenticate");
+                copy_fields(&head.fields, bytes, other, &mut lines);
+            }
             if head.status != 429 {
-                return failed(PartReason::Status);
+                return Some(Failed { lines, ..Failed::because(PartReason::Status).with(head.status) });
             }
             let said = head.fields.get(b"retry-after", bytes).and_then(|value| std::str::from_utf8(value).ok());
             let seconds = said.and_then(|value| value.parse().ok()).unwrap_or(RETRY_AFTER_DEFAULT);
@@ -298,11 +339,9 @@ impl Asked<'_> {
     /// The fields that go into the answer: all that are about more than this body and this connection.
     fn lines(&self, head: &ResponseHead, bytes: &[u8]) -> Vec<u8> {
         let about_body = |name: &[u8]| {
-            let name = name.to_ascii_lowercase();
-            let completed = self.plan.completed_header.as_deref();
-            name.starts_with(b"content-")
-                || [&b"etag"[..], b"last-modified", b"accept-ranges", b"age"].contains(&name.as_slice())
-                || completed.is_some_and(|completed| name == completed.to_ascii_lowercase().as_bytes())
+            let completed = self.plan.completed_header.as_deref().unwrap_or_default();
+            let own = ABOUT_BODY.iter().copied().chain([completed]);
+            own.into_iter().any(|own| name.eq_ignore_ascii_case(own.as_bytes()))
         };
         let dropped = |field: &Field| {
             let own = !matches!(field.known, Known::Other | Known::Authorization);

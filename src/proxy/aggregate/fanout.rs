@@ -24,7 +24,7 @@ use super::call::{Answered, Failed, Order};
 use super::outcome::{Edit, Outcome, Phase, Source, is_needed};
 use super::render::{PartFacts, Sender, Values};
 use super::{merge, shadow};
-use items::Items;
+use items::{Items, Known};
 
 /// Requests of parts are small: the client's fields are not passed on but for a few. Larger ones grow their buffer.
 const REQUEST_BYTES: usize = 2 * 1024;
@@ -243,13 +243,14 @@ where
 
     /// Sends the request of a part, or of an item of it.
     fn ask(&mut self, index: usize, part: &'a Part, item: Option<usize>) -> Result<(), Stop> {
-        let item_json = item.and_then(|item| Some(std::mem::take(&mut self.item(index, item)?.json)));
-        let there = self.take_values(part.values.iter(), item_json.as_deref());
-        if let (Some(json), Some(item)) = (item_json, item)
-            && let Some(place) = self.item(index, item)
-        {
-            place.json = json;
-        }
+        let there = match item.and_then(|item| self.take_item(index, item)) {
+            None => self.take_values(part.values.iter(), None),
+            Some((json, known)) => {
+                let there = self.take_values(part.values.iter(), Some((&json, &known)));
+                self.put_known(index, known);
+                there
+            }
+        };
         if !there {
             return match (part.on_missing, item) {
                 (OnMissing::Skip, None) => self.skip(index),
@@ -262,7 +263,10 @@ where
         if part.stale_ms.is_some() {
             let mut key = Vec::new();
             let facts = PartFacts { req, values: &self.memory.values };
-            Sender { part, facts, body, down }.write_key(&spec.name, &mut key);
+            let route = live.snapshot.routes.get(self.about.route).map_or("", |route| &route.name);
+            if !(Sender { part, facts, body, down }).write_key(route, &spec.name, &mut key) {
+                key.clear();
+            }
             if let Some(place) = self.place(index, item) {
                 place.key = key;
             }
@@ -278,6 +282,15 @@ where
         if !fits {
             return self.not_sent(index, part, item, PartReason::Dependency);
         }
+        let is_shadow = part.shadow_per_million.is_some();
+        let mut held = if is_shadow { plane.core.hold_for_shadow() } else { plane.core.hold() };
+        if !held.grow(out.capacity()) {
+            return if is_shadow {
+                self.not_sent(index, part, item, PartReason::Cancelled)
+            } else {
+                Err(memory_full())
+            };
+        }
         let order = Order {
             plane: Rc::clone(plane),
             live: Rc::clone(live),
@@ -286,8 +299,9 @@ where
             endpoint,
             out,
             due_ms,
+            held,
         };
-        if part.shadow_per_million.is_some() {
+        if is_shadow {
             shadow::send(order);
             match item.and_then(|_| self.memory.items.get_mut(index)) {
                 Some(items) => items.open = items.open.saturating_sub(1),
@@ -320,13 +334,15 @@ where
     }
 
     /// Looks up values that a template or a condition names; whether all are scalars that say something.
-    fn take_values(&mut self, references: impl Iterator<Item = &'a Reference>, item: Option<&[u8]>) -> bool {
+    fn take_values(&mut self, references: impl Iterator<Item = &'a Reference>, item: Option<(&[u8], &Known)>) -> bool {
         let mut values = std::mem::take(&mut self.memory.values);
         values.clear();
         let mut there = true;
-        for reference in references {
-            let json = self.lookup(reference, item).unwrap_or_default();
-            there &= values.push(json, |out| json::scalar_text(json, out));
+        for (n, reference) in references.enumerate() {
+            // What is the same for all items was looked up once for them.
+            let known = item.and_then(|(_, known)| known.get(n)?.as_deref());
+            let json = known.or_else(|| self.lookup(reference, item.map(|(json, _)| json))).unwrap_or_default();
+            there &= values.push(json, json::scalar_text);
         }
         self.memory.values = values;
         there
@@ -348,7 +364,10 @@ where
         if let (Some(item), Some(for_each)) = (item, &part.for_each) {
             return self.item_finished(index, part, for_each, item, result);
         }
-        let edit = self.edit(part, result.as_ref().map_or(0, |answered| answered.buf.len()));
+        let edit = match &result {
+            Ok(answered) => self.edit(index, part, answered.buf.len())?,
+            Err(_) => Edit::Never,
+        };
         let accepted = result.and_then(|answered| self.outcome(index).accept(part, answered, edit));
         match accepted {
             Ok(()) => {
@@ -412,7 +431,11 @@ where
         let mut buf = core.buffers.take(body.len());
         buf.extend(&body);
         core.buffers.give(std::mem::replace(&mut outcome.buf, buf));
-        let edit = if is_item { Edit::Later } else { self.edit(part, body.len()) };
+        let edit = match (is_item, part.edit.is_nothing()) {
+            (true, _) => Edit::Later,
+            (false, true) => Edit::Never,
+            (false, false) => Edit::Into(core.buffers.take(body.len())),
+        };
         // The config may have changed since: what it asks for now may not be in it.
         if outcome.take_value(part, 0, edit).is_ok() {
             outcome.source = Source::Stale;
@@ -420,8 +443,18 @@ where
     }
 
     /// Room for the edited value, if it is to be edited.
-    fn edit(&self, part: &Part, bytes: usize) -> Edit {
-        if part.edit.is_nothing() { Edit::Never } else { Edit::Into(self.about.plane.core.buffers.take(bytes)) }
+    fn edit(&mut self, index: usize, part: &Part, bytes: usize) -> Result<Edit, Stop> {
+        if part.edit.is_nothing() {
+            return Ok(Edit::Never);
+        }
+        let core = &self.about.plane.core;
+        let mut held = core.hold();
+        if !held.grow(bytes) {
+            return Err(memory_full());
+        }
+        let edited = core.buffers.take(bytes);
+        self.outcome(index).held.push(held);
+        Ok(Edit::Into(edited))
     }
 
     /// What can be said only once all are there: whether they are too much together, or in each other's way.
@@ -476,6 +509,10 @@ where
             Some(item) => self.item(index, item).map(|item| &mut item.outcome),
         }
     }
+}
+
+fn memory_full() -> Stop {
+    Stop::Broken(Kind::MemoryFull.never())
 }
 
 fn bit(index: usize) -> Parts {

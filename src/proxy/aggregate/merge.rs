@@ -120,17 +120,22 @@ fn flat(plan: &Aggregate, outcomes: &[Outcome], body: &mut Body) {
     let mut members: Vec<Member<'_>> = Vec::new();
     let mut by_key = HashMap::<Cow<'_, [u8]>, usize, foldhash::quality::RandomState>::default();
     for (_, part, outcome) in shown(plan, outcomes) {
+        let absent = is_promise(part, outcome);
         for (raw, value) in flat_members(part, outcome) {
-            match by_key.get(&key(raw)).and_then(|at| members.get_mut(*at)) {
+            let key = key(raw);
+            match by_key.get(&key).and_then(|at| members.get_mut(*at)) {
                 None => {
-                    by_key.insert(key(raw), members.len());
-                    members.push(Member { raw, values: vec![value] });
+                    by_key.insert(key, members.len());
+                    members.push(Member { raw, absent, value, more: Vec::new() });
                 }
+                // A null that only keeps a key in its place gives way to any value.
+                Some(_) if absent => {}
+                Some(member) if member.absent => (member.absent, member.value) = (false, value),
                 Some(member) => match plan.on_conflict {
                     // What failed for a conflict has no members; what stands for it may not win either.
                     OnConflict::First | OnConflict::Error => {}
-                    OnConflict::Last => member.values = vec![value],
-                    OnConflict::Append => member.values.push(value),
+                    OnConflict::Last => member.value = value,
+                    OnConflict::Append => member.more.push(value),
                 },
             }
         }
@@ -152,18 +157,22 @@ fn flat(plan: &Aggregate, outcomes: &[Outcome], body: &mut Body) {
 struct Member<'a> {
     /// Its key as it was received, without quotes.
     raw: &'a [u8],
-    values: Vec<&'a [u8]>,
+    /// It is the null of a part that has no value.
+    absent: bool,
+    value: &'a [u8],
+    /// Further values, to be put behind the first.
+    more: Vec<&'a [u8]>,
 }
 
 impl Member<'_> {
     /// One value as it is; several in one array, those that are arrays with their elements.
     fn write(&self, out: &mut Vec<u8>) {
-        if let [value] = self.values.as_slice() {
-            return out.extend_from_slice(value);
+        if self.more.is_empty() {
+            return out.extend_from_slice(self.value);
         }
         out.push(b'[');
         let start = out.len();
-        for value in &self.values {
+        for value in std::iter::once(&self.value).chain(&self.more) {
             let is_array = json::shape(value) == Some(json::Shape::Array);
             let inner = if is_array { json::trim(value.get(1..value.len() - 1).unwrap_or_default()) } else { value };
             if !inner.is_empty() {
@@ -175,6 +184,11 @@ impl Member<'_> {
         }
         out.push(b']');
     }
+}
+
+/// Whether the members of a part are only nulls that keep its promised keys in their place.
+fn is_promise(part: &Part, outcome: &Outcome) -> bool {
+    part.key.is_empty() && outcome.source == Source::Nothing
 }
 
 /// The members that a part adds to a flat object: those of its value, or one of its own key. A failed part without
@@ -208,6 +222,9 @@ pub fn conflict(plan: &Aggregate, outcomes: &[Outcome]) -> Option<usize> {
     }
     let mut seen = HashMap::<Cow<'_, [u8]>, (), foldhash::quality::RandomState>::default();
     for (index, part, outcome) in shown(plan, outcomes) {
+        if is_promise(part, outcome) {
+            continue;
+        }
         let members = flat_members(part, outcome);
         // What stands for a failed part gives way without failing it once more.
         if outcome.source == Source::Upstream && members.iter().any(|(raw, _)| seen.contains_key(&key(raw))) {

@@ -134,7 +134,11 @@ fn write_fields(
     if plan.server_timing && outcomes.iter().any(|outcome| outcome.from_us.is_some()) {
         own(b"Server-Timing", &mut |out| server_timing(plan, outcomes, out));
     }
-    let lines = plan.headers_from.and_then(|index| outcomes.get(index)).filter(|_| failure.is_none());
+    let lines = match failure {
+        Some(failure) => failure.part.filter(|_| failure.row.status == 401),
+        None => plan.headers_from,
+    };
+    let lines = lines.and_then(|index| outcomes.get(index));
     for line in lines.map(|outcome| outcome.lines.as_slice()).unwrap_or_default().split_inclusive(|b| *b == b'\n') {
         let name = line.split(|b| *b == b':').next().unwrap_or_default();
         let replaced = edits.replaces(name) || (!complete && name.eq_ignore_ascii_case(b"cache-control"));

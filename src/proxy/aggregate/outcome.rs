@@ -63,6 +63,8 @@ pub struct Outcome {
     pub retry_after: Option<u32>,
     /// Where its value comes from.
     pub source: Source,
+    /// Whether its upstream has answered any of its calls with success.
+    pub live: bool,
     /// Bytes that were received for it.
     pub received: usize,
     /// Its field lines, if they go into the answer.
@@ -121,7 +123,7 @@ impl Outcome {
         self.held.extend(held);
         (self.buf, self.body_at, self.lines, self.status) = (buf, at, lines, Some(status));
         self.take_value(part, at, edit)?;
-        self.source = Source::Upstream;
+        (self.source, self.live) = (Source::Upstream, true);
         Ok(())
     }
 
@@ -173,8 +175,8 @@ impl Outcome {
     pub fn fail(&mut self, failed: Failed) {
         self.reason = Some(failed.reason);
         self.status = failed.status.or(self.status);
-        self.retry_after = failed.retry_after;
-        (self.source, self.edited) = (Source::Nothing, None);
+        (self.retry_after, self.lines) = (failed.retry_after, failed.lines);
+        (self.source, self.live, self.edited) = (Source::Nothing, false, None);
     }
 
     /// Whether it is as it was meant to be: answered in full, or rightly not asked.
@@ -184,7 +186,7 @@ impl Outcome {
 
     /// Whether its upstream has answered, now or earlier.
     pub fn is_live(&self) -> bool {
-        matches!(self.source, Source::Upstream | Source::Stale)
+        self.source == Source::Stale || (self.source == Source::Upstream && self.live)
     }
 
     /// The word for it in meta.
@@ -211,6 +213,8 @@ pub fn is_needed(plan: &Aggregate, part: &Part) -> bool {
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
+    /// Index of the part that decides it.
+    pub part: Option<usize>,
     /// The answer's row.
     pub row: Row,
     /// Seconds after which to come again.
@@ -220,27 +224,28 @@ pub struct Failure {
 impl Failure {
     /// For a request that has failed though no part that is told of has.
     pub fn unnamed() -> Self {
-        Self { row: part_row(PartReason::Cancelled), retry_after: None }
+        Self { part: None, row: part_row(PartReason::Cancelled), retry_after: None }
     }
 }
 
 /// Whether the request has failed as a whole, and the part that decides how: the first one in declared order that it can
 /// not do without. Where nothing live is left, it has failed in any case: fallbacks of the config alone are no answer.
 pub fn failure(plan: &Aggregate, outcomes: &[Outcome]) -> Option<Failure> {
-    let shown = || plan.parts.iter().zip(outcomes).filter(|(part, _)| part.shadow_per_million.is_none());
+    let all = || plan.parts.iter().zip(outcomes).enumerate();
+    let shown = || all().filter(|(_, (part, _))| part.shadow_per_million.is_none());
     let gone = |outcome: &Outcome| {
         outcome.source == Source::Nothing && !outcome.is_well() && outcome.reason != Some(PartReason::Cancelled)
     };
-    let needed = shown().find(|(part, outcome)| is_needed(plan, part) && gone(outcome));
+    let needed = shown().find(|(_, (part, outcome))| is_needed(plan, part) && gone(outcome));
     let none_live = || {
         let lost = |outcome: &Outcome| !outcome.is_well() && outcome.reason != Some(PartReason::Cancelled);
-        let dead = !shown().any(|(_, outcome)| outcome.is_live());
-        if dead { shown().find(|(_, outcome)| lost(outcome)) } else { None }
+        let dead = !shown().any(|(_, (_, outcome))| outcome.is_live());
+        if dead { shown().find(|(_, (_, outcome))| lost(outcome)) } else { None }
     };
-    let (part, outcome) = needed.or_else(none_live)?;
+    let (index, (part, outcome)) = needed.or_else(none_live)?;
     let row = match outcome.status.filter(|status| part.propagate_status.contains(status)) {
         Some(status) => propagated_row(status),
         None => part_row(outcome.reason.unwrap_or(PartReason::BadBody)),
     };
-    Some(Failure { row, retry_after: outcome.retry_after })
+    Some(Failure { part: Some(index), row, retry_after: outcome.retry_after })
 }

@@ -7,6 +7,7 @@ use http::Method;
 
 use crate::http::encode;
 use crate::http::head::Field;
+use crate::http::known::Known;
 use crate::request::Request;
 use crate::route::facts::{Facts, Value};
 use crate::route::template::Place;
@@ -18,6 +19,13 @@ use super::super::upstream_head;
 
 /// A target longer than this is no request: most servers refuse 8 KiB.
 const TARGET_BYTES_MAX: usize = 8 * 1024;
+/// A value longer than this is none: what a template takes is an id or a word, not a document.
+pub const VALUE_BYTES_MAX: usize = 8 * 1024;
+/// What a request was made of is remembered up to this length; longer bodies are not worth it.
+const KEY_BODY_BYTES_MAX: usize = 4 * 1024;
+
+/// What a client says about its body goes where the body goes.
+const PASSED_WITH_BODY: [&[u8]; 3] = [b"content-type", b"content-encoding", b"content-language"];
 
 /// Values of earlier answers, as one part's templates name them. Reused.
 #[derive(Debug, Default)]
@@ -34,11 +42,12 @@ impl Values {
     }
 
     /// Adds a value by its JSON. `text` appends what it says and tells whether it says anything.
-    pub fn push(&mut self, json: &[u8], text: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
+    pub fn push(&mut self, json: &[u8], text: impl FnOnce(&[u8], &mut Vec<u8>) -> bool) -> bool {
         let start = self.bytes.len();
+        let json = if json.len() <= VALUE_BYTES_MAX { json } else { b"" };
         self.bytes.extend_from_slice(json);
         let middle = self.bytes.len();
-        let says = text(&mut self.bytes) && self.bytes.len() > middle;
+        let says = text(json, &mut self.bytes) && self.bytes.len() > middle;
         self.list.push((start..middle, middle..self.bytes.len()));
         says
     }
@@ -144,7 +153,7 @@ impl Sender<'_> {
             // RFC 9110 8.6: where a method expects a body, its absence is said.
             Body::None => out.extend_from_slice(b"Content-Length: 0\r\n\r\n"),
             Body::Pass => {
-                for name in [&b"content-type"[..], b"content-encoding", b"content-language"] {
+                for name in PASSED_WITH_BODY {
                     if let Some(value) = req.head.fields.get(name, req.bytes()).filter(|_| !is_set(name)) {
                         encode::field(name, value, out);
                     }
@@ -163,10 +172,19 @@ impl Sender<'_> {
         true
     }
 
-    /// Appends all that the answer may depend on, and nothing that differs between two of the same requests.
-    pub fn write_key(&self, upstream: &str, out: &mut Vec<u8>) {
-        out.extend_from_slice(upstream.as_bytes());
-        out.push(0);
+    /// Appends all that the answer may depend on, and nothing that differs between two of the same requests: the client's
+    /// address is told to the upstream and is not in it. False if there is too much of it.
+    pub fn write_key(&self, route: &str, upstream: &str, out: &mut Vec<u8>) -> bool {
+        let req = self.facts.req;
+        let scheme: &[u8] = if req.session.is_some() { b"https" } else { b"http" };
+        let kept = |known| if req.from_trusted { req.head.fields.all(known).next() } else { None };
+        let kept_or = |known, own| kept(known).map_or(own, |field| field.value.of(req.bytes()));
+        let host = kept_or(Known::ForwardedHost, req.authority.as_slice());
+        let scheme = kept_or(Known::ForwardedProto, scheme);
+        for text in [route.as_bytes(), self.part.name.as_bytes(), upstream.as_bytes(), host, scheme] {
+            out.extend_from_slice(text);
+            out.push(0);
+        }
         out.extend_from_slice(self.part.method.as_str().as_bytes());
         out.push(0);
         let _ = self.write_target(out); // one that is too long is not sent, and not kept
@@ -179,9 +197,19 @@ impl Sender<'_> {
             out.push(0);
         }
         match &self.part.body {
-            Body::None => {}
-            Body::Pass => out.extend_from_slice(self.body),
-            Body::Template(template) => template.render(&self.facts, out),
+            Body::None => true,
+            Body::Pass => {
+                for name in PASSED_WITH_BODY {
+                    out.extend_from_slice(req.head.fields.get(name, req.bytes()).unwrap_or_default());
+                    out.push(0);
+                }
+                out.extend_from_slice(self.body.get(..KEY_BODY_BYTES_MAX).unwrap_or(self.body));
+                self.body.len() <= KEY_BODY_BYTES_MAX
+            }
+            Body::Template(template) => {
+                template.render(&self.facts, out);
+                true
+            }
         }
     }
 

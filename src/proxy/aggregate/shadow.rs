@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use crate::end::PartReason;
+
 use super::call::{self, Order, plan_of};
 
 /// Shadow calls of one worker at a time; more than these are not sent, since nobody may wait for them.
@@ -11,6 +13,9 @@ const SHADOWS_MAX: usize = 256;
 pub fn send(order: Order) {
     let core = Rc::clone(&order.plane.core);
     if core.shadows.get() >= SHADOWS_MAX {
+        if let Some((_, part)) = plan_of(&order.live, order.route, order.part) {
+            part.metrics.failed.add(PartReason::Cancelled.index(), 1);
+        }
         return;
     }
     core.shadows.set(core.shadows.get() + 1);

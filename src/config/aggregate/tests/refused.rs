@@ -21,7 +21,7 @@ fn refused(keys: &str, line: u32, says: &[&str]) {
 #[test]
 fn what_can_not_be_is_refused_by_line() {
     let long = format!("name: {}", "a".repeat(65));
-    let list: [(&[&str], u32, &[&str]); 85] = [
+    let list: [(&[&str], u32, &[&str]); 86] = [
         (&["name: a", "name: a"], 9, &["parts[1].name", "a part `a` already exists on line 8", "give it another name"]),
         (&["name: a-b"], 8, &["`a-b` is not a name of a part", "1 to 64 letters, digits and _"]),
         (&[&long], 8, &["is not a name of a part"]),
@@ -131,6 +131,11 @@ fn what_can_not_be_is_refused_by_line() {
         (&["name: a, request: { path: /, body: '{}' }"], 8, &["a GET has no body"]),
         (&["name: a, request: { path: /, method: HEAD }"], 8, &["`HEAD` can not be the method of a part", "no JSON"]),
         (&["name: a, request: { path: /, method: TRACE }"], 8, &["no JSON"]),
+        (
+            &["name: a, request: { path: /, headers: [Content-Type] }"],
+            8,
+            &["goes with the body by itself", "body: pass"],
+        ),
         (&["name: a, request: { path: /, method: CONNECT }"], 8, &["no JSON"]),
         (&["name: a, request: { path: /, method: post }"], 8, &["methods are in capitals: POST"]),
         (&["name: a, request: { path: /, method: POST, body: '{\"a\": }' }"], 8, &["the body is not JSON"]),
@@ -228,7 +233,7 @@ fn what_can_not_be_is_refused_by_line() {
 
 #[test]
 fn what_parts_are_to_each_other_and_the_answer() {
-    let list: [(&str, &[&str], u32, &[&str]); 25] = [
+    let list: [(&str, &[&str], u32, &[&str]); 27] = [
         (
             "headers_from: usr",
             &["name: user"],
@@ -240,6 +245,8 @@ fn what_parts_are_to_each_other_and_the_answer() {
         ("on_conflict: first", &["name: a"], 7, &["only in a merged answer", "envelope: merge"]),
         ("{ envelope: raw, expose_parts: always }", &["name: a"], 7, &["only a uniform answer has a `meta`"]),
         ("{ envelope: merge, expose_parts: on_degraded }", &["name: a"], 7, &["only a uniform answer"]),
+        ("completed_header: false", &["name: a"], 7, &["is not the name of a field", "none"]),
+        ("completed_header: Date", &["name: a"], 7, &["already means something"]),
         ("envelope: flat", &["name: a"], 7, &["`flat` is not a word", "uniform, merge, raw"]),
         ("enveloppe: raw", &["name: a"], 7, &["unknown key (did you mean `envelope`?)"]),
         ("completed_header: content-type", &["name: a"], 7, &["already means something"]),

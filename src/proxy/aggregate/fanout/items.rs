@@ -4,11 +4,15 @@ use std::future::Future;
 
 use crate::end::PartReason;
 use crate::json::{self, Shape, Step};
-use crate::snapshot::aggregate::{ForEach, OnMissing, Part};
+use crate::snapshot::aggregate::{ForEach, OnMissing, Part, Reference};
 
 use super::super::call::{Failed, Order};
 use super::super::outcome::{Edit, Outcome, Phase, Source, is_needed};
-use super::{CallResult, Fanout, Stop};
+use super::super::render::VALUE_BYTES_MAX;
+use super::{CallResult, Fanout, Stop, memory_full};
+
+/// Values by the place of their reference; `None` for one that differs from item to item.
+pub(super) type Known = Vec<Option<Vec<u8>>>;
 
 /// The calls of a `for_each`.
 #[derive(Default)]
@@ -18,6 +22,8 @@ pub(super) struct Items {
     pub(super) open: usize,
     /// There were more than may be asked for.
     too_many: bool,
+    /// What the part's templates take from other parts, by the place of the reference: the same for every item.
+    known: Known,
 }
 
 impl Items {
@@ -69,8 +75,13 @@ where
         if self.memory.items.is_empty() {
             self.memory.items.resize_with(self.about.plan.parts.len(), Items::default);
         }
+        let of_parts = |reference: &Reference| {
+            reference.part.map(|_| self.lookup(reference, None).filter(|json| json.len() <= VALUE_BYTES_MAX))
+        };
+        let known = part.values.iter().map(|value| of_parts(value).map(|json| json.unwrap_or_default().to_vec()));
+        let known = known.collect();
         if let Some(items) = self.memory.items.get_mut(index) {
-            *items = Items { list, too_many, ..Items::default() };
+            *items = Items { list, too_many, known, ..Items::default() };
         }
         let now_us = self.now_us;
         let outcome = self.outcome(index);
@@ -115,7 +126,7 @@ where
         match result {
             Ok(()) => self.keep(part, &outcome),
             Err(failed) => {
-                outcome.fail(failed);
+                outcome.fail(failed.clone());
                 self.recall(part, &mut outcome, true);
                 match outcome.source {
                     Source::Stale => part.metrics.fallback_stale.add(1),
@@ -141,6 +152,10 @@ where
         let core = &self.about.plane.core;
         let Some(items) = self.memory.items.get_mut(index).map(std::mem::take) else { return Ok(()) };
         let length = items.list.iter().map(|item| item.outcome.value(part).len() + 1).sum::<usize>() + 2;
+        let mut array_held = core.hold();
+        if !array_held.grow(length) {
+            return Err(memory_full());
+        }
         let mut array = core.buffers.take(length);
         array.extend(b"[");
         for (n, item) in items.list.iter().enumerate() {
@@ -159,20 +174,20 @@ where
         if too_many {
             failed.get_or_insert(Failed::because(PartReason::TooLarge));
         }
-        let any_live = items.list.is_empty() || items.list.iter().any(|item| item.outcome.is_live());
+        let any_live = items.list.iter().any(|item| item.outcome.is_live());
         let status = items.list.iter().find_map(|item| item.outcome.status);
-        let mut held = Vec::new();
+        let mut held = vec![array_held];
         for item in items.list {
             core.buffers.give(item.outcome.buf);
             held.extend(item.outcome.held);
         }
         let outcome = self.outcome(index);
-        (outcome.received, outcome.status, outcome.held) = (received, status, held);
+        (outcome.received, outcome.status, outcome.held, outcome.live) = (received, status, held, any_live);
         let cut = too_many && is_needed(self.about.plan, part);
         match failed {
             Some(failed) if cut || !any_live => return self.failed(index, part, failed),
             failed => {
-                let edit = self.edit(part, array.len());
+                let edit = self.edit(index, part, array.len())?;
                 self.outcome(index).accept_array(part, array, failed.map(|failed| failed.reason), edit);
             }
         }
@@ -202,6 +217,20 @@ where
             return self.failed(index, part, Failed::because(PartReason::TooLarge));
         }
         self.next_items(index, part, for_each)
+    }
+
+    /// The JSON of an item, which is needed once, and what is known for all of them; to be put back.
+    pub(super) fn take_item(&mut self, index: usize, item: usize) -> Option<(Vec<u8>, Known)> {
+        let items = self.memory.items.get_mut(index)?;
+        let known = std::mem::take(&mut items.known);
+        Some((std::mem::take(&mut items.list.get_mut(item)?.json), known))
+    }
+
+    /// Puts back what [`Self::take_item`] took.
+    pub(super) fn put_known(&mut self, index: usize, known: Known) {
+        if let Some(items) = self.memory.items.get_mut(index) {
+            items.known = known;
+        }
     }
 
     /// An item, if there it is.
