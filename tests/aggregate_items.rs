@@ -107,12 +107,20 @@ fn an_item_that_fails_is_null_and_all_of_them_fail_the_part() {
 
 #[test]
 fn a_required_list_fails_with_its_first_item_and_gives_up_the_others() {
-    let upstream = Upstream::start(|conn| {
+    let hanging = Arc::new(AtomicUsize::new(0));
+    let others = hanging.clone();
+    let upstream = Upstream::start(move |conn| {
         while let Some(request) = conn.request() {
             match path_of(&request) {
                 "/list" => conn.write(json("[1,2,3,4,5,6]")),
-                "/item/2" => conn.write(json_of(404, "", "{}")),
-                _ => return conn.until_ended(),
+                "/item/2" => {
+                    eventually("the other two are asked", || (others.load(Ordering::SeqCst) == 2).then_some(()));
+                    conn.write(json_of(404, "", "{}"))
+                }
+                _ => {
+                    others.fetch_add(1, Ordering::SeqCst);
+                    return conn.until_ended();
+                }
             };
         }
     });
@@ -121,6 +129,7 @@ fn a_required_list_fails_with_its_first_item_and_gives_up_the_others() {
     let start = Instant::now();
     gateway.get("/page/1").failed(404, &["each"]);
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert_eq!(hanging.load(Ordering::SeqCst), 2, "no further items were asked");
     assert_eq!(upstream.requests().len(), 4, "the list and the first three items");
     eventually("calls are given up", || (gateway.sockets() < 20).then_some(()));
 }

@@ -10,9 +10,7 @@ use std::time::{Duration, Instant};
 fn announces_much() -> Upstream {
     Upstream::start(|conn| {
         while conn.request().is_some() {
-            conn.write(
-                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1048576\r\n\r\n[".to_vec(),
-            );
+            conn.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1048576\r\n\r\n[");
         }
     })
 }
