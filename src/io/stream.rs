@@ -171,6 +171,33 @@ impl Stream {
         }
     }
 
+    /// [`Self::is_quiet`] of several, in one system call for those that speak no TLS. What is not there is not quiet.
+    pub fn are_quiet<const N: usize>(streams: [Option<&Self>; N]) -> [bool; N] {
+        fn tcp<'s>(stream: &Option<&'s Stream>) -> Option<BorrowedFd<'s>> {
+            match stream {
+                Some(Stream::Tcp(io)) => Some(io.fd()),
+                _ => None,
+            }
+        }
+        let mut quiet = streams.map(|stream| match stream {
+            Some(Self::Tcp(_)) => true,
+            Some(other) => other.is_quiet(),
+            None => false,
+        });
+        let Some(first) = streams.iter().find_map(tcp) else { return quiet };
+        // Errors and hang-ups are told without being asked for. A place without a stream asks about the first once more.
+        let flags = PollFlags::IN | PollFlags::RDHUP;
+        let fds = streams.each_ref().map(|stream| tcp(stream).unwrap_or(first));
+        let mut fds = fds.map(|fd| PollFd::from_borrowed_fd(fd, flags));
+        let told = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        for ((quiet, fd), stream) in quiet.iter_mut().zip(&fds).zip(&streams) {
+            if tcp(stream).is_some() {
+                *quiet = told.is_ok() && fd.revents().is_empty();
+            }
+        }
+        quiet
+    }
+
     /// Bytes written that the other side has not acknowledged yet: a reader that is slow, not gone, makes it shrink.
     pub fn unacknowledged(&self) -> usize {
         match self {
@@ -285,6 +312,19 @@ mod tests {
             assert!(stream.is_quiet());
             drop(far);
             while stream.is_quiet() {}
+        });
+    }
+
+    #[test]
+    fn several_are_asked_at_once() {
+        runtime::block_on_for_tests(async {
+            let ((a, _far_a), (b, mut far_b), (c, far_c)) = (connected().await, connected().await, connected().await);
+            assert_eq!(Stream::are_quiet([Some(&a), None, Some(&b), Some(&c)]), [true, false, true, true]);
+            far_b.write_all(b"x").unwrap();
+            drop(far_c);
+            while b.is_quiet() || c.is_quiet() {}
+            assert_eq!(Stream::are_quiet([Some(&c), Some(&b), Some(&a)]), [false, false, true]);
+            assert_eq!(Stream::are_quiet([None, None]), [false, false]);
         });
     }
 

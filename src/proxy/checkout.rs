@@ -60,6 +60,15 @@ impl Wanted<'_> {
         self.spec.balance.borrow_mut().pick(load, |_| true).ok_or(Kind::NoEndpoint.never())
     }
 
+    /// An idle connection to endpoint number `index`. Whether it is still quiet is for the caller to see, who may have
+    /// several to ask about.
+    pub fn take_idle(&self, index: usize) -> Option<Lease> {
+        let endpoint = self.endpoints.get(index)?;
+        let pooled = endpoint.pool.borrow_mut().take(self.slot.now_ms(), &self.spec.pool)?;
+        let Pooled { conn, opened_ms, requests } = pooled;
+        Some(Lease { stream: conn, in_flight: endpoint.enter(), opened_ms, requests })
+    }
+
     /// An idle connection to endpoint number `index` that is still quiet, or a new one; only a new one if `fresh_only`.
     pub async fn check_out(&self, index: usize, fresh_only: bool) -> Result<Lease, Error> {
         let Self { spec, core, slot, .. } = *self;

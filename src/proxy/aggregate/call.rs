@@ -59,6 +59,8 @@ pub struct Order {
     pub part: usize,
     /// The endpoint to ask.
     pub endpoint: usize,
+    /// An idle connection to it that was quiet a moment ago.
+    pub lease: Option<Lease>,
     /// The whole request.
     pub out: Buf,
     /// When its time is over, in ms since the core started.
@@ -146,7 +148,7 @@ pub fn plan_of(live: &Live, route: usize, part: usize) -> Option<(&Aggregate, &P
 
 /// Makes the call.
 pub async fn call(order: Order) -> Result<Answered, Failed> {
-    let Order { plane, live, route, part: index, endpoint, out, due_ms, held } = order;
+    let Order { plane, live, route, part: index, endpoint, lease, out, due_ms, held } = order;
     let internal = Failed::from(Kind::Internal.never());
     let Some((plan, part)) = plan_of(&live, route, index) else { return Err(internal) };
     let Some(spec) = live.snapshot.upstreams.get(part.upstream) else { return Err(internal) };
@@ -157,7 +159,7 @@ pub async fn call(order: Order) -> Result<Answered, Failed> {
     let mut memory = plane.take_call();
     let keep_fields = plan.headers_from == Some(index);
     let asked = Asked { plan, part, spec, wanted, slot: &slot, keep_fields };
-    let result = asked.ask(endpoint, out, &mut memory, held).await;
+    let result = asked.ask(endpoint, lease, out, &mut memory, held).await;
     plane.give_call(memory);
     result
 }
@@ -176,6 +178,7 @@ impl Asked<'_> {
     async fn ask(
         &self,
         endpoint: usize,
+        mut idle: Option<Lease>,
         mut out: Buf,
         memory: &mut CallMemory,
         mut held: Held,
@@ -183,12 +186,12 @@ impl Asked<'_> {
         let core = self.wanted.core;
         let mut again = false;
         loop {
-            let lease = match self.wanted.check_out(endpoint, again).await {
-                Ok(lease) => lease,
-                Err(e) => {
+            let lease = match idle.take() {
+                Some(lease) => lease,
+                None => self.wanted.check_out(endpoint, again).await.map_err(|e| {
                     count_failure(self.spec, e);
-                    return Err(e.into());
-                }
+                    Failed::from(e)
+                })?,
             };
             let replayable = lease.is_reused() && self.part.safe && !again;
             if replayable && !held.grow(out.len()) {

@@ -11,8 +11,8 @@ use std::task::Poll;
 use crate::core::ms;
 use crate::end::PartReason;
 use crate::error::{Error, Kind};
-use crate::io::guard;
 use crate::io::recycle::{Recycler, Running};
+use crate::io::{Stream, guard};
 use crate::json;
 use crate::request::Request;
 use crate::snapshot::aggregate::{Aggregate, OnMissing, Part, Parts, Reference};
@@ -28,6 +28,9 @@ use items::{Items, Known};
 
 /// Requests of parts are small: the client's fields are not passed on but for a few. Larger ones grow their buffer.
 const REQUEST_BYTES: usize = 2 * 1024;
+
+/// Idle connections that are asked about in one system call.
+const QUESTIONS: usize = 4;
 
 /// Why a fan-out ends before all of its parts have.
 pub enum Stop {
@@ -86,6 +89,8 @@ pub struct Fanout<'a, F, M> {
     recycler: &'a Recycler<F>,
     make: M,
     calls: Vec<Call<'a, F>>,
+    /// Calls that are to be started in this turn.
+    orders: Vec<(usize, Option<usize>, Order)>,
     /// Stands for a part that does not exist, which no index is of.
     nobody: Outcome,
     /// When this turn began, in µs since the core started: the clock is read once for all that it does.
@@ -133,13 +138,25 @@ where
         let calls = Vec::with_capacity(count);
         let now_us = about.plane.core.clock.now_us();
         let nobody = Outcome::default();
-        Self { about, memory, recycler, make, calls, nobody, now_us, busy_from_us: None, busy_us: 0 }
+        Self {
+            about,
+            memory,
+            recycler,
+            make,
+            calls,
+            orders: Vec::with_capacity(count),
+            nobody,
+            now_us,
+            busy_from_us: None,
+            busy_us: 0,
+        }
     }
 
     /// Runs all parts to their end, or until it must stop: then the others are given up, and their connections closed.
     pub async fn run(&mut self) -> Result<(), Stop> {
         let result = self.run_parts().await;
         self.calls.clear();
+        self.orders.clear();
         self.idle();
         for index in 0..self.about.plan.parts.len() {
             if self.outcome(index).phase != Phase::Ended {
@@ -153,6 +170,7 @@ where
     async fn run_parts(&mut self) -> Result<(), Stop> {
         loop {
             self.begin_ready()?;
+            self.launch();
             if self.calls.is_empty() {
                 return self.settle();
             }
@@ -297,6 +315,7 @@ where
             route: self.about.route,
             part: index,
             endpoint,
+            lease: if is_shadow { None } else { wanted.take_idle(endpoint) },
             out,
             due_ms,
             held,
@@ -314,9 +333,33 @@ where
         outcome.phase = Phase::Running;
         outcome.from_us.get_or_insert(now_us);
         self.busy_from_us.get_or_insert(now_us);
-        let running = self.recycler.run(|| (self.make)(order));
-        self.calls.push(Call { part: index, item, running });
+        self.orders.push((index, item, order));
         Ok(())
+    }
+
+    /// Starts the calls that were asked for, on idle connections that are still quiet: one question for several of them.
+    fn launch(&mut self) {
+        let metrics = &self.about.plane.core.metrics;
+        for orders in self.orders.chunks_mut(QUESTIONS) {
+            let stream =
+                |i: usize| orders.get(i).and_then(|(.., order)| order.lease.as_ref()).map(|lease| &*lease.stream);
+            let quiet = Stream::are_quiet::<QUESTIONS>(std::array::from_fn(stream));
+            for ((.., order), quiet) in orders.iter_mut().zip(quiet) {
+                match (&order.lease, quiet) {
+                    (Some(_), true) => metrics.pool_hits.add(1),
+                    // Bytes that wait on an idle connection were asked for by nobody: it is poisoned.
+                    (Some(_), false) => {
+                        metrics.pool_discarded.add(1);
+                        order.lease = None;
+                    }
+                    (None, _) => {}
+                }
+            }
+        }
+        for (part, item, order) in self.orders.drain(..) {
+            let running = self.recycler.run(|| (self.make)(order));
+            self.calls.push(Call { part, item, running });
+        }
     }
 
     /// A request that can not be made.

@@ -140,7 +140,7 @@ where
         }
         match lost {
             Some(failed) => {
-                self.calls.retain(|call| call.part != index);
+                self.give_up(index);
                 self.failed(index, part, failed)
             }
             None => Ok(()),
@@ -213,10 +213,16 @@ where
         }
         let received: usize = self.memory.items.get(index).map_or(0, Items::received);
         if received > self.about.plan.part_bytes_max {
-            self.calls.retain(|call| call.part != index);
+            self.give_up(index);
             return self.failed(index, part, Failed::because(PartReason::TooLarge));
         }
         self.next_items(index, part, for_each)
+    }
+
+    /// Ends the calls of a part that has failed.
+    fn give_up(&mut self, index: usize) {
+        self.calls.retain(|call| call.part != index);
+        self.orders.retain(|(part, ..)| *part != index);
     }
 
     /// The JSON of an item, which is needed once, and what is known for all of them; to be put back.
