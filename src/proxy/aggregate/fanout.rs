@@ -2,6 +2,7 @@
 //! ends the whole. All calls run in the request's own task.
 
 mod items;
+mod standing;
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -21,7 +22,7 @@ use super::super::checkout::Wanted;
 use super::super::finish::kind_of;
 use super::super::plane::{Downstream, Live, Plane};
 use super::call::{Answered, Failed, Order};
-use super::outcome::{Edit, Outcome, Phase, Source, is_needed};
+use super::outcome::{Edit, Outcome, Phase, Source};
 use super::render::{PartFacts, Sender, Values};
 use super::{merge, shadow};
 use items::{Items, Known};
@@ -59,6 +60,8 @@ pub struct Memory {
     /// By the index of the part; empty where no part asks for each item of something.
     items: Vec<Items>,
     finished: Vec<Finished>,
+    /// Calls that are to be started in this turn: part, item, and what is asked.
+    orders: Vec<(usize, Option<usize>, Order)>,
 }
 
 /// What a fan-out is about.
@@ -89,8 +92,6 @@ pub struct Fanout<'a, F, M> {
     recycler: &'a Recycler<F>,
     make: M,
     calls: Vec<Call<'a, F>>,
-    /// Calls that are to be started in this turn.
-    orders: Vec<(usize, Option<usize>, Order)>,
     /// Stands for a part that does not exist, which no index is of.
     nobody: Outcome,
     /// When this turn began, in µs since the core started: the clock is read once for all that it does.
@@ -138,25 +139,14 @@ where
         let calls = Vec::with_capacity(count);
         let now_us = about.plane.core.clock.now_us();
         let nobody = Outcome::default();
-        Self {
-            about,
-            memory,
-            recycler,
-            make,
-            calls,
-            orders: Vec::with_capacity(count),
-            nobody,
-            now_us,
-            busy_from_us: None,
-            busy_us: 0,
-        }
+        Self { about, memory, recycler, make, calls, nobody, now_us, busy_from_us: None, busy_us: 0 }
     }
 
     /// Runs all parts to their end, or until it must stop: then the others are given up, and their connections closed.
     pub async fn run(&mut self) -> Result<(), Stop> {
         let result = self.run_parts().await;
         self.calls.clear();
-        self.orders.clear();
+        self.memory.orders.clear();
         self.idle();
         for index in 0..self.about.plan.parts.len() {
             if self.outcome(index).phase != Phase::Ended {
@@ -333,14 +323,14 @@ where
         outcome.phase = Phase::Running;
         outcome.from_us.get_or_insert(now_us);
         self.busy_from_us.get_or_insert(now_us);
-        self.orders.push((index, item, order));
+        self.memory.orders.push((index, item, order));
         Ok(())
     }
 
     /// Starts the calls that were asked for, on idle connections that are still quiet: one question for several of them.
     fn launch(&mut self) {
         let metrics = &self.about.plane.core.metrics;
-        for orders in self.orders.chunks_mut(QUESTIONS) {
+        for orders in self.memory.orders.chunks_mut(QUESTIONS) {
             let stream =
                 |i: usize| orders.get(i).and_then(|(.., order)| order.lease.as_ref()).map(|lease| &*lease.stream);
             let quiet = Stream::are_quiet::<QUESTIONS>(std::array::from_fn(stream));
@@ -356,7 +346,7 @@ where
                 }
             }
         }
-        for (part, item, order) in self.orders.drain(..) {
+        for (part, item, order) in self.memory.orders.drain(..) {
             let running = self.recycler.run(|| (self.make)(order));
             self.calls.push(Call { part, item, running });
         }
@@ -424,65 +414,10 @@ where
         }
     }
 
-    /// Notes a failure; what stands for the part may save the whole.
-    fn failed(&mut self, index: usize, part: &'a Part, failed: Failed) -> Result<(), Stop> {
-        self.end(index);
-        let mut outcome = std::mem::take(self.outcome(index));
-        outcome.fail(failed);
-        self.recall(part, &mut outcome, false);
-        *self.outcome(index) = outcome;
-        self.or_static(index, part)
-    }
-
-    /// Takes the value of an answer back that is good in itself and can not be used here: nor can one like it.
-    fn refused(&mut self, index: usize, part: &'a Part, reason: PartReason) -> Result<(), Stop> {
-        let status = self.outcome(index).status;
-        self.outcome(index).fail(Failed { status, ..Failed::because(reason) });
-        self.or_static(index, part)
-    }
-
-    /// The value of the config stands for a part that has none; without one the whole may be lost.
-    fn or_static(&mut self, index: usize, part: &'a Part) -> Result<(), Stop> {
-        let needed = is_needed(self.about.plan, part);
-        let outcome = self.outcome(index);
-        if outcome.source == Source::Nothing && part.fallback.is_some() {
-            outcome.source = Source::Static;
-        }
-        let lost = outcome.source == Source::Nothing && needed;
-        if lost { Err(Stop::Lost) } else { Ok(()) }
-    }
-
     fn skip(&mut self, index: usize) -> Result<(), Stop> {
         self.end(index);
         self.outcome(index).reason = Some(PartReason::Condition);
         Ok(())
-    }
-
-    /// Keeps a good answer for a time when there is none.
-    fn keep(&self, part: &Part, outcome: &Outcome) {
-        if part.stale_ms.is_some() {
-            let (core, bytes_max) = (&self.about.plane.core, self.about.live.snapshot.stale_bytes_max);
-            core.last_good.keep(&outcome.key, outcome.body(), ms(self.now_us), bytes_max);
-        }
-    }
-
-    /// Takes the last good answer in place of one that failed.
-    fn recall(&self, part: &Part, outcome: &mut Outcome, is_item: bool) {
-        let Some(age_ms) = part.stale_ms.filter(|_| !outcome.key.is_empty()) else { return };
-        let core = &self.about.plane.core;
-        let Some(body) = core.last_good.get(&outcome.key, ms(self.now_us), age_ms) else { return };
-        let mut buf = core.buffers.take(body.len());
-        buf.extend(&body);
-        core.buffers.give(std::mem::replace(&mut outcome.buf, buf));
-        let edit = match (is_item, part.edit.is_nothing()) {
-            (true, _) => Edit::Later,
-            (false, true) => Edit::Never,
-            (false, false) => Edit::Into(core.buffers.take(body.len())),
-        };
-        // The config may have changed since: what it asks for now may not be in it.
-        if outcome.take_value(part, 0, edit).is_ok() {
-            outcome.source = Source::Stale;
-        }
     }
 
     /// Room for the edited value, if it is to be edited.
