@@ -6,7 +6,6 @@ use std::rc::Rc;
 use crate::http::encode::Edits;
 use crate::http::framing::Framing;
 use crate::http::head::{RequestHead, ResponseHead, Span};
-use crate::http::method::is_idempotent;
 use crate::io::Buf;
 use crate::route::Params;
 use crate::route::template::Facts;
@@ -93,11 +92,6 @@ impl Request {
     /// The host as text; it is ASCII by construction.
     pub fn host_str(&self) -> &str {
         std::str::from_utf8(&self.host).unwrap_or_default()
-    }
-
-    /// Whether the method may be sent twice without harm (RFC 9110 9.2.2).
-    pub fn is_idempotent(&self) -> bool {
-        is_idempotent(&self.head.method)
     }
 }
 

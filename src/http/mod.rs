@@ -6,6 +6,5 @@ pub mod framing;
 pub mod h1;
 pub mod head;
 pub mod known;
-pub mod method;
 pub mod reply;
 pub mod target;

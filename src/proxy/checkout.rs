@@ -73,18 +73,15 @@ impl Wanted<'_> {
     pub async fn check_out(&self, index: usize, fresh_only: bool) -> Result<Lease, Error> {
         let Self { spec, core, slot, .. } = *self;
         let endpoint = self.endpoints.get(index).ok_or(Kind::NoEndpoint.never())?;
-        let in_flight = endpoint.enter();
-        let now_ms = slot.now_ms();
-        let idle = || if fresh_only { None } else { endpoint.pool.borrow_mut().take(now_ms, &spec.pool) };
-        while let Some(Pooled { conn, opened_ms, requests }) = idle() {
-            // Bytes that wait on an idle connection were asked for by nobody: it is poisoned.
-            if conn.is_quiet() {
-                core.metrics.pool_hits.add(1);
-                return Ok(Lease { stream: conn, in_flight, opened_ms, requests });
+        let idle = || if fresh_only { None } else { self.take_idle(index) };
+        while let Some(lease) = idle() {
+            if is_usable(lease.stream.is_quiet(), core) {
+                return Ok(lease);
             }
-            core.metrics.pool_discarded.add(1);
         }
         core.metrics.pool_misses.add(1);
+        let in_flight = endpoint.enter();
+        let now_ms = slot.now_ms();
         let due_ms = self.due_ms.min(now_ms.saturating_add(spec.connect_ms.into()));
         // Boxed: dialling is rare, and its state would be carried by every request.
         match guard(slot, due_ms, Box::pin(connect(spec, index, endpoint.address, core))).await {
@@ -108,6 +105,14 @@ impl Wanted<'_> {
         let is_over = self.slot.now_ms() >= self.due_ms;
         kind_of(fired, if is_over { Kind::RouteTimeout } else { phase })
     }
+}
+
+/// Whether an idle connection can be used that was found quiet, or not: bytes that wait on one were asked for by nobody, so
+/// it is poisoned. Counted either way.
+pub fn is_usable(quiet: bool, core: &Core) -> bool {
+    let counter = if quiet { &core.metrics.pool_hits } else { &core.metrics.pool_discarded };
+    counter.add(1);
+    quiet
 }
 
 /// A new connection to endpoint number `index`, over TLS if the upstream speaks it.

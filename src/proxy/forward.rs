@@ -100,7 +100,7 @@ pub async fn forward(
             Err(failed) => failed,
         };
         count_failure(spec, error);
-        let tried = Try { reused, again, idempotent: req.is_idempotent(), replayable: with_head.is_some() };
+        let tried = Try { reused, again, idempotent: req.head.method.is_idempotent(), replayable: with_head.is_some() };
         if !may_retry(&error, tried) {
             return Err(error);
         }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::Method;
 
-pub use crate::config::aggregate::{Envelope, ExposeParts, OnConflict, OnMissing, StatusPolicy};
+pub use crate::config::aggregate::{Envelope, ExposeParts, OnConflict, OnMissing};
 use crate::filter::header_edits::HeaderEdits;
 use crate::json::{Edit, Step};
 use crate::route::body::BodyTemplate;
@@ -18,8 +18,6 @@ pub type Parts = u64;
 pub struct Aggregate {
     /// How the answers are put together.
     pub envelope: Envelope,
-    /// When the whole is a success.
-    pub status_policy: StatusPolicy,
     /// For a merged answer: what becomes of a key that several parts have.
     pub on_conflict: OnConflict,
     /// When the answer tells about its parts.
@@ -62,8 +60,8 @@ pub struct Part {
     pub set_headers: Vec<(String, Template)>,
     /// What it sends.
     pub body: Body,
-    /// Without it there is no answer: by its own key, or by the status policy.
-    pub required: bool,
+    /// Without it there is no answer: what its own key and the status policy come to. Never for a shadow.
+    pub needed: bool,
     /// Its own deadline in ms; `u32::MAX`: none but the route's.
     pub timeout_ms: u32,
     /// Statuses that are a success, as inclusive ranges.
@@ -104,6 +102,13 @@ pub struct Part {
     pub safe: bool,
     /// This core's counters for it.
     pub metrics: PartMetrics,
+}
+
+impl Part {
+    /// Whether its answer is thrown away.
+    pub fn is_shadow(&self) -> bool {
+        self.shadow_per_million.is_some()
+    }
 }
 
 /// What a part's request carries.

@@ -1,9 +1,8 @@
 //! From the config of an aggregation to the graph that runs: names become indexes, texts become templates.
 
-use crate::config::aggregate as raw;
+use crate::config::aggregate::{self as raw, StatusPolicy};
 use crate::config::{Located, Report};
 use crate::filter::header_edits::HeaderEdits;
-use crate::http::method::is_safe;
 use crate::json::edit::{Edit, Filter};
 use crate::json::path::{Path, Step};
 use crate::json::write::{push_string, push_string_content};
@@ -12,7 +11,7 @@ use crate::route::condition::Condition;
 use crate::route::template::{Template, TemplateError};
 use crate::shared::PartMetrics;
 
-use super::aggregate::{Aggregate, Body, Envelope, ForEach, Part, Parts, Reference, StatusPolicy};
+use super::aggregate::{Aggregate, Body, Envelope, ForEach, Part, Parts, Reference};
 use super::build::millis;
 
 /// What an aggregation is built from, beside its own config.
@@ -35,7 +34,6 @@ pub(super) fn aggregate(raw: &raw::Aggregate, inputs: Inputs<'_>) -> Option<Aggr
     let bytes = |size: crate::value::ByteSize| usize::try_from(size.bytes()).unwrap_or(usize::MAX);
     (parts.len() == raw.parts.len()).then(|| Aggregate {
         envelope: raw.envelope,
-        status_policy: raw.status_policy,
         on_conflict: raw.on_conflict,
         expose_parts: raw.expose_parts,
         part_bytes_max: bytes(raw.limits.max_part_bytes),
@@ -92,7 +90,12 @@ fn part(raw: &raw::Part, plan: &raw::Aggregate, inputs: &Inputs<'_>) -> Option<P
         headers: request.headers.clone(),
         set_headers,
         body,
-        required: !shadow && (raw.required || plan.status_policy == StatusPolicy::All),
+        needed: match plan.status_policy {
+            _ if shadow => false,
+            StatusPolicy::Required => raw.required,
+            StatusPolicy::All => true,
+            StatusPolicy::Any => false,
+        },
         timeout_ms: raw.timeout.map_or(u32::MAX, |timeout| millis(timeout.get())),
         success: raw.success.clone(),
         propagate_status: raw.propagate_status.clone(),
@@ -115,7 +118,7 @@ fn part(raw: &raw::Part, plan: &raw::Aggregate, inputs: &Inputs<'_>) -> Option<P
         when_values: raw.when_values.iter().map(reference).collect(),
         needs,
         after: needs | bits(raw.when_values.iter()),
-        safe: is_safe(&request.method),
+        safe: request.method.is_safe(),
         metrics: (inputs.metrics)(&raw.name.value),
     })
 }

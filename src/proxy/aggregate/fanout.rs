@@ -18,7 +18,7 @@ use crate::json;
 use crate::request::Request;
 use crate::snapshot::aggregate::{Aggregate, OnMissing, Part, Parts, Reference};
 
-use super::super::checkout::Wanted;
+use super::super::checkout::{Wanted, is_usable};
 use super::super::finish::kind_of;
 use super::super::plane::{Downstream, Live, Plane};
 use super::call::{Answered, Failed, Order};
@@ -290,7 +290,7 @@ where
         if !fits {
             return self.not_sent(index, part, item, PartReason::Dependency);
         }
-        let is_shadow = part.shadow_per_million.is_some();
+        let is_shadow = part.is_shadow();
         let mut held = if is_shadow { plane.core.hold_for_shadow() } else { plane.core.hold() };
         if !held.grow(out.capacity()) {
             return if is_shadow {
@@ -329,21 +329,13 @@ where
 
     /// Starts the calls that were asked for, on idle connections that are still quiet: one question for several of them.
     fn launch(&mut self) {
-        let metrics = &self.about.plane.core.metrics;
+        let core = &self.about.plane.core;
         for orders in self.memory.orders.chunks_mut(QUESTIONS) {
             let stream =
                 |i: usize| orders.get(i).and_then(|(.., order)| order.lease.as_ref()).map(|lease| &*lease.stream);
             let quiet = Stream::are_quiet::<QUESTIONS>(std::array::from_fn(stream));
             for ((.., order), quiet) in orders.iter_mut().zip(quiet) {
-                match (&order.lease, quiet) {
-                    (Some(_), true) => metrics.pool_hits.add(1),
-                    // Bytes that wait on an idle connection were asked for by nobody: it is poisoned.
-                    (Some(_), false) => {
-                        metrics.pool_discarded.add(1);
-                        order.lease = None;
-                    }
-                    (None, _) => {}
-                }
+                order.lease = order.lease.take().filter(|_| is_usable(quiet, core));
             }
         }
         for (part, item, order) in self.memory.orders.drain(..) {

@@ -8,7 +8,7 @@ use crate::http::encode;
 use crate::json;
 use crate::snapshot::aggregate::{Aggregate, Envelope, ExposeParts, OnConflict, Part};
 
-use super::outcome::{Outcome, Source};
+use super::outcome::{Outcome, Source, shown};
 
 /// A body that is put together: text made here, and values that stay where they were received. Reused.
 #[derive(Debug, Default)]
@@ -61,12 +61,6 @@ impl Body {
     }
 }
 
-/// Those parts of `plan` that are shown, with what became of them.
-fn shown<'a>(plan: &'a Aggregate, outcomes: &'a [Outcome]) -> impl Iterator<Item = (usize, &'a Part, &'a Outcome)> {
-    let all = plan.parts.iter().zip(outcomes).enumerate();
-    all.filter(|(_, (part, _))| part.shadow_per_million.is_none()).map(|(i, (part, outcome))| (i, part, outcome))
-}
-
 /// Whether every part is as it was meant to be.
 pub fn is_complete(plan: &Aggregate, outcomes: &[Outcome]) -> bool {
     shown(plan, outcomes).all(|(_, _, outcome)| outcome.is_well())
@@ -76,7 +70,8 @@ pub fn is_complete(plan: &Aggregate, outcomes: &[Outcome]) -> bool {
 pub fn body(plan: &Aggregate, outcomes: &[Outcome], body: &mut Body) {
     match plan.envelope {
         Envelope::Raw => {
-            object(plan, outcomes, body, 0);
+            let from = object(plan, outcomes, body);
+            body.cut(from);
         }
         Envelope::Merge => flat(plan, outcomes, body),
         Envelope::Uniform => {
@@ -86,7 +81,7 @@ pub fn body(plan: &Aggregate, outcomes: &[Outcome], body: &mut Body) {
                 false => b"{\"code\":1,\"message\":\"partial\",\"data\":",
             };
             body.text.extend_from_slice(head);
-            let from = object(plan, outcomes, body, 0);
+            let from = object(plan, outcomes, body);
             if !complete || plan.expose_parts == ExposeParts::Always {
                 body.text.extend_from_slice(b",\"meta\":{\"degraded\":");
                 let degraded = |outcome: &Outcome| !outcome.is_well();
@@ -100,8 +95,9 @@ pub fn body(plan: &Aggregate, outcomes: &[Outcome], body: &mut Body) {
     }
 }
 
-/// `{"user":…,"orders":…}`; `from` is where text begins that is not cut yet. Gives the same for the text behind it.
-fn object(plan: &Aggregate, outcomes: &[Outcome], body: &mut Body, mut from: usize) -> usize {
+/// `{"user":…,"orders":…}` behind the text that is there. Gives where text begins that is not cut yet.
+fn object(plan: &Aggregate, outcomes: &[Outcome], body: &mut Body) -> usize {
+    let mut from = 0;
     body.text.push(b'{');
     for (n, (index, part, outcome)) in shown(plan, outcomes).enumerate() {
         if n > 0 {
@@ -112,7 +108,7 @@ fn object(plan: &Aggregate, outcomes: &[Outcome], body: &mut Body, mut from: usi
         body.value(index, outcome.output(part));
     }
     body.text.push(b'}');
-    if plan.envelope == Envelope::Raw { body.cut(from) } else { from }
+    from
 }
 
 /// One flat object. What lies in it is copied: its members come from many places.

@@ -24,10 +24,10 @@ use crate::io::Buf;
 use crate::observe::access_log;
 use crate::request::Request;
 use crate::snapshot::Route;
-use crate::snapshot::aggregate::{Aggregate, Part};
+use crate::snapshot::aggregate::Aggregate;
 
 use self::fanout::{About, Fanout, Memory, Stop};
-use self::outcome::{Failure, Outcome, Source, failure};
+use self::outcome::{Failure, Outcome, Source, failure, shown};
 use super::plane::{Downstream, Live, Plane};
 
 /// What every aggregated answer is (RFC 8259 11 defines no charset, which some clients want to see all the same).
@@ -152,11 +152,7 @@ fn write_fields(
 /// `user;dur=12.3, orders;dur=200.1;desc="timeout"` (W3C Server Timing), of those parts that were asked.
 fn server_timing(plan: &Aggregate, outcomes: &[Outcome], out: &mut Vec<u8>) {
     let start = out.len();
-    let shown = |part: &Part| part.shadow_per_million.is_none();
-    for (part, outcome) in plan.parts.iter().zip(outcomes).filter(|(part, _)| shown(part)) {
-        if outcome.from_us.is_none() {
-            continue;
-        }
+    for (_, part, outcome) in shown(plan, outcomes).filter(|(_, _, outcome)| outcome.from_us.is_some()) {
         if out.len() > start {
             out.extend_from_slice(b", ");
         }
@@ -176,7 +172,7 @@ fn server_timing(plan: &Aggregate, outcomes: &[Outcome], out: &mut Vec<u8>) {
 /// Counts the parts, and writes down what the access log tells of them.
 fn record(plan: &Aggregate, outcomes: &[Outcome], log: &mut Vec<u8>) {
     log.clear();
-    for (part, outcome) in plan.parts.iter().zip(outcomes).filter(|(part, _)| part.shadow_per_million.is_none()) {
+    for (_, part, outcome) in shown(plan, outcomes) {
         if outcome.from_us.is_some() {
             part.metrics.ended(outcome.reason, outcome.took_us);
         } else if let Some(reason) = outcome.reason {

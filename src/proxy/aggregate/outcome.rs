@@ -6,7 +6,7 @@ use crate::http::head::Span;
 use crate::http::reply::{Row, part_row, propagated_row};
 use crate::io::Buf;
 use crate::json::{self, Shape};
-use crate::snapshot::aggregate::{Aggregate, Part, StatusPolicy};
+use crate::snapshot::aggregate::{Aggregate, Part};
 
 use super::call::{Answered, Failed};
 
@@ -121,7 +121,7 @@ impl Outcome {
         let Answered { buf, at, status, lines, held } = answered;
         self.received += buf.len() - at;
         self.held.extend(held);
-        (self.buf, self.body_at, self.lines, self.status) = (buf, at, lines, Some(status));
+        (self.buf, self.lines, self.status) = (buf, lines, Some(status));
         self.take_value(part, at, edit)?;
         (self.source, self.live) = (Source::Upstream, true);
         Ok(())
@@ -140,10 +140,11 @@ impl Outcome {
 
     /// Finds the value in the buffer behind `at`, and edits it.
     pub fn take_value(&mut self, part: &Part, at: usize, edit: Edit) -> Result<(), Failed> {
+        self.body_at = at;
         let body = self.buf.bytes().get(at..).unwrap_or_default();
         let whole = if body.is_empty() { b"null" } else { json::trim(body) };
         let value = json::find(whole, &part.document).ok_or(Failed::because(PartReason::BadBody))?;
-        let lies_flat = part.key.is_empty() && part.shadow_per_million.is_none();
+        let lies_flat = part.key.is_empty() && !part.is_shadow();
         if lies_flat && !matches!(json::shape(value), Some(Shape::Object | Shape::Null)) {
             return Err(Failed::because(PartReason::BadBody));
         }
@@ -201,13 +202,10 @@ impl Outcome {
     }
 }
 
-/// Whether the whole can not do without the part.
-pub fn is_needed(plan: &Aggregate, part: &Part) -> bool {
-    match plan.status_policy {
-        StatusPolicy::Required => part.required,
-        StatusPolicy::All => part.shadow_per_million.is_none(),
-        StatusPolicy::Any => false,
-    }
+/// Those parts of `plan` whose answers count, with their index and what became of them.
+pub fn shown<'a>(plan: &'a Aggregate, outcomes: &'a [Outcome]) -> impl Iterator<Item = (usize, &'a Part, &'a Outcome)> {
+    let all = plan.parts.iter().zip(outcomes).enumerate().map(|(i, (part, outcome))| (i, part, outcome));
+    all.filter(|(_, part, _)| !part.is_shadow())
 }
 
 /// Why there is no answer.
@@ -231,18 +229,14 @@ impl Failure {
 /// Whether the request has failed as a whole, and the part that decides how: the first one in declared order that it can
 /// not do without. Where nothing live is left, it has failed in any case: fallbacks of the config alone are no answer.
 pub fn failure(plan: &Aggregate, outcomes: &[Outcome]) -> Option<Failure> {
-    let all = || plan.parts.iter().zip(outcomes).enumerate();
-    let shown = || all().filter(|(_, (part, _))| part.shadow_per_million.is_none());
-    let gone = |outcome: &Outcome| {
-        outcome.source == Source::Nothing && !outcome.is_well() && outcome.reason != Some(PartReason::Cancelled)
-    };
-    let needed = shown().find(|(_, (part, outcome))| is_needed(plan, part) && gone(outcome));
+    let lost = |outcome: &Outcome| !outcome.is_well() && outcome.reason != Some(PartReason::Cancelled);
+    let gone = |outcome: &Outcome| outcome.source == Source::Nothing && lost(outcome);
+    let needed = shown(plan, outcomes).find(|(_, part, outcome)| part.needed && gone(outcome));
     let none_live = || {
-        let lost = |outcome: &Outcome| !outcome.is_well() && outcome.reason != Some(PartReason::Cancelled);
-        let dead = !shown().any(|(_, (_, outcome))| outcome.is_live());
-        if dead { shown().find(|(_, (_, outcome))| lost(outcome)) } else { None }
+        let dead = !shown(plan, outcomes).any(|(_, _, outcome)| outcome.is_live());
+        if dead { shown(plan, outcomes).find(|(_, _, outcome)| lost(outcome)) } else { None }
     };
-    let (index, (part, outcome)) = needed.or_else(none_live)?;
+    let (index, part, outcome) = needed.or_else(none_live)?;
     let row = match outcome.status.filter(|status| part.propagate_status.contains(status)) {
         Some(status) => propagated_row(status),
         None => part_row(outcome.reason.unwrap_or(PartReason::BadBody)),

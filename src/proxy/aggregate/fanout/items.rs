@@ -7,7 +7,7 @@ use crate::json::{self, Shape, Step};
 use crate::snapshot::aggregate::{ForEach, OnMissing, Part, Reference};
 
 use super::super::call::{Failed, Order};
-use super::super::outcome::{Edit, Outcome, Phase, Source, is_needed};
+use super::super::outcome::{Edit, Outcome, Phase, Source};
 use super::super::render::VALUE_BYTES_MAX;
 use super::{CallResult, Fanout, Stop, memory_full};
 
@@ -130,7 +130,7 @@ where
                 self.recall(part, &mut outcome, true);
                 match outcome.source {
                     Source::Stale => part.metrics.fallback_stale.add(1),
-                    _ if is_needed(self.about.plan, part) && !outcome.is_well() => lost = Some(failed),
+                    _ if part.needed && !outcome.is_well() => lost = Some(failed),
                     _ => {}
                 }
             }
@@ -183,7 +183,7 @@ where
         }
         let outcome = self.outcome(index);
         (outcome.received, outcome.status, outcome.held, outcome.live) = (received, status, held, any_live);
-        let cut = too_many && is_needed(self.about.plan, part);
+        let cut = too_many && part.needed;
         match failed {
             Some(failed) if cut || !any_live => return self.failed(index, part, failed),
             failed => {

@@ -7,7 +7,7 @@ use crate::end::PartReason;
 use crate::snapshot::aggregate::Part;
 
 use super::super::call::{Failed, Order};
-use super::super::outcome::{Edit, Outcome, Source, is_needed};
+use super::super::outcome::{Edit, Outcome, Source};
 use super::{CallResult, Fanout, Stop};
 
 impl<'a, F, M> Fanout<'a, F, M>
@@ -34,13 +34,11 @@ where
 
     /// The value of the config stands for a part that has none; without one the whole may be lost.
     fn or_static(&mut self, index: usize, part: &'a Part) -> Result<(), Stop> {
-        let needed = is_needed(self.about.plan, part);
         let outcome = self.outcome(index);
         if outcome.source == Source::Nothing && part.fallback.is_some() {
             outcome.source = Source::Static;
         }
-        let lost = outcome.source == Source::Nothing && needed;
-        if lost { Err(Stop::Lost) } else { Ok(()) }
+        if outcome.source == Source::Nothing && part.needed { Err(Stop::Lost) } else { Ok(()) }
     }
 
     /// Keeps a good answer for a time when there is none.
