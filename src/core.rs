@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::io::{Buffers, Deadlines, Stream};
+use crate::error::{Error, Kind};
+use crate::io::buffers::ANSWER_BYTES;
+use crate::io::{Buf, Buffers, Deadlines, Stream};
 use crate::observe::access_log::{Record, TimeCache, write_json};
 use crate::shared::CoreMetrics;
 use crate::shared::log_ring::Producer;
@@ -186,6 +188,11 @@ struct Memory {
     max: Cell<usize>,
 }
 
+/// How many times its size a buffer may grow to at once.
+const GROWTH_MAX: usize = 16;
+/// Less room than this is not worth a read, in bytes.
+const ROOM_MIN: usize = ANSWER_BYTES / 2;
+
 /// Bytes that one call of an aggregation holds; they count until it is dropped.
 pub struct Held {
     memory: Rc<Memory>,
@@ -193,15 +200,37 @@ pub struct Held {
 }
 
 impl Held {
-    /// Takes `bytes` more; false, and none are taken, if they are not to be had.
-    pub fn grow(&mut self, bytes: usize) -> bool {
+    /// Takes `bytes` more.
+    ///
+    /// # Errors
+    /// [`Kind::MemoryFull`], and none are taken, if they are not to be had.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), Error> {
         let total = self.memory.bytes.get().saturating_add(bytes);
-        let fits = total <= self.memory.max.get();
-        if fits {
-            self.memory.bytes.set(total);
-            self.bytes += bytes;
+        if total > self.memory.max.get() {
+            return Err(Kind::MemoryFull.never());
         }
-        fits
+        self.memory.bytes.set(total);
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// Makes room in a buffer that counts here for what is still to come of a body: `left` bytes, if that is known. It
+    /// grows to at most so many times its size at once: memory is for what was sent, not for what is announced.
+    ///
+    /// # Errors
+    /// As [`Self::grow`].
+    pub fn make_room(&mut self, buf: &mut Buf, left: Option<usize>, buffers: &Buffers) -> Result<(), Error> {
+        let wanted = match left {
+            Some(left) => buf.len().saturating_add(left),
+            None if buf.spare() < ROOM_MIN => buf.capacity() * 2,
+            None => return Ok(()),
+        };
+        if wanted > buf.capacity() {
+            let larger = wanted.min(buf.capacity() * GROWTH_MAX).next_power_of_two();
+            self.grow(larger - buf.capacity().min(larger))?;
+            buf.grow(larger, buffers);
+        }
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use crate::core::Core;
 use crate::error::{Error, Kind};
 use crate::http::encode::{self, copy_fields};
 use crate::http::framing::Framing;
-use crate::http::h1::chunked::{Decoder, Limits};
+use crate::http::h1::payload::Payload;
 use crate::http::head::Version;
 use crate::http::known::Known;
 use crate::io::buffers::{BODY_BYTES, HEADROOM, TAILROOM};
@@ -37,14 +37,6 @@ pub struct Answer {
     pub upload: Option<Upload>,
     /// Longest pause in the body, in ms.
     pub body_ms: u32,
-}
-
-/// What is still to come of the body.
-enum Rest {
-    Nothing,
-    Length(u64),
-    Chunked(Decoder),
-    Close,
 }
 
 /// How the client gets the body.
@@ -91,18 +83,17 @@ pub async fn send(
     let mut out = core.buffers.take(OUT_BYTES);
     write_head(req, buf.bytes(), framing, coding, keep, &rules.hsts, core, out.vec());
     buf.consume(req.answer.fields.len);
-    let (mut rest, mut surplus) =
+    let (rest, mut surplus) =
         begin(framing, &mut buf, &mut out, coding, trailers_pass).map_err(|()| Kind::BadResponse("bad chunk"))?;
     core.buffers.give(buf);
     cx.status = req.answer.status;
     let write = write_downstream(down, rules.write_ms, out, cx);
     let mut out = alongside(upload.as_mut(), None, write).await??;
 
-    if !matches!(rest, Rest::Nothing) {
+    if let Some(rest) = rest {
         core.buffers.give(std::mem::take(&mut out));
         let streamed =
-            Box::pin(stream(&mut rest, &lease, &mut upload, body_ms, down, rules, coding, trailers_pass, core, cx))
-                .await;
+            Box::pin(stream(rest, &lease, &mut upload, body_ms, down, rules, coding, trailers_pass, core, cx)).await;
         if streamed.is_err() && until_close {
             // Only a reset tells this client that the end it sees is not the end.
             down.stream.reset_on_close();
@@ -198,30 +189,17 @@ fn begin(
     out: &mut Buf,
     coding: Coding,
     trailers_pass: bool,
-) -> Result<(Rest, bool), ()> {
+) -> Result<(Option<Payload>, bool), ()> {
     let there = buf.len();
-    let (data, rest, surplus) = match framing {
-        Framing::None => (0, Rest::Nothing, there > 0),
-        Framing::Length(n) => {
-            let take = usize::try_from(n).unwrap_or(usize::MAX).min(there);
-            let left = n - take as u64;
-            (take, if left == 0 { Rest::Nothing } else { Rest::Length(left) }, there > take)
-        }
-        Framing::Close => (there, Rest::Close, false),
-        Framing::Chunked => {
-            let mut decoder = Decoder::new(Limits::default());
-            let step = decoder.decode(buf.bytes_mut()).map_err(drop)?;
-            if step.done {
-                let trailers = decoder.take_trailers().filter(|_| trailers_pass);
-                append(out, buf.bytes().get(..step.data).unwrap_or_default(), coding);
-                append_last(out, coding, trailers.as_deref());
-                return Ok((Rest::Nothing, there > step.consumed));
-            }
-            (step.data, Rest::Chunked(decoder), false)
-        }
-    };
-    append(out, buf.bytes().get(..data).unwrap_or_default(), coding);
-    Ok((rest, surplus))
+    let mut payload = Payload::of(framing);
+    let step = payload.take(buf.bytes_mut()).map_err(drop)?;
+    append(out, buf.bytes().get(..step.data).unwrap_or_default(), coding);
+    if !step.done {
+        return Ok((Some(payload), false));
+    }
+    let trailers = payload.take_trailers().filter(|_| trailers_pass);
+    append_last(out, coding, trailers.as_deref());
+    Ok((None, there > step.consumed))
 }
 
 fn append(out: &mut Buf, data: &[u8], coding: Coding) {
@@ -251,7 +229,7 @@ fn append_last(out: &mut Buf, coding: Coding, trailers: Option<&[u8]>) {
 /// answer.
 #[allow(clippy::too_many_arguments)]
 async fn stream(
-    rest: &mut Rest,
+    mut rest: Payload,
     lease: &Lease,
     upload: &mut Option<Upload>,
     body_ms: u32,
@@ -263,10 +241,7 @@ async fn stream(
     cx: &mut Context,
 ) -> Result<bool, Error> {
     let mut surplus = false;
-    let mut size = match rest {
-        Rest::Length(left) => usize::try_from(*left).unwrap_or(BODY_BYTES).clamp(PIECE_BYTES, BODY_BYTES),
-        _ => PIECE_BYTES,
-    };
+    let mut size = rest.left().map_or(PIECE_BYTES, |left| left.clamp(PIECE_BYTES, BODY_BYTES));
     let mut buf = core.buffers.take(size);
     loop {
         buf.reserve_ends();
@@ -280,18 +255,17 @@ async fn stream(
         buf = filled;
         let full = buf.spare() == 0;
         let ended = match rest {
-            Rest::Close if n == 0 => true,
+            Payload::Close if n == 0 => true,
             _ if n == 0 || n == usize::MAX => return Err(Kind::Truncated.never()),
             _ => {
-                let (ended, over) = decode(rest, &mut buf)?;
-                surplus = over;
-                ended
+                let came = buf.len();
+                let step = rest.take(buf.bytes_mut()).map_err(|_| Kind::Truncated.never())?;
+                buf.truncate(step.data);
+                surplus = step.done && came > step.consumed;
+                step.done
             }
         };
-        let trailers = match rest {
-            Rest::Chunked(decoder) if ended => decoder.take_trailers().filter(|_| trailers_pass),
-            _ => None,
-        };
+        let trailers = if ended { rest.take_trailers().filter(|_| trailers_pass) } else { None };
         if coding == Coding::Chunks {
             write_chunk(&mut buf, ended, trailers.as_deref());
         }
@@ -306,25 +280,5 @@ async fn stream(
         }
     }
     core.buffers.give(buf);
-    *rest = Rest::Nothing;
     Ok(surplus)
-}
-
-/// Leaves the payload in `buf`; whether the body has ended, and whether more came than belongs to it.
-fn decode(rest: &mut Rest, buf: &mut Buf) -> Result<(bool, bool), Error> {
-    let came = buf.len();
-    match rest {
-        Rest::Length(left) => {
-            let n = usize::try_from(*left).unwrap_or(usize::MAX).min(came);
-            buf.truncate(n);
-            *left -= n as u64;
-            Ok((*left == 0, came > n))
-        }
-        Rest::Chunked(decoder) => {
-            let step = decoder.decode(buf.bytes_mut()).map_err(|_| Kind::Truncated.never())?;
-            buf.truncate(step.data);
-            Ok((step.done, came > step.consumed))
-        }
-        Rest::Nothing | Rest::Close => Ok((false, false)),
-    }
 }

@@ -12,7 +12,8 @@ use crate::core::{Core, UpstreamStream};
 use crate::error::{Error, Kind, Side};
 use crate::http::encode;
 use crate::http::framing::Framing;
-use crate::http::h1::chunked::{CRLF, Decoder, LAST_CHUNK, Limits, prefix};
+use crate::http::h1::chunked::{CRLF, LAST_CHUNK, prefix};
+use crate::http::h1::payload::Payload;
 use crate::io::buffers::BODY_BYTES;
 use crate::io::{Buf, Slot, guard};
 use crate::request::Request;
@@ -81,7 +82,7 @@ impl Upload {
         let mut buf = core.buffers.take((size.max(first.len()) + ends).min(BODY_BYTES));
         buf.reserve_ends();
         buf.extend(first);
-        let body = Body { framing: framing_state(framing), received: 0, bounds };
+        let body = Body { payload: Payload::of(framing), received: 0, bounds };
         let running = run(down, stream, core, body, buf);
         Self { running: Some(Box::pin(running)), done: None }
     }
@@ -109,21 +110,8 @@ impl Upload {
     }
 }
 
-enum State {
-    Length(u64),
-    Chunked(Decoder),
-}
-
-fn framing_state(framing: Framing) -> State {
-    match framing {
-        Framing::Chunked => State::Chunked(Decoder::new(Limits::default())),
-        Framing::Length(n) => State::Length(n),
-        Framing::None | Framing::Close => State::Length(0),
-    }
-}
-
 struct Body {
-    framing: State,
+    payload: Payload,
     received: u64,
     bounds: Bounds,
 }
@@ -132,29 +120,17 @@ impl Body {
     /// Turns what was read into what is to be written, in place; true when that was the last. What follows the body
     /// goes to `leftover`.
     fn pass(&mut self, buf: &mut Buf, leftover: &mut Buf) -> Result<bool, Error> {
-        let done = match &mut self.framing {
-            State::Length(left) => {
-                let n = usize::try_from(*left).unwrap_or(usize::MAX).min(buf.len());
-                leftover.extend(buf.bytes().get(n..).unwrap_or_default());
-                buf.truncate(n);
-                *left -= n as u64;
-                self.received += n as u64;
-                *left == 0
-            }
-            State::Chunked(decoder) => {
-                let step = decoder.decode(buf.bytes_mut()).map_err(|_| Kind::BodyMalformed.never())?;
-                leftover.extend(buf.bytes().get(step.consumed..).unwrap_or_default());
-                buf.truncate(step.data);
-                self.received += step.data as u64;
-                let trailers = if step.done { decoder.take_trailers() } else { None };
-                let trailers = trailers.filter(|_| self.bounds.trailers_pass);
-                write_chunk(buf, step.done, trailers.as_deref());
-                step.done
-            }
-        };
+        let step = self.payload.take(buf.bytes_mut()).map_err(|_| Kind::BodyMalformed.never())?;
+        leftover.extend(buf.bytes().get(step.consumed..).unwrap_or_default());
+        buf.truncate(step.data);
+        self.received += step.data as u64;
+        if matches!(self.payload, Payload::Chunked(_)) {
+            let trailers = self.payload.take_trailers().filter(|_| self.bounds.trailers_pass);
+            write_chunk(buf, step.done, trailers.as_deref());
+        }
         match self.bounds.limit {
             Some(limit) if self.received > limit => Err(Kind::BodyTooLarge.never()),
-            _ => Ok(done),
+            _ => Ok(step.done),
         }
     }
 }

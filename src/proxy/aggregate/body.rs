@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::core::{Core, Held};
 use crate::error::{Error, Kind};
 use crate::http::framing::Framing;
-use crate::http::h1::chunked::{Decoder, Limits};
+use crate::http::h1::payload::Payload;
 use crate::io::buffers::ANSWER_BYTES;
 use crate::io::{Buf, guard};
 use crate::request::Request;
@@ -17,10 +17,6 @@ use super::super::finish::kind_of;
 use super::super::forward::{expects_continue, send_continue};
 use super::super::plane::Downstream;
 use super::super::upload;
-
-/// A buffer grows to at most so many times its size at once: a client gets memory for what it has sent, not for what it
-/// announces.
-const GROWTH_MAX: usize = 16;
 
 /// A body that did not come with its head.
 pub struct Collected {
@@ -79,50 +75,24 @@ async fn read(
 ) -> Result<Collected, Error> {
     let mut held = core.hold();
     let mut buf = core.buffers.take(req.behind_head().len().max(ANSWER_BYTES));
-    if !held.grow(buf.capacity()) {
-        return Err(Kind::MemoryFull.never());
-    }
+    held.grow(buf.capacity())?;
     buf.extend(req.behind_head());
     let mut leftover = Buf::default();
-    let mut decoder = match req.framing {
-        Framing::Chunked => Some(Decoder::new(Limits::default())),
-        _ => None,
-    };
-    let mut left = match req.framing {
-        Framing::Length(n) => usize::try_from(n).unwrap_or(usize::MAX),
-        _ => 0,
-    };
+    let mut payload = Payload::of(req.framing);
     let mut fresh = buf.len();
     loop {
         let from = buf.len() - fresh;
-        let (kept, taken, ended) = match &mut decoder {
-            Some(decoder) => {
-                let step = decoder.decode(buf.last_mut(fresh)).map_err(|_| Kind::BodyMalformed.never())?;
-                (step.data, step.consumed, step.done)
-            }
-            None => {
-                let n = fresh.min(left);
-                left -= n;
-                (n, n, left == 0)
-            }
-        };
-        leftover.extend(buf.bytes().get(from + taken..).unwrap_or_default());
-        buf.truncate(from + kept);
+        let step = payload.take(buf.last_mut(fresh)).map_err(|_| Kind::BodyMalformed.never())?;
+        leftover.extend(buf.bytes().get(from + step.consumed..).unwrap_or_default());
+        buf.truncate(from + step.data);
         if buf.len() > limit {
             return Err(Kind::BodyTooLarge.never());
         }
-        if ended {
+        if step.done {
             let received = buf.len() as u64;
             return Ok(Collected { body: buf, leftover, received, _held: held });
         }
-        let wanted = if left > 0 { buf.len() + left } else { buf.len() + ANSWER_BYTES / 2 };
-        if wanted > buf.capacity() {
-            let larger = wanted.min(buf.capacity() * GROWTH_MAX).next_power_of_two();
-            if !held.grow(larger - buf.capacity().min(larger)) {
-                return Err(Kind::MemoryFull.never());
-            }
-            buf.grow(larger, &core.buffers);
-        }
+        held.make_room(&mut buf, payload.left(), &core.buffers)?;
         let due_ms = until_ms.min(down.slot.now_ms().saturating_add(rules.request_body_ms.into()));
         fresh = match guard(&down.slot, due_ms, down.stream.read(buf)).await {
             Ok((Ok(n), filled)) if n > 0 => {

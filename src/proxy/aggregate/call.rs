@@ -10,7 +10,7 @@ use crate::end::PartReason;
 use crate::error::{Error, Kind, Retry};
 use crate::http::encode::copy_fields;
 use crate::http::framing::{self, Framing};
-use crate::http::h1::chunked::{Decoder, Limits};
+use crate::http::h1::payload::Payload;
 use crate::http::head::{Field, ResponseHead, Scan};
 use crate::http::known::Known;
 use crate::io::buffers::ANSWER_BYTES;
@@ -24,9 +24,6 @@ use super::super::forward::{ANSWER_BOUNDS, INTERIM_MAX, bad_head};
 use super::super::plane::{Live, Plane};
 use super::super::upload::write_upstream;
 
-/// A buffer grows to at most so many times its size at once: an upstream gets memory for what it has sent, not for what
-/// it announces.
-const GROWTH_MAX: usize = 16;
 /// Fields about one body (RFC 9110 8, RFC 9530), or about how long it was kept: not about what is made of several.
 const ABOUT_BODY: [&str; 14] = [
     "accept-ranges",
@@ -194,8 +191,8 @@ impl Asked<'_> {
                 })?,
             };
             let replayable = lease.is_reused() && self.part.safe && !again;
-            if replayable && !held.grow(out.len()) {
-                return Err(Kind::MemoryFull.never().into());
+            if replayable {
+                held.grow(out.len())?;
             }
             let replay = replayable.then(|| copy(&out, core));
             self.spec.metrics.requests.add(1);
@@ -232,9 +229,7 @@ impl Asked<'_> {
         let buffers = &self.wanted.core.buffers;
         let out = write_upstream(&lease.stream, self.slot, self.spec.body_ms, self.wanted.due_ms, out).await?;
         buffers.give(out);
-        if !held.grow(ANSWER_BYTES) {
-            return Err(Kind::MemoryFull.never().into());
-        }
+        held.grow(ANSWER_BYTES)?;
         let buf = self.read_head(&lease, memory).await?;
         let head = &memory.head;
         let framing = framing::of_response(&self.part.method, head, buf.bytes());
@@ -387,69 +382,33 @@ struct Body<'a> {
     validator: &'a mut Validator,
 }
 
-/// What is still to come.
-enum Rest {
-    Length(usize),
-    Chunked(Box<Decoder>),
-    Close,
-}
-
 impl Body<'_> {
     /// The whole body behind the head in `buf`, and whether more came that belongs to no answer.
     async fn read(self, mut buf: Buf, framing: Framing, held: &mut Held) -> Result<(Buf, bool), Broken> {
         let Self { asked, lease, at, status, validator } = self;
         let buffers = &asked.wanted.core.buffers;
         let failed = |reason| Broken::Answer(Failed::because(reason).with(status));
-        let mut rest = match framing {
-            Framing::None => Rest::Length(0),
-            Framing::Length(n) => Rest::Length(usize::try_from(n).unwrap_or(usize::MAX)),
-            Framing::Chunked => Rest::Chunked(Box::new(Decoder::new(Limits::default()))),
-            Framing::Close => Rest::Close,
-        };
+        let mut payload = Payload::of(framing);
         let mut fresh = buf.len() - at;
         let surplus = loop {
             let from = buf.len() - fresh;
-            let (ended, surplus) = match &mut rest {
-                Rest::Length(left) => {
-                    let n = fresh.min(*left);
-                    buf.truncate(from + n);
-                    *left -= n;
-                    (*left == 0, fresh > n)
-                }
-                Rest::Chunked(decoder) => {
-                    let step =
-                        decoder.decode(buf.last_mut(fresh)).map_err(|_| Kind::BadResponse("bad chunk").never())?;
-                    buf.truncate(from + step.data);
-                    (step.done, fresh > step.consumed)
-                }
-                Rest::Close => (false, false),
-            };
+            let step = payload.take(buf.last_mut(fresh)).map_err(|_| Kind::BadResponse("bad chunk").never())?;
+            buf.truncate(from + step.data);
             if buf.len() - at > asked.plan.part_bytes_max {
                 return Err(failed(PartReason::TooLarge));
             }
             validator.feed(buf.bytes().get(from..).unwrap_or_default()).map_err(|_| failed(PartReason::BadBody))?;
-            if ended {
-                break surplus;
+            if step.done {
+                break fresh > step.consumed;
             }
-            let wanted = match &rest {
-                Rest::Length(left) => buf.len() + left,
-                _ if buf.spare() < ANSWER_BYTES / 2 => buf.capacity() * 2,
-                _ => 0,
-            };
-            if wanted > buf.capacity() {
-                let larger = wanted.min(buf.capacity() * GROWTH_MAX).next_power_of_two();
-                if !held.grow(larger - buf.capacity().min(larger)) {
-                    return Err(Kind::MemoryFull.never().into());
-                }
-                buf.grow(larger, buffers);
-            }
+            held.make_room(&mut buf, payload.left(), buffers)?;
             let due_ms = asked.wanted.due_ms.min(asked.slot.now_ms().saturating_add(asked.spec.body_ms.into()));
             fresh = match guard(asked.slot, due_ms, lease.stream.read(buf)).await {
                 Ok((Ok(n), filled)) if n > 0 => {
                     buf = filled;
                     n
                 }
-                Ok((Ok(_), filled)) if matches!(rest, Rest::Close) => {
+                Ok((Ok(_), filled)) if matches!(payload, Payload::Close) => {
                     buf = filled;
                     break false;
                 }

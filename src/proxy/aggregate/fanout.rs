@@ -292,12 +292,10 @@ where
         }
         let is_shadow = part.is_shadow();
         let mut held = if is_shadow { plane.core.hold_for_shadow() } else { plane.core.hold() };
-        if !held.grow(out.capacity()) {
-            return if is_shadow {
-                self.not_sent(index, part, item, PartReason::Cancelled)
-            } else {
-                Err(memory_full())
-            };
+        match held.grow(out.capacity()) {
+            Ok(()) => {}
+            Err(_) if is_shadow => return self.not_sent(index, part, item, PartReason::Cancelled),
+            Err(e) => return Err(e.into()),
         }
         let order = Order {
             plane: Rc::clone(plane),
@@ -419,9 +417,7 @@ where
         }
         let core = &self.about.plane.core;
         let mut held = core.hold();
-        if !held.grow(bytes) {
-            return Err(memory_full());
-        }
+        held.grow(bytes)?;
         let edited = core.buffers.take(bytes);
         self.outcome(index).held.push(held);
         Ok(Edit::Into(edited))
@@ -479,10 +475,6 @@ where
             Some(item) => self.item(index, item).map(|item| &mut item.outcome),
         }
     }
-}
-
-fn memory_full() -> Stop {
-    Stop::Broken(Kind::MemoryFull.never())
 }
 
 fn bit(index: usize) -> Parts {

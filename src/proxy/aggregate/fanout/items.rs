@@ -9,7 +9,7 @@ use crate::snapshot::aggregate::{ForEach, OnMissing, Part, Reference};
 use super::super::call::{Failed, Order};
 use super::super::outcome::{Edit, Outcome, Phase, Source};
 use super::super::render::VALUE_BYTES_MAX;
-use super::{CallResult, Fanout, Stop, memory_full};
+use super::{CallResult, Fanout, Stop};
 
 /// Values by the place of their reference; `None` for one that differs from item to item.
 pub(super) type Known = Vec<Option<Vec<u8>>>;
@@ -153,9 +153,7 @@ where
         let Some(items) = self.memory.items.get_mut(index).map(std::mem::take) else { return Ok(()) };
         let length = items.list.iter().map(|item| item.outcome.value(part).len() + 1).sum::<usize>() + 2;
         let mut array_held = core.hold();
-        if !array_held.grow(length) {
-            return Err(memory_full());
-        }
+        array_held.grow(length)?;
         let mut array = core.buffers.take(length);
         array.extend(b"[");
         for (n, item) in items.list.iter().enumerate() {
