@@ -17,6 +17,7 @@ use crate::shared::log_ring::Producer;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::last_good::LastGood;
 use crate::upstream::pool::PoolLimits;
+use crate::upstream::random::XorShift;
 
 /// An upstream connection: shared by the two directions of one exchange.
 pub type UpstreamStream = Rc<Stream>;
@@ -45,7 +46,8 @@ pub struct Core {
     pub shadows: Cell<usize>,
     held: Rc<Memory>,
     shadows_held: Rc<Memory>,
-    random: Cell<u64>,
+    /// For samples.
+    pub random: RefCell<XorShift>,
     notes: RefCell<Notes>,
     endpoints: RefCell<HashMap<EndpointKey, Rc<CoreEndpoint>, foldhash::fast::RandomState>>,
     log: RefCell<Option<Log>>,
@@ -76,7 +78,7 @@ impl Core {
             shadows: Cell::new(0),
             held: Rc::default(),
             shadows_held: Rc::default(),
-            random: Cell::new(random_u64() | 1),
+            random: RefCell::new(XorShift::new(random_u64())),
             notes: RefCell::default(),
             endpoints: RefCell::default(),
             log: RefCell::new(log.map(|ring| Log { ring, time: TimeCache::default(), line: Vec::new() })),
@@ -125,16 +127,6 @@ impl Core {
         let as_gauge = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
         self.metrics.aggregation_bytes.set(as_gauge(self.held.bytes.get()));
         self.metrics.stale_bytes.set(as_gauge(self.last_good.bytes()));
-    }
-
-    /// A number below `below`, by chance (xorshift64, G. Marsaglia 2003): for sampling, not for secrets.
-    pub fn random(&self, below: u32) -> u32 {
-        let mut x = self.random.get();
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        self.random.set(x);
-        u32::try_from(((x >> 32) * u64::from(below)) >> 32).unwrap_or(0)
     }
 
     /// Where notes for the operator go.

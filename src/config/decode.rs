@@ -280,17 +280,26 @@ impl<'d> Value<'d> {
     /// A list of names, each only once.
     pub(super) fn names(&self) -> Option<Vec<Located<String>>> {
         // Each is a step on the way of every request; more than this is a mistake.
-        let items = self.list(0..=64)?;
-        let mut names: Vec<Located<String>> = Vec::with_capacity(items.len());
-        for item in items {
-            let Some(name) = item.name() else { continue };
-            if names.iter().any(|earlier| earlier.value == name.value) {
-                item.error(format!("{} is listed twice", quote(&name.value)), "remove one");
+        self.each_once(0..=64, Value::name, |name| &name.value)
+    }
+
+    /// A list of which each item is read in the same way and stands there only once, by its text.
+    pub(super) fn each_once<T>(
+        &self,
+        length: RangeInclusive<usize>,
+        read: impl Fn(&Value<'d>) -> Option<T>,
+        text: impl Fn(&T) -> &str,
+    ) -> Option<Vec<T>> {
+        let mut list: Vec<T> = Vec::new();
+        for item in self.list(length)? {
+            let Some(next) = read(&item) else { continue };
+            if list.iter().any(|earlier| text(earlier) == text(&next)) {
+                item.error(format!("{} is listed twice", quote(text(&next))), "remove one");
             } else {
-                names.push(name);
+                list.push(next);
             }
         }
-        Some(names)
+        Some(list)
     }
 
     /// Text for a header, a path or an address: not empty, no control characters, no more than `bytes_max`.

@@ -25,9 +25,14 @@ pub fn copy_fields(fields: &Fields, bytes: &[u8], mut drop: impl FnMut(&Field) -
 
 /// `name: value` CRLF
 pub fn field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    field_of(name, |out| out.extend_from_slice(value), out);
+}
+
+/// The same with a value that `write` appends.
+pub fn field_of(name: &[u8], write: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
+    write(out);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -76,10 +81,7 @@ impl Edits {
     /// Adds a line whose value `write` appends.
     pub fn add(&mut self, name: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.arena.len();
-        self.arena.extend_from_slice(name);
-        self.arena.extend_from_slice(b": ");
-        write(&mut self.arena);
-        self.arena.extend_from_slice(b"\r\n");
+        field_of(name, write, &mut self.arena);
         self.added.push(Line { start, name_len: name.len(), end: self.arena.len() });
     }
 

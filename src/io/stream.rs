@@ -92,9 +92,8 @@ impl TcpIo {
     /// No bytes wait, and the other side neither closed nor reset. One `poll(2)` that does not wait: it takes no lock on
     /// the socket, where a `recv(MSG_PEEK)` does.
     pub(super) fn is_quiet(&self) -> bool {
-        // Errors and hang-ups are told without being asked for.
-        let mut fds = [PollFd::from_borrowed_fd(self.fd(), PollFlags::IN | PollFlags::RDHUP)];
-        matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
+        let [quiet] = quiet([self.fd()]);
+        quiet
     }
 
     /// Bytes written that the other side has not acknowledged yet.
@@ -104,6 +103,14 @@ impl TcpIo {
         let done = unsafe { libc::ioctl(self.fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
         if done == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
     }
+}
+
+/// Of which sockets nothing is to be told: no bytes wait, and nobody closed or reset.
+fn quiet<const N: usize>(sockets: [BorrowedFd<'_>; N]) -> [bool; N] {
+    // Errors and hang-ups are told without being asked for.
+    let mut fds = sockets.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN | PollFlags::RDHUP));
+    let told = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+    fds.map(|fd| told.is_ok() && fd.revents().is_empty())
 }
 
 /// What one write did: `Ok(0)` is none, and moves `buf` behind what was sent otherwise.
@@ -185,14 +192,11 @@ impl Stream {
             None => false,
         });
         let Some(first) = streams.iter().find_map(tcp) else { return quiet };
-        // Errors and hang-ups are told without being asked for. A place without a stream asks about the first once more.
-        let flags = PollFlags::IN | PollFlags::RDHUP;
-        let fds = streams.each_ref().map(|stream| tcp(stream).unwrap_or(first));
-        let mut fds = fds.map(|fd| PollFd::from_borrowed_fd(fd, flags));
-        let told = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
-        for ((quiet, fd), stream) in quiet.iter_mut().zip(&fds).zip(&streams) {
+        // A place without such a stream asks about the first once more.
+        let told = self::quiet(streams.each_ref().map(|stream| tcp(stream).unwrap_or(first)));
+        for ((quiet, told), stream) in quiet.iter_mut().zip(told).zip(&streams) {
             if tcp(stream).is_some() {
-                *quiet = told.is_ok() && fd.revents().is_empty();
+                *quiet = told;
             }
         }
         quiet

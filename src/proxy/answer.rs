@@ -20,7 +20,7 @@ use super::connection::write_downstream;
 use super::finish::kind_of;
 use super::forward::OUT_BYTES;
 use super::plane::Downstream;
-use super::upload::{Upload, alongside, write_chunk};
+use super::upload::{Upload, alongside, write_chunk, write_framing};
 
 /// Bodies of unknown length are read in pieces of this size until one fills it: event streams stay small.
 const PIECE_BYTES: usize = 16 * 1024;
@@ -150,18 +150,14 @@ fn write_head(
     };
     copy_fields(&head.fields, bytes, drop, out);
     let listed_length = |f: &crate::http::head::Field| f.value.of(bytes).contains(&b',');
-    if let (Framing::Length(n), true) =
+    if let (Framing::Length(_), true) =
         (framing, head.fields.all(Known::ContentLength).next().is_some_and(listed_length))
     {
-        out.extend_from_slice(b"Content-Length: ");
-        encode::number(n, out);
-        out.extend_from_slice(b"\r\n");
+        write_framing(framing, out);
     }
     // RFC 9110 6.6.1: who forwards an answer without a date adds one.
     if !date_seen && !req.answer_edits.replaces(b"date") {
-        out.extend_from_slice(b"Date: ");
-        core.write_date(out);
-        out.extend_from_slice(b"\r\n");
+        encode::field_of(b"Date", |out| core.write_date(out), out);
     }
     if coding == Coding::Chunks {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");

@@ -8,6 +8,7 @@ use crate::core::ms;
 use crate::end::{Closed, Deadline};
 use crate::error::{Error, Kind};
 use crate::http::encode;
+use crate::http::framing::Framing;
 use crate::http::reply::{self, Reply};
 use crate::io::buffers::IDLE_BYTES;
 use crate::io::recycle::Recycler;
@@ -408,16 +409,11 @@ async fn send_merged(
 fn write_reply(reply: &Reply, req: &Request, core: &crate::core::Core, keep: bool, hsts: &[u8], out: &mut Vec<u8>) {
     reply::status_line(reply.status, out);
     out.extend_from_slice(&reply.fields);
-    out.extend_from_slice(b"Date: ");
-    core.write_date(out);
-    out.extend_from_slice(b"\r\n");
+    encode::field_of(b"Date", |out| core.write_date(out), out);
     // RFC 9110 8.6: no Content-Length where there can be no body.
     let bodiless = reply.status == 204 || reply.status == 304;
-    if !bodiless {
-        out.extend_from_slice(b"Content-Length: ");
-        encode::number(reply.body.len() as u64, out);
-        out.extend_from_slice(b"\r\n");
-    }
+    let framing = if bodiless { Framing::None } else { Framing::Length(reply.body.len() as u64) };
+    upload::write_framing(framing, out);
     out.extend_from_slice(hsts);
     answer::write_connection(req.head.version, keep, out);
     out.extend_from_slice(b"\r\n");

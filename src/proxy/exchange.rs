@@ -105,10 +105,7 @@ async fn act(
         Action::Respond(respond) => {
             let mut fields = Vec::new();
             for (name, value) in &respond.fields {
-                fields.extend_from_slice(name.as_bytes());
-                fields.extend_from_slice(b": ");
-                value.render(req, Place::Header, &mut fields);
-                fields.extend_from_slice(b"\r\n");
+                encode::field_of(name.as_bytes(), |out| value.render(req, Place::Header, out), &mut fields);
             }
             Response::Reply(Reply {
                 status: respond.status,
@@ -119,9 +116,8 @@ async fn act(
             })
         }
         Action::Redirect(redirect) => {
-            let mut fields = b"Location: ".to_vec();
-            redirect.to.render(req, Place::Location, &mut fields);
-            fields.extend_from_slice(b"\r\n");
+            let mut fields = Vec::new();
+            encode::field_of(b"Location", |out| redirect.to.render(req, Place::Location, out), &mut fields);
             Response::Reply(Reply {
                 status: redirect.status,
                 fields: fields.into(),

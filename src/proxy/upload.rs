@@ -266,13 +266,11 @@ impl<F: Future> Future for Alongside<'_, F> {
     }
 }
 
-/// The framing fields of a forwarded request (RFC 9112 6).
+/// The framing fields of a message (RFC 9112 6).
 pub fn write_framing(framing: Framing, out: &mut Vec<u8>) {
     match framing {
         Framing::Length(n) => {
-            out.extend_from_slice(b"Content-Length: ");
-            encode::number(n, out);
-            out.extend_from_slice(CRLF);
+            encode::field_of(b"Content-Length", |out| encode::number(n, out), out);
         }
         Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         Framing::None | Framing::Close => {}

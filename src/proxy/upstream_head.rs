@@ -59,11 +59,10 @@ pub fn write_who(req: &Request, down: &Downstream, replaced: impl Fn(&[u8]) -> b
         out.extend_from_slice(b"\r\n");
     }
     if wanted(b"x-forwarded-proto") {
-        let scheme: &[u8] = if req.session.is_some() { b"https" } else { b"http" };
-        kept_or(req, Known::ForwardedProto, b"X-Forwarded-Proto", scheme, out);
+        encode::field(b"X-Forwarded-Proto", scheme(req), out);
     }
     if wanted(b"x-forwarded-host") && !req.authority.is_empty() {
-        kept_or(req, Known::ForwardedHost, b"X-Forwarded-Host", &req.authority, out);
+        encode::field(b"X-Forwarded-Host", host(req), out);
     }
     if wanted(b"x-request-id") {
         encode::field(b"X-Request-Id", req.request_id.as_bytes(), out);
@@ -101,7 +100,17 @@ fn write_trusted(req: &Request, known: Known, out: &mut Vec<u8>) {
     }
 }
 
-fn kept_or(req: &Request, known: Known, name: &[u8], own: &[u8], out: &mut Vec<u8>) {
+/// How the client asked, as upstreams are told.
+pub fn scheme(req: &Request) -> &[u8] {
+    kept_or(req, Known::ForwardedProto, if req.session.is_some() { b"https" } else { b"http" })
+}
+
+/// For whom the client asked, as upstreams are told.
+pub fn host(req: &Request) -> &[u8] {
+    kept_or(req, Known::ForwardedHost, &req.authority)
+}
+
+fn kept_or<'a>(req: &'a Request, known: Known, own: &'a [u8]) -> &'a [u8] {
     let kept = if req.from_trusted { req.head.fields.all(known).next() } else { None };
-    encode::field(name, kept.map_or(own, |field| field.value.of(req.bytes())), out);
+    kept.map_or(own, |field| field.value.of(req.bytes()))
 }

@@ -72,15 +72,7 @@ const COMPARISONS: [(&str, Comparison); 7] = [
     ("in", Comparison::In),
 ];
 
-/// The names that a condition takes from the answers of other parts, `parts.user.tier`: each once, in the order of the
-/// text, as far as it can be read.
-pub fn references(text: &str) -> Vec<String> {
-    let mut names = names(text);
-    names.retain(|name| name.starts_with("parts."));
-    names
-}
-
-/// All names in a condition, also those of facts: each once, in the order of the text, as far as it can be read. None of
+/// All names in a condition, of values of other parts and of facts: each once, in the order of the text, as far as it can be read. None of
 /// a text that is too long for a condition.
 pub fn names(text: &str) -> Vec<String> {
     if text.len() > TEXT_BYTES_MAX {

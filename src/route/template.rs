@@ -291,9 +291,7 @@ impl Template {
                     encode::push(out, facts.query(name).unwrap_or_default().as_bytes(), Source::Query, into);
                 }
                 Piece::Tls(index) => {
-                    let fact =
-                        TLS_FACTS.get(*index).zip(facts.session()).map_or("", |((_, fact), session)| fact(session));
-                    encode::push(out, fact.as_bytes(), Source::Text, into);
+                    encode::push(out, tls_fact(*index, facts).as_bytes(), Source::Text, into);
                 }
                 Piece::Header(name) => {
                     encode::push(out, facts.header(name.as_str()).unwrap_or_default(), Source::Text, into);
@@ -379,12 +377,15 @@ impl Piece {
                 with(&encode::decoded(facts.query(name).unwrap_or_default().as_bytes(), Source::Query))
             }
             Piece::Header(name) => with(facts.header(name.as_str()).unwrap_or_default()),
-            Piece::Tls(index) => with(
-                TLS_FACTS.get(*index).zip(facts.session()).map_or("", |((_, fact), session)| fact(session)).as_bytes(),
-            ),
+            Piece::Tls(index) => with(tls_fact(*index, facts).as_bytes()),
             Piece::Value(index) => with(facts.value(*index).text),
         }
     }
+}
+
+/// What the TLS connection tells, empty without one; `index` is that of [`TLS_FACTS`].
+fn tls_fact<F: Facts>(index: usize, facts: &F) -> &str {
+    TLS_FACTS.get(index).zip(facts.session()).map_or("", |((_, fact), session)| fact(session))
 }
 
 /// Lists what there is, and the name that was probably meant.

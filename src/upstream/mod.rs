@@ -4,3 +4,4 @@ pub mod balance;
 pub mod endpoint;
 pub mod last_good;
 pub mod pool;
+pub mod random;

@@ -84,16 +84,7 @@ fn path<'d>(value: &Value<'d>, scope: &Scope<'_>, taken: &Taken<'_, 'd>) -> Opti
 
 /// Names of fields in lower case.
 fn passed_headers(value: &Value<'_>) -> Option<Vec<String>> {
-    let mut names: Vec<String> = Vec::new();
-    for item in value.list(0..=FIELDS_MAX)? {
-        let Some(name) = item.parse(passed_header) else { continue };
-        if names.contains(&name) {
-            item.error(format!("{} is listed twice", quote(&name)), "remove one");
-        } else {
-            names.push(name);
-        }
-    }
-    Some(names)
+    value.each_once(0..=FIELDS_MAX, |item| item.parse(passed_header), String::as_str)
 }
 
 fn passed_header(text: &str) -> Result<String, Invalid> {
@@ -116,26 +107,17 @@ fn passed_header(text: &str) -> Result<String, Invalid> {
 }
 
 fn passed_query(value: &Value<'_>) -> Option<Vec<String>> {
-    let mut names: Vec<String> = Vec::new();
-    for item in value.list(0..=FIELDS_MAX)? {
-        let name = item.parse(|text| {
-            let is_name = |c: char| c.is_ascii_graphic() && !"&=#+%?".contains(c);
-            match text.len() {
-                1..=QUERY_NAME_BYTES_MAX if text.chars().all(is_name) => Ok(text.to_owned()),
-                _ => Err(Invalid::new(
-                    "is not the name of a query parameter",
-                    format!("1 to {QUERY_NAME_BYTES_MAX} characters without & = # + % ?"),
-                )),
-            }
-        });
-        let Some(name) = name else { continue };
-        if names.contains(&name) {
-            item.error(format!("{} is listed twice", quote(&name)), "remove one");
-        } else {
-            names.push(name);
+    let name = |text: &str| {
+        let is_name = |c: char| c.is_ascii_graphic() && !"&=#+%?".contains(c);
+        match text.len() {
+            1..=QUERY_NAME_BYTES_MAX if text.chars().all(is_name) => Ok(text.to_owned()),
+            _ => Err(Invalid::new(
+                "is not the name of a query parameter",
+                format!("1 to {QUERY_NAME_BYTES_MAX} characters without & = # + % ?"),
+            )),
         }
-    }
-    Some(names)
+    };
+    value.each_once(0..=FIELDS_MAX, |item| item.parse(name), String::as_str)
 }
 
 /// A mapping or list is JSON whose strings may have values in them; text is JSON already, with values in and between its

@@ -227,7 +227,7 @@ where
     fn begin(&mut self, index: usize) -> Result<(), Stop> {
         let Some(part) = self.about.plan.parts.get(index) else { return Ok(()) };
         if let Some(per_million) = part.shadow_per_million
-            && self.about.plane.core.random(1_000_000) >= per_million
+            && self.about.plane.core.random.borrow_mut().below(1_000_000) >= per_million
         {
             self.end(index);
             return Ok(());

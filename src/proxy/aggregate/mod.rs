@@ -113,26 +113,23 @@ fn write_fields(
 ) {
     out.clear();
     let edits = &req.answer_edits;
-    let mut own = |name: &[u8], write: &mut dyn FnMut(&mut Vec<u8>)| {
+    let mut own = |name: &[u8], write: &dyn Fn(&mut Vec<u8>)| {
         if !edits.replaces(name) {
-            out.extend_from_slice(name);
-            out.extend_from_slice(b": ");
-            write(out);
-            out.extend_from_slice(b"\r\n");
+            encode::field_of(name, write, out);
         }
     };
-    own(b"Content-Type", &mut |out| out.extend_from_slice(CONTENT_TYPE));
+    own(b"Content-Type", &|out| out.extend_from_slice(CONTENT_TYPE));
     if let Some(name) = &plan.completed_header {
-        own(name.as_bytes(), &mut |out| out.extend_from_slice(if complete { b"true" } else { b"false" }));
+        own(name.as_bytes(), &|out| out.extend_from_slice(if complete { b"true" } else { b"false" }));
     }
     if !complete {
-        own(b"Cache-Control", &mut |out| out.extend_from_slice(b"no-store"));
+        own(b"Cache-Control", &|out| out.extend_from_slice(b"no-store"));
     }
     if let Some(seconds) = failure.and_then(|failure| failure.retry_after) {
-        own(b"Retry-After", &mut |out| encode::number(seconds.into(), out));
+        own(b"Retry-After", &|out| encode::number(seconds.into(), out));
     }
     if plan.server_timing && outcomes.iter().any(|outcome| outcome.from_us.is_some()) {
-        own(b"Server-Timing", &mut |out| server_timing(plan, outcomes, out));
+        own(b"Server-Timing", &|out| server_timing(plan, outcomes, out));
     }
     let lines = match failure {
         Some(failure) => failure.part.filter(|_| failure.row.status == 401),

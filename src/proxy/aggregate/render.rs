@@ -6,8 +6,8 @@ use std::ops::Range;
 use http::Method;
 
 use crate::http::encode;
+use crate::http::framing::Framing;
 use crate::http::head::Field;
-use crate::http::known::Known;
 use crate::request::Request;
 use crate::route::facts::{Facts, Value};
 use crate::route::template::Place;
@@ -15,6 +15,7 @@ use crate::snapshot::aggregate::{Body, Part};
 use crate::tls::Session;
 
 use super::super::plane::Downstream;
+use super::super::upload::write_framing;
 use super::super::upstream_head;
 
 /// A target longer than this is no request: most servers refuse 8 KiB.
@@ -140,10 +141,7 @@ impl Sender<'_> {
         }
         self.write_fields(out);
         for (name, value) in &part.set_headers {
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(b": ");
-            value.render(facts, Place::Header, out);
-            out.extend_from_slice(b"\r\n");
+            encode::field_of(name.as_bytes(), |out| value.render(facts, Place::Header, out), out);
         }
         upstream_head::write_who(req, down, is_set, out);
         match &part.body {
@@ -176,11 +174,7 @@ impl Sender<'_> {
     /// address is told to the upstream and is not in it. False if there is too much of it.
     pub fn write_key(&self, route: &str, upstream: &str, out: &mut Vec<u8>) -> bool {
         let req = self.facts.req;
-        let scheme: &[u8] = if req.session.is_some() { b"https" } else { b"http" };
-        let kept = |known| if req.from_trusted { req.head.fields.all(known).next() } else { None };
-        let kept_or = |known, own| kept(known).map_or(own, |field| field.value.of(req.bytes()));
-        let host = kept_or(Known::ForwardedHost, req.authority.as_slice());
-        let scheme = kept_or(Known::ForwardedProto, scheme);
+        let (host, scheme) = (upstream_head::host(req), upstream_head::scheme(req));
         for text in [route.as_bytes(), self.part.name.as_bytes(), upstream.as_bytes(), host, scheme] {
             out.extend_from_slice(text);
             out.push(0);
@@ -246,8 +240,7 @@ impl Sender<'_> {
 }
 
 fn write_body(body: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(b"Content-Length: ");
-    encode::number(body.len() as u64, out);
-    out.extend_from_slice(b"\r\n\r\n");
+    write_framing(Framing::Length(body.len() as u64), out);
+    out.extend_from_slice(b"\r\n");
     out.extend_from_slice(body);
 }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use crate::context::Context;
 use crate::core::Core;
 use crate::error::Error;
+use crate::http::framing::Framing;
 use crate::http::{encode, reply};
 use crate::io::Buf;
 use crate::request::Request;
@@ -15,6 +16,7 @@ use super::super::answer::write_connection;
 use super::super::connection::write_downstream;
 use super::super::forward::OUT_BYTES;
 use super::super::plane::Downstream;
+use super::super::upload::write_framing;
 use super::Merged;
 use super::fanout::Memory;
 use super::merge::Piece;
@@ -41,13 +43,9 @@ pub async fn send(
     reply::status_line(merged.status, head);
     head.extend_from_slice(fields);
     if !req.answer_edits.replaces(b"date") {
-        head.extend_from_slice(b"Date: ");
-        core.write_date(head);
-        head.extend_from_slice(b"\r\n");
+        encode::field_of(b"Date", |out| core.write_date(out), head);
     }
-    head.extend_from_slice(b"Content-Length: ");
-    encode::number(body.len as u64, head);
-    head.extend_from_slice(b"\r\n");
+    write_framing(Framing::Length(body.len as u64), head);
     head.extend_from_slice(&rules.hsts);
     write_connection(req.head.version, keep, head);
     head.extend_from_slice(b"\r\n");

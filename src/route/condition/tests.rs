@@ -50,6 +50,13 @@ fn params() -> [String; 2] {
     ["id".to_owned(), "in".to_owned()]
 }
 
+/// The names of values of other parts.
+fn references(text: &str) -> Vec<String> {
+    let mut names = names(text);
+    names.retain(|name| name.starts_with("parts."));
+    names
+}
+
 /// Whether a condition holds in which `parts.a`, `parts.b` … are these.
 fn holds_of(text: &str, json: &[&[u8]]) -> bool {
     let values: Vec<String> = references(text);

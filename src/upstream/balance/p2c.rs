@@ -6,6 +6,8 @@
 //! endpoints the one drawn first wins, so that at low load requests follow the weights instead of all going to the
 //! heaviest.
 
+use crate::upstream::random::XorShift;
+
 /// Draws for a second endpoint that differs from the first, before the one next to it is taken: it matters only where
 /// one endpoint has nearly all the weight.
 const REDRAWS_MAX: usize = 4;
@@ -106,28 +108,6 @@ fn alias_table(weights: &[u32]) -> Box<[Slot]> {
         }
     }
     slots
-}
-
-/// Marsaglia, "Xorshift RNGs", 2003, with Vigna's multiplier: fast, and good enough to choose endpoints.
-#[derive(Clone, Debug)]
-struct XorShift(u64);
-
-impl XorShift {
-    /// Spreads the seed (splitmix64), since cores count theirs from zero; the state must not be zero.
-    fn new(seed: u64) -> Self {
-        let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        XorShift((z ^ (z >> 31)).max(1))
-    }
-
-    #[inline]
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
 }
 
 #[cfg(test)]
