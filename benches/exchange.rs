@@ -18,9 +18,8 @@ use std::task::{Context, Waker};
 use counting::count;
 use criterion::Criterion;
 use gateway::{downstream, plane};
-use pooled::{idle_connection, serve};
+use pooled::{Chores, idle_connection, serve};
 use profile::{HEAD_BYTES, answer, config, requests};
-use ringway::core::ms;
 use ringway::io::memory::{MemoryStream, pair};
 use ringway::io::{Buf, Stream};
 use ringway::proxy::plane::Plane;
@@ -78,7 +77,7 @@ struct Gateway {
     rig: Rig,
     plane: Rc<Plane>,
     log: Consumer,
-    until_tick: usize,
+    chores: Chores,
 }
 
 impl Gateway {
@@ -90,19 +89,14 @@ impl Gateway {
             rig: Rig::new(serve(down, Rc::clone(&plane)), client, upstream, head),
             plane,
             log,
-            until_tick: TICK,
+            chores: Chores::once_in(TICK),
         };
         gateway.check_and_warm_up();
         gateway
     }
 
     fn exchange(&mut self) {
-        self.until_tick -= 1;
-        if self.until_tick == 0 {
-            self.until_tick = TICK;
-            self.plane.core.deadlines.scan(ms(self.plane.core.clock.now_us()));
-            self.log.consume(usize::MAX, |a, b| a.len() + b.len());
-        }
+        self.chores.before_request(&self.plane, &mut self.log);
         self.rig.exchange();
     }
 

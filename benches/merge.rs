@@ -17,8 +17,7 @@ use std::task::{Context, Waker};
 use counting::count;
 use criterion::{Criterion, Throughput};
 use gateway::{ENDPOINT, UPSTREAM, downstream, plane};
-use pooled::{idle_connection, serve};
-use ringway::core::ms;
+use pooled::{Chores, idle_connection, serve};
 use ringway::io::memory::MemoryStream;
 use ringway::proxy::plane::Plane;
 use ringway::shared::log_ring::Consumer;
@@ -40,7 +39,7 @@ struct Rig {
     answer: Vec<u8>,
     request: Vec<u8>,
     seen: Vec<u8>,
-    until_tick: usize,
+    chores: Chores,
 }
 
 impl Rig {
@@ -75,7 +74,7 @@ routes:
             answer: answer(bytes),
             request: b"GET /page/7 HTTP/1.1\r\nHost: api.example.com\r\nAccept: */*\r\n\r\n".to_vec(),
             seen: Vec::new(),
-            until_tick: TICK,
+            chores: Chores::once_in(TICK),
         };
         for _ in 0..8 {
             rig.exchange();
@@ -85,12 +84,7 @@ routes:
     }
 
     fn exchange(&mut self) {
-        self.until_tick -= 1;
-        if self.until_tick == 0 {
-            self.until_tick = TICK;
-            self.plane.core.deadlines.scan(ms(self.plane.core.clock.now_us()));
-            self.log.consume(usize::MAX, |a, b| a.len() + b.len());
-        }
+        self.chores.before_request(&self.plane, &mut self.log);
         self.client.send(black_box(&self.request));
         self.run();
         for upstream in &self.upstreams {

@@ -1,15 +1,38 @@
-//! The two ends of a gateway in memory: its idle upstream connections, and the client's keep-alive loop.
+//! What is around a gateway in memory: its idle upstream connections, the client's keep-alive loop, a worker's chores.
 
 use std::rc::Rc;
 
+use ringway::core::ms;
 use ringway::io::memory::{MemoryStream, pair};
 use ringway::io::recycle::Recycler;
 use ringway::io::{Stream, guard};
 use ringway::proxy::connection::{Next, request};
 use ringway::proxy::plane::{Downstream, Plane};
+use ringway::shared::log_ring::Consumer;
 use ringway::upstream::pool::Pooled;
 
 use crate::gateway::{ENDPOINT, UPSTREAM};
+
+/// What a worker does beside requests, once in so many: a tick, and the log writer's part.
+pub(crate) struct Chores {
+    every: usize,
+    left: usize,
+}
+
+impl Chores {
+    pub(crate) fn once_in(every: usize) -> Self {
+        Self { every, left: every }
+    }
+
+    pub(crate) fn before_request(&mut self, plane: &Plane, log: &mut Consumer) {
+        self.left -= 1;
+        if self.left == 0 {
+            self.left = self.every;
+            plane.core.deadlines.scan(ms(plane.core.clock.now_us()));
+            log.consume(usize::MAX, |a, b| a.len() + b.len());
+        }
+    }
+}
 
 /// An idle connection to the upstream in its pool, and the upstream's end.
 pub(crate) fn idle_connection(plane: &Plane) -> MemoryStream {
