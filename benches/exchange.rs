@@ -14,6 +14,7 @@ use std::pin::Pin;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::task::{Context, Waker};
+use std::time::Instant;
 
 use counting::count;
 use criterion::Criterion;
@@ -22,8 +23,10 @@ use pooled::{Chores, idle_connection, serve};
 use profile::{HEAD_BYTES, answer, config, requests};
 use ringway::io::memory::{MemoryStream, pair};
 use ringway::io::{Buf, Stream};
+use ringway::limit::{Answer, Sync};
 use ringway::proxy::plane::Plane;
 use ringway::shared::log_ring::Consumer;
+use ringway::snapshot::RateLimitSpec;
 
 /// The bar of the project; anything above is a defect.
 const ALLOCATIONS_MAX: u64 = 1;
@@ -78,11 +81,21 @@ struct Gateway {
     plane: Rc<Plane>,
     log: Consumer,
     chores: Chores,
+    /// Redis' and control's part of its rate limit, if it has one.
+    control: Option<(Sync, RateLimitSpec)>,
 }
 
+/// A rate limit through Redis for all routes.
+const LIMITED: &str = "rate_limits: { redis: { url: \"redis://127.0.0.1:6379\" } }
+filters: { fair: { rate_limit: { rate: 1000000/s, burst: 10000000, key: ip } } }
+all_routes: { filters: [fair] }
+";
+
 impl Gateway {
-    fn new(head: usize) -> Self {
-        let (plane, log) = plane(&config());
+    fn new(head: usize, top: &str) -> Self {
+        let (plane, log) = plane(&config(top));
+        let limit = plane.live().snapshot.rate_limits.first().cloned();
+        let control = limit.map(|limit| (Sync::new(limit.wallet.table.clone(), 1), limit));
         let (down, client) = downstream(&plane);
         let upstream = idle_connection(&plane);
         let mut gateway = Self {
@@ -90,14 +103,29 @@ impl Gateway {
             plane,
             log,
             chores: Chores::once_in(TICK),
+            control,
         };
+        gateway.sync();
         gateway.check_and_warm_up();
         gateway
     }
 
     fn exchange(&mut self) {
-        self.chores.before_request(&self.plane, &mut self.log);
+        if self.chores.before_request(&self.plane, &mut self.log) {
+            self.sync();
+        }
         self.rig.exchange();
+    }
+
+    /// What control does at another core's cost, and what this core's tick does: tokens are leased, and held ones go back.
+    fn sync(&mut self) {
+        let Some((control, limit)) = &mut self.control else { return };
+        let now_us = self.plane.core.clock.now_us();
+        control.heard(now_us, 1);
+        for ask in control.drain(&limit.spec, now_us, 1024) {
+            control.apply(&limit.spec, &ask, &Answer { granted: ask.want, left: 1_000_000, wait_us: 0 }, now_us);
+        }
+        self.plane.sweep_limits();
     }
 
     /// Every route twice; what is measured is what is meant.
@@ -140,8 +168,10 @@ async fn relay(down: Stream, upstream: Stream) {
 
 fn exchange(c: &mut Criterion) {
     for head in HEAD_BYTES {
-        let mut gateway = Gateway::new(head);
+        let mut gateway = Gateway::new(head, "");
         c.bench_function(&format!("exchange/{head}"), |b| b.iter(|| gateway.exchange()));
+        let mut gateway = Gateway::new(head, LIMITED);
+        c.bench_function(&format!("exchange_limited/{head}"), |b| b.iter(|| gateway.exchange()));
         let ((near, client), (far, upstream)) = (pair(), pair());
         let mut rig = Rig::new(relay(Stream::Memory(near), Stream::Memory(far)), client, upstream, head);
         c.bench_function(&format!("relay/{head}"), |b| b.iter(|| rig.exchange()));
@@ -149,8 +179,8 @@ fn exchange(c: &mut Criterion) {
 }
 
 /// The most allocations that one request of the steady state makes; all routes, log and ticks included.
-fn allocations(head: usize) -> u64 {
-    let mut gateway = Gateway::new(head);
+fn allocations(head: usize, top: &str) -> u64 {
+    let mut gateway = Gateway::new(head, top);
     let requests = 20 * TICK;
     let (mut all, mut most) = (0, 0);
     for _ in 0..requests {
@@ -158,16 +188,41 @@ fn allocations(head: usize) -> u64 {
         all += n;
         most = most.max(n);
     }
-    eprintln!("exchange/{head}: {all} allocations in {requests} requests, at most {most} in one");
+    let name = if top.is_empty() { "exchange" } else { "exchange_limited" };
+    eprintln!("{name}/{head}: {all} allocations in {requests} requests, at most {most} in one");
     most
+}
+
+/// How much more a request takes with a rate limit than without: the median over rounds that take turns.
+fn ratio_of_limit(head: usize) -> f64 {
+    const ROUNDS: usize = 60;
+    let mut gateways = [Gateway::new(head, ""), Gateway::new(head, LIMITED)];
+    let mut ratios: Vec<f64> = (0..ROUNDS)
+        .map(|_| {
+            let [without, with] = gateways.each_mut().map(|gateway| {
+                let start = Instant::now();
+                (0..2 * TICK).for_each(|_| gateway.exchange());
+                start.elapsed().as_secs_f64()
+            });
+            with / without
+        })
+        .collect();
+    ratios.sort_by(f64::total_cmp);
+    ratios.get(ROUNDS / 2).copied().unwrap_or_default()
 }
 
 fn main() -> ExitCode {
     assert_eq!(count(|| drop(black_box(Box::new(1_u64)))), 1, "the counter counts");
-    let most = HEAD_BYTES.map(allocations).into_iter().max().unwrap_or_default();
+    let most = HEAD_BYTES.map(|head| allocations(head, "").max(allocations(head, LIMITED)));
+    let most = most.into_iter().max().unwrap_or_default();
     if most > ALLOCATIONS_MAX {
         eprintln!("a request may allocate {ALLOCATIONS_MAX} times at most");
         return ExitCode::FAILURE;
+    }
+    if !std::env::args().any(|arg| arg == "--test") {
+        for head in HEAD_BYTES {
+            eprintln!("exchange_limited/{head}: {:.3} of one without the limit (bar 1.05)", ratio_of_limit(head));
+        }
     }
     let mut criterion = Criterion::default().configure_from_args();
     exchange(&mut criterion);

@@ -32,6 +32,7 @@ pub(crate) fn plane(config: &str) -> (Rc<Plane>, Consumer) {
         worker: 0,
         workers: 1,
         metrics: &metrics,
+        limits: &ringway::shared::limits::Limits::new(1),
         seed: 1,
     };
     let snapshot = match build(&inputs) {

@@ -92,7 +92,7 @@ fn target(c: &mut Criterion) {
 
 /// From a parsed head to what routing needs, and the head that the upstream gets.
 fn pass_on(c: &mut Criterion) {
-    let (plane, _log) = plane(&config());
+    let (plane, _log) = plane(&config(""));
     let (down, _client) = downstream(&plane);
     let live = plane.live();
     let (Some(rules), Some(route)) = (live.snapshot.listeners.first(), live.snapshot.routes.get(1)) else {

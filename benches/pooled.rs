@@ -24,13 +24,16 @@ impl Chores {
         Self { every, left: every }
     }
 
-    pub(crate) fn before_request(&mut self, plane: &Plane, log: &mut Consumer) {
+    /// Whether they were due.
+    pub(crate) fn before_request(&mut self, plane: &Plane, log: &mut Consumer) -> bool {
         self.left -= 1;
         if self.left == 0 {
             self.left = self.every;
             plane.core.deadlines.scan(ms(plane.core.clock.now_us()));
             log.consume(usize::MAX, |a, b| a.len() + b.len());
+            return true;
         }
+        false
     }
 }
 

@@ -41,10 +41,10 @@ fn padded(path: &str, bytes: usize) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// All deadlines and bounds at their defaults; only connections do not end, since a bench has one.
-pub(crate) fn config() -> String {
+/// All deadlines and bounds at their defaults, behind further lines `top`; only connections do not end, since a bench has one.
+pub(crate) fn config(top: &str) -> String {
     let mut text = format!(
-        "listeners:
+        "{top}listeners:
   - {{ address: 127.0.0.1:8080, max_requests: none }}
 upstreams:
   {UPSTREAM}: {{ endpoints: [\"{ENDPOINT}\"], pool: {{ max_requests: 1000000000 }} }}

@@ -7,7 +7,7 @@ use crate::end::End;
 /// What is known about a request so far.
 #[derive(Clone, Copy, Debug)]
 pub struct Context {
-    /// When its first byte came, in µs since the core started.
+    /// When its first byte came, in µs since the process began.
     pub started_us: u64,
     /// Index of its route in the snapshot.
     pub route: Option<usize>,
@@ -21,7 +21,7 @@ pub struct Context {
     pub bytes_in: u64,
     /// Bytes sent to the client.
     pub bytes_out: u64,
-    /// When the upstream was first asked (to be dialled or sent to), in µs since the core started.
+    /// When the upstream was first asked (to be dialled or sent to), in µs since the process began.
     pub upstream_from_us: Option<u64>,
     /// When the last byte from the upstream came.
     pub upstream_until_us: u64,

@@ -6,13 +6,17 @@ use std::fmt::Write;
 use std::hash::BuildHasher;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, Kind};
 use crate::io::buffers::ANSWER_BYTES;
 use crate::io::{Buf, Buffers, Deadlines, Stream};
+use crate::limit::CoreWallet;
+use crate::limit::queue::Queues;
 use crate::observe::access_log::{Record, TimeCache, write_json};
 use crate::shared::CoreMetrics;
+use crate::shared::limits::Wallet;
 use crate::shared::log_ring::Producer;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::last_good::LastGood;
@@ -48,6 +52,10 @@ pub struct Core {
     shadows_held: Rc<Memory>,
     /// For samples.
     pub random: RefCell<XorShift>,
+    /// Who waits for a place under a concurrency limit.
+    pub queues: Rc<Queues>,
+    wallets: RefCell<Vec<Option<Rc<CoreWallet>>>>,
+    limit_key: RefCell<Vec<u8>>,
     notes: RefCell<Notes>,
     endpoints: RefCell<HashMap<EndpointKey, Rc<CoreEndpoint>, foldhash::fast::RandomState>>,
     log: RefCell<Option<Log>>,
@@ -79,6 +87,9 @@ impl Core {
             held: Rc::default(),
             shadows_held: Rc::default(),
             random: RefCell::new(XorShift::new(random_u64())),
+            queues: Rc::default(),
+            wallets: RefCell::default(),
+            limit_key: RefCell::default(),
             notes: RefCell::default(),
             endpoints: RefCell::default(),
             log: RefCell::new(log.map(|ring| Log { ring, time: TimeCache::default(), line: Vec::new() })),
@@ -92,6 +103,37 @@ impl Core {
         let mut endpoints = self.endpoints.borrow_mut();
         let key = (name.into(), address, identity.into());
         Rc::clone(endpoints.entry(key).or_insert_with(|| Rc::new(Endpoint::new(address))))
+    }
+
+    /// This core's wallet on a limit's process wallet: the same one from snapshot to snapshot.
+    #[inline]
+    pub fn wallet(&self, of: &Wallet) -> Rc<CoreWallet> {
+        if let Some(Some(wallet)) = self.wallets.borrow().get(of.index) {
+            return Rc::clone(wallet);
+        }
+        self.open_wallet(of)
+    }
+
+    #[cold]
+    fn open_wallet(&self, of: &Wallet) -> Rc<CoreWallet> {
+        let mut wallets = self.wallets.borrow_mut();
+        if wallets.len() <= of.index {
+            wallets.resize(of.index + 1, None);
+        }
+        let wallet = Rc::new(CoreWallet::new(of.table.clone(), of.cores));
+        if let Some(place) = wallets.get_mut(of.index) {
+            *place = Some(Rc::clone(&wallet));
+        }
+        wallet
+    }
+
+    /// Runs `with` on the key that `write` appends to an empty buffer, which is kept for the next one.
+    #[inline]
+    pub fn with_limit_key<T>(&self, write: impl FnOnce(&mut Vec<u8>), with: impl FnOnce(&[u8]) -> T) -> T {
+        let mut key = self.limit_key.borrow_mut();
+        key.clear();
+        write(&mut key);
+        with(&key)
     }
 
     /// Closes idle upstream connections that are spent or dead, and forgets endpoints that no snapshot uses.
@@ -249,25 +291,31 @@ struct Date {
     text: String,
 }
 
-/// Monotonic time since the core started, and what the wall clock said then.
+/// When the process began, as far as its clocks go: the cores and control count from the same moment, since what they
+/// know together (leases, buckets) is kept in times.
+static START: OnceLock<Instant> = OnceLock::new();
+
+/// Monotonic time since the process began, and what the wall clock said then.
 pub struct Clock {
     start: Instant,
     unix_us_at_start: Cell<u64>,
 }
 
 impl Clock {
-    fn start() -> Self {
-        let clock = Self { start: Instant::now(), unix_us_at_start: Cell::new(0) };
+    /// The clock of this thread: it shows the same time as those of all others.
+    pub fn start() -> Self {
+        let start = *START.get_or_init(Instant::now);
+        let clock = Self { start, unix_us_at_start: Cell::new(0) };
         clock.follow_wall_clock();
         clock
     }
 
-    /// µs since the core started (25 ns a call).
+    /// µs since the process began (25 ns a call).
     pub fn now_us(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// The wall clock at `us` µs since the core started, in µs since 1970.
+    /// The wall clock at `us` µs since the process began, in µs since 1970.
     pub fn unix_us(&self, us: u64) -> u64 {
         self.unix_us_at_start.get() + us
     }

@@ -44,6 +44,8 @@ reasons! {
         MethodNotAllowed = "method_not_allowed", "A route matches but for the method: 405.";
         BodyTooLarge = "body_too_large", "The request body is over the route's limit: 413.";
         FilterRefused = "filter_refused", "A filter answered instead of the route's action.";
+        RateLimited = "rate_limited", "Over a rate limit: 429.";
+        ConcurrencyLimited = "concurrency_limited", "Over a limit of requests in flight, queue included: 429.";
         UpstreamConnect = "upstream_connect", "No connection to the endpoint: refused, unreachable, reset.";
         UpstreamConnectTimeout = "upstream_connect_timeout", "No connection within `connect`: 504.";
         UpstreamTls = "upstream_tls", "No TLS with the endpoint: its certificate or its protocol is not accepted: 502.";

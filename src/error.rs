@@ -35,6 +35,10 @@ pub enum Kind {
     MethodNotAllowed,
     /// The host asked for is not the one named in the TLS handshake.
     Misdirected,
+    /// More requests than a rate limit allows.
+    RateLimited,
+    /// More requests in flight than a limit allows.
+    TooManyInFlight,
     /// The upstream has no endpoint that can be used.
     NoEndpoint,
     /// No connection to the endpoint.
@@ -112,7 +116,9 @@ impl Kind {
             | Self::WriteTimeout
             | Self::NoRoute
             | Self::MethodNotAllowed
-            | Self::Misdirected => Side::Downstream,
+            | Self::Misdirected
+            | Self::RateLimited
+            | Self::TooManyInFlight => Side::Downstream,
             Self::Connect
             | Self::ConnectTimeout
             | Self::UpstreamTls

@@ -10,6 +10,8 @@ use clap::{Parser, Subcommand};
 use ringway::config::{self, Config};
 use ringway::control::certificates::{Certificates, Loaded};
 use ringway::control::{self, Control, Hangup, counted, demo};
+use ringway::limit::Promise;
+use ringway::shared::limits::Limits;
 use ringway::shared::metrics::Registry;
 use ringway::snapshot::build::{Inputs, build};
 use ringway::worker;
@@ -36,11 +38,15 @@ enum Command {
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Say everything that is wrong with a config, with file, line and column, and exit 1 if anything is
+    /// Say everything that is wrong with a config, with file, line and column, and exit 1 if anything is; else say of each
+    /// rate limit what can pass at worst
     Check {
         /// The config (YAML)
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
+        /// How many gateways share the rate limits through Redis, for what can pass at worst
+        #[arg(short, long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+        processes: u64,
     },
     /// Run the gateway on 127.0.0.1:8080 with three embedded services behind it, and print requests to try
     Demo,
@@ -49,7 +55,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Run { config } => config::load(&config).map_err(|e| e.to_string()).and_then(|c| run(c, false)),
-        Command::Check { config } => check(&config),
+        Command::Check { config, processes } => check(&config, processes),
         Command::Demo => {
             let parsed = config::parse("demo.yaml", DEMO, &|_| None);
             parsed.map_err(|e| e.to_string()).and_then(|config| run(config, true))
@@ -64,16 +70,31 @@ fn main() -> ExitCode {
     }
 }
 
-fn check(path: &Path) -> Result<u8, String> {
+fn check(path: &Path, processes: u64) -> Result<u8, String> {
     let config = config::load(path).map_err(|e| e.to_string())?;
-    let (metrics, addresses) = (Registry::default(), Default::default());
+    let (metrics, limits, addresses) = (Registry::default(), Limits::new(1), Default::default());
     let (_, Loaded { material: tls, .. }) = Certificates::load(&config, 1)?;
-    let inputs =
-        Inputs { config: &config, addresses: &addresses, tls: &tls, worker: 0, workers: 1, metrics: &metrics, seed: 0 };
-    build(&inputs).map_err(|e| e.to_string())?;
+    let inputs = Inputs {
+        config: &config,
+        addresses: &addresses,
+        tls: &tls,
+        worker: 0,
+        workers: 1,
+        metrics: &metrics,
+        limits: &limits,
+        seed: 0,
+    };
+    let snapshot = build(&inputs).map_err(|e| e.to_string())?;
     let listeners = counted(config.listeners.len(), "listener");
     let (routes, upstreams) = (counted(config.routes.len(), "route"), counted(config.upstreams.len(), "upstream"));
-    let _ = writeln!(std::io::stdout(), "{}: ok: {listeners}, {routes}, {upstreams}", path.display());
+    let mut text = format!("{}: ok: {listeners}, {routes}, {upstreams}\n", path.display());
+    for limit in &snapshot.rate_limits {
+        text += &format!("\nThe rate limit `{}`, of each key:\n", limit.name);
+        for line in Promise::new(limit.spec, processes).describe() {
+            text += &format!("  {line}\n");
+        }
+    }
+    let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(0)
 }
 

@@ -6,9 +6,11 @@ use std::rc::Rc;
 use crate::http::encode::Edits;
 use crate::http::framing::Framing;
 use crate::http::head::{RequestHead, ResponseHead, Span};
+use crate::http::quota::Quota;
 use crate::io::Buf;
 use crate::route::Params;
 use crate::route::template::Facts;
+use crate::shared::in_flight::Guard;
 use crate::tls::Session;
 
 /// A request whose head has come. Spans are into [`Request::buf`], which does not move while the request lives.
@@ -48,6 +50,18 @@ pub struct Request {
     pub received: u64,
     /// What the access log tells of the parts that it was made of.
     pub parts: Vec<u8>,
+    /// When its head had come, in µs since the process began.
+    pub received_us: u64,
+    /// Who calls, once a filter has made that out.
+    pub principal: Option<Box<str>>,
+    /// What the client is told of its limits, in every answer.
+    pub quota: Quota,
+    /// Concurrency limits that it counts for, to its end.
+    pub in_flight: Vec<Guard>,
+    /// The filter that refused it.
+    pub refused_by: String,
+    /// Filters that would have refused it but for their `dry_run`, as the access log shows them.
+    pub would_refuse: Vec<u8>,
 }
 
 impl Request {
@@ -66,6 +80,11 @@ impl Request {
         self.request_id.clear();
         self.received = 0;
         self.parts.clear();
+        self.principal = None;
+        self.quota.clear();
+        self.in_flight.clear();
+        self.refused_by.clear();
+        self.would_refuse.clear();
         self.head.clear();
     }
 

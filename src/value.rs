@@ -1,5 +1,5 @@
-//! Values that carry their unit, as an operator writes them: [`Duration`] `250ms` and [`ByteSize`] `64KiB`.
-//! There is one way to write each: a whole number directly followed by its unit.
+//! Values that carry their unit, as an operator writes them: [`Duration`] `250ms`, [`ByteSize`] `64KiB` and [`Rate`]
+//! `100/s`. There is one way to write each: a whole number directly followed by its unit. And [`Secret`]s.
 
 use std::fmt;
 use std::str::FromStr;
@@ -28,6 +28,28 @@ impl fmt::Display for Invalid {
 }
 
 impl std::error::Error for Invalid {}
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps a text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for whom it is meant.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
 
 /// A length of time in whole milliseconds, written `250ms`, `5s`, `1m`, `1h` or `1d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -130,6 +152,59 @@ impl fmt::Display for ByteSize {
     }
 }
 
+/// How many in which time, written `100/s`, `10/m`, `1000/h`, `5/d`, or `20/10s` for a time of another length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    count: u64,
+    per: Duration,
+}
+
+impl Rate {
+    /// `count` in `per`.
+    pub const fn new(count: u64, per: Duration) -> Self {
+        Self { count, per }
+    }
+
+    /// How many.
+    pub const fn count(self) -> u64 {
+        self.count
+    }
+
+    /// In which time.
+    pub const fn per(self) -> Duration {
+        self.per
+    }
+}
+
+impl FromStr for Rate {
+    type Err = Invalid;
+
+    /// # Errors
+    /// When the text is not a whole number, a slash and a time, or one of the two is zero.
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        const EXAMPLE: &str = "write how many in which time, like 100/s, 10/m or 20/10s";
+        let (count, per) = text.split_once('/').ok_or_else(|| Invalid::new("is not a rate", EXAMPLE))?;
+        let digits = !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit());
+        let count: u64 = if digits { count.parse().map_err(|_| too_large("a rate"))? } else { 0 };
+        // The number of a time may be left out here: `/s` is short for `/1s`.
+        let alone = per.starts_with(|c: char| c.is_ascii_alphabetic());
+        let per = if alone { format!("1{per}").parse() } else { per.parse::<Duration>() };
+        let per = per.map_err(|fault| Invalid::new(format!("is not a rate: its time {}", fault.what), EXAMPLE))?;
+        if count == 0 || per.get().is_zero() {
+            return Err(Invalid::new("is not a rate: it lets nothing pass", EXAMPLE));
+        }
+        Ok(Self { count, per })
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let per = self.per.to_string();
+        let alone = per.strip_prefix('1').filter(|unit| unit.starts_with(|c: char| c.is_ascii_alphabetic()));
+        write!(f, "{}/{}", self.count, alone.unwrap_or(&per))
+    }
+}
+
 /// A whole number and a unit, as the product of both.
 fn quantity(text: &str, kind: &str, example: &str, units: &[(&str, u64)]) -> Result<u64, Invalid> {
     let known = || units.iter().rev().map(|(unit, _)| *unit).collect::<Vec<_>>().join(", ");
@@ -173,6 +248,21 @@ mod tests {
         assert_eq!("1h".parse(), Ok(Duration::from_secs(3600)));
         assert_eq!("60s".parse::<Duration>().unwrap().to_string(), "1m");
         assert_eq!("10MB".parse(), Ok(ByteSize::from_bytes(10_000_000)));
+    }
+
+    #[test]
+    fn rates_read_back_as_written() {
+        for text in ["100/s", "10/m", "1000/h", "5/d", "20/10s", "1/250ms"] {
+            assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);
+        }
+        assert_eq!("60/60s".parse::<Rate>().unwrap().to_string(), "60/m");
+        let error = |text: &str| text.parse::<Rate>().unwrap_err().to_string();
+        assert_eq!(error("100"), "is not a rate (write how many in which time, like 100/s, 10/m or 20/10s)");
+        for text in ["0/s", "1/0s", "/s", "-1/s", "1.5/s"] {
+            assert!(error(text).contains("lets nothing pass"), "{text}");
+        }
+        assert!(error("1/").contains("its time is not a time") && error("1/w").contains("unit is unknown"));
+        assert!(error("99999999999999999999/s").contains("too large"));
     }
 
     #[test]

@@ -131,6 +131,7 @@ async fn tick(plane: Rc<Plane>, to_control: Sender<FromWorker<Snapshot>>) {
         let now_ms = ms(core.clock.now_us());
         next_ms = core.deadlines.scan(now_ms).saturating_sub(now_ms).min(TICK_MS);
         core.deadlines.sweep(now_ms);
+        plane.sweep_limits();
         if now_ms.saturating_sub(chores_ms) >= CHORES_MS {
             chores_ms = now_ms;
             core.clock.follow_wall_clock();

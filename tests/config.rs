@@ -137,7 +137,6 @@ fn a_value_of_the_wrong_kind_says_what_would_be_right() {
 #[test]
 fn keys_of_later_issues_are_refused_by_name() {
     for (text, key) in [
-        (format!("{GOOD}rate_limits: {{}}\n"), "rate_limits"),
         (format!("{GOOD}source: {{ etcd: {{}} }}\n"), "source"),
         (format!("{GOOD}observe: {{ tracing: {{}} }}\n"), "tracing"),
         (GOOD.replace("address: \"127.0.0.1:8080\"", "address: \"127.0.0.1:8080\", tls: {}"), "tls"),
@@ -255,6 +254,26 @@ fn the_tls_blocks_that_gateway_yaml_comments_out_are_valid_too() {
 }
 
 #[test]
+fn what_gateway_yaml_comments_out_for_want_of_redis_is_valid_too() {
+    let text = std::fs::read_to_string(root().join("config/gateway.yaml")).unwrap();
+    let of_redis = |line: &str| {
+        let behind = line.strip_prefix("      # ").map(|rest| format!("      {rest}"));
+        let of_limit =
+            ["shared", "on_unavailable", "reserve", "overdraft", "lease"].map(|key| format!("      {key}: "));
+        behind.filter(|line| of_limit.iter().any(|key| line.starts_with(key)))
+    };
+    let (before, block) = text.split_once("\n# rate_limits:").unwrap();
+    let (block, behind) = block.split_once("\n\n").unwrap();
+    let block: Vec<&str> = block.lines().map(|line| line.strip_prefix("# ").unwrap_or(line)).collect();
+    let before: Vec<String> = before.lines().map(|line| of_redis(line).unwrap_or(line.to_owned())).collect();
+    assert_eq!(before.iter().filter(|line| line.contains("what it leased")).count(), 1, "the commented keys are there");
+    let text = format!("{}\nrate_limits:{}\n\n{behind}", before.join("\n"), block.join("\n"));
+    let text = text.replace("${REDIS_PASSWORD}", "secret").replace("redis://", "rediss://");
+    let (code, said) = check(&text.replace("/etc/ringway", &Authority::new().etc()));
+    assert_eq!(code, 0, "{said}");
+}
+
+#[test]
 fn the_readmes_config_passes_check() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     let mut blocks = readme.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).peekable();
@@ -263,6 +282,21 @@ fn the_readmes_config_passes_check() {
     for block in blocks {
         let (code, said) = check(&block.replace("/etc/ringway", &etc));
         assert_eq!(code, 0, "{said}\n{block}");
+    }
+}
+
+#[test]
+fn check_says_of_each_rate_limit_what_can_pass_at_worst() {
+    let path = file(&std::fs::read_to_string(root().join("config/examples/rate-limits.yaml")).unwrap());
+    let (code, said, stderr) = run(&["check", "-c", path.to_str().unwrap()]);
+    assert_eq!(code, 0, "{stderr}");
+    for line in [
+        "The rate limit `customer`, of each key:",
+        "  Each process by itself lets 200 pass at once and 100 each second.",
+        "  In any second never more than 301.",
+        "  Each process by itself lets 1000 pass at once and 1000 each hour.",
+    ] {
+        assert!(said.contains(&format!("{line}\n")), "{line}\n{said}");
     }
 }
 

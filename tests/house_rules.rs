@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 /// Each line may import only from the lines above it; modules on one line do not import each other.
 const LAYERS: [&[&str]; 15] = [
     &["value", "error", "end"],
-    &["io", "http", "json", "shared", "limit", "observe"],
-    &["tls"],
+    &["io", "http", "json", "shared", "observe"],
+    // The process wallet (shared) is a table of words; what they mean is limit's business, so limit comes after it.
+    &["tls", "limit"],
     &["context", "route", "upstream"],
     &["request"],
     &["core"],
@@ -282,7 +283,10 @@ fn every_file_says_what_it_is_about_and_stays_readable() {
 
 #[test]
 fn one_word_for_one_thing() {
-    none("words of other proxies", finds(&["src"], &["backend", "backends", "Backend", "cluster", "Cluster"], &[]));
+    none("words of other proxies", finds(&["src"], &["backend", "backends", "Backend"], &[]));
+    // But for a Redis Cluster, which is called that.
+    let redis = ["src/config/rate_limits", "src/control/limit_sync/"];
+    none("words of other proxies", finds(&["src"], &["cluster", "Cluster"], &redis));
 }
 
 #[test]

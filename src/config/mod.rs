@@ -19,6 +19,7 @@ pub mod headers;
 pub mod hosts;
 pub mod listeners;
 pub mod observe;
+pub mod rate_limits;
 mod references;
 pub mod report;
 pub mod rewrite;
@@ -31,12 +32,15 @@ mod variables;
 
 pub use report::{Error, Errors, Located, Position, Report};
 
+use crate::limit::Spec;
 use crate::value::{Duration, Invalid};
 use aggregate::AggregationMemory;
 use decode::{Keys, Value};
 use filters::NamedFilter;
+use filters::limits::RateLimit;
 use listeners::Listener;
 use observe::Observe;
+use rate_limits::RateLimits;
 use references::Defined;
 use routes::{Draft, Route};
 use tree::Node;
@@ -54,10 +58,11 @@ const KEYS: Keys = Keys {
         "all_routes",
         "routes",
         "aggregation",
+        "rate_limits",
         "observe",
         "admin",
     ],
-    later: &[("rate_limits", "rate limits"), ("source", "etcd")],
+    later: &[("source", "etcd")],
 };
 const ALL_ROUTES_KEYS: Keys = Keys { known: &["filters"], later: &[] };
 
@@ -89,10 +94,39 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// What aggregations may hold in memory.
     pub aggregation: AggregationMemory,
+    /// How limits hold across processes.
+    pub rate_limits: RateLimits,
     /// What the gateway tells about requests.
     pub observe: Observe,
     /// Where the admin API listens; `None`: nowhere.
     pub admin: Option<SocketAddr>,
+}
+
+impl Config {
+    /// Names of the filters for requests of a route on a listener, in order: those of all routes, then the listener's, then
+    /// the route's; each once, and without those that the route refuses.
+    pub fn filters_of<'c>(&'c self, route: &'c Route, listener: &'c Listener) -> Vec<&'c str> {
+        let mut names: Vec<&str> = Vec::new();
+        for name in self.all_routes_filters.iter().chain(&listener.filters).chain(&route.filters) {
+            let refused = route.without.iter().any(|without| without.value == name.value);
+            if !refused && !names.contains(&name.value.as_str()) {
+                names.push(&name.value);
+            }
+        }
+        names
+    }
+
+    /// The numbers of the rate limit `name`: its own, and what follows from its routes and from Redis.
+    ///
+    /// # Errors
+    /// Which number is wrong, and what would be right.
+    pub fn spec_of(&self, name: &str, limit: &RateLimit) -> Result<Spec, Invalid> {
+        let uses =
+            |route: &&Route| self.listeners.iter().any(|listener| self.filters_of(route, listener).contains(&name));
+        let costs = self.routes.iter().filter(uses).map(|route| route.costs.of(name));
+        let cost_max = costs.max().unwrap_or(1).max(1);
+        limit.spec(cost_max, self.rate_limits.redis.is_some(), self.rate_limits.on_unavailable)
+    }
 }
 
 /// How many cores serve.
@@ -161,7 +195,10 @@ fn document(root: &Node, file_name: &str, report: &Report) -> Option<Config> {
     });
     let routes = block.or("routes", Vec::new(), |v| routes::decode(v, &defined, report));
     let everywhere: Vec<_> = all_routes_filters.iter().chain(listeners.iter().flat_map(|l| &l.filters)).collect();
-    filters::check_templates(&filters, &routes, &everywhere, report);
+    filters::check_uses(&filters, &routes, &everywhere, report);
+    let rate_limits = block.or("rate_limits", RateLimits::default(), rate_limits::decode);
+    let has_redis = block.get("rate_limits").is_some_and(|v| v.keys().any(|key| key == "redis"));
+    rate_limits::check_shared(&filters, has_redis, report);
     let admin = block.or("admin", Some(observe::default_admin()), observe::admin);
     check_admin(admin, block.get("admin"), &listeners, report);
     Some(Config {
@@ -176,6 +213,7 @@ fn document(root: &Node, file_name: &str, report: &Report) -> Option<Config> {
         all_routes_filters,
         routes: routes.into_iter().filter_map(Draft::finish).collect(),
         aggregation: block.or("aggregation", AggregationMemory::default(), aggregate::memory),
+        rate_limits,
         observe: block.or("observe", Observe::default(), observe::decode),
         admin,
     })
@@ -231,3 +269,5 @@ fn check_admin(admin: Option<SocketAddr>, given: Option<&Value<'_>>, listeners: 
 mod tests;
 #[cfg(test)]
 mod tests_at_once;
+#[cfg(test)]
+mod tests_limits;

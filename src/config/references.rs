@@ -43,7 +43,8 @@ impl Names<'_> {
         value.names().inspect(|names| names.iter().for_each(|name| self.check(name)))
     }
 
-    fn check(&self, name: &Located<String>) {
+    /// Records it if there is none of this name.
+    pub(super) fn check(&self, name: &Located<String>) {
         let Some(known) = self.known.as_ref().filter(|known| !known.contains(name.value.as_str())) else { return };
         let kind = self.kind;
         // Comparing with every name is left out once nobody would see it.

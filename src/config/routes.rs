@@ -6,6 +6,7 @@ use http::{Method, StatusCode};
 
 use super::aggregate::{self, Aggregate};
 use super::decode::{Block, Keys, Value};
+use super::filters::limits::{self, Costs};
 use super::headers::{self, Direction, HeaderEdits, HeaderTemplate};
 use super::hosts::{self, HostMatch};
 use super::references::{Defined, Names};
@@ -22,6 +23,7 @@ pub(super) const KEYS: Keys = Keys {
         "match",
         "filters",
         "without",
+        "cost",
         "timeout",
         "body_limit",
         "forward",
@@ -66,6 +68,8 @@ pub struct Route {
     pub filters: Vec<Located<String>>,
     /// Names of filters of all routes or of the listener that do not act on this route; all of them exist.
     pub without: Vec<Located<String>>,
+    /// What a request costs of rate limits.
+    pub costs: Costs,
     /// From the request's head to the head of the answer.
     pub timeout: Duration,
     /// The largest request body; `None`: any.
@@ -142,6 +146,7 @@ pub(super) struct Draft<'d> {
     pub(super) params: Params,
     pub(super) filters: Vec<Located<String>>,
     pub(super) without: Vec<Located<String>>,
+    pub(super) costs: Costs,
     timeout: Duration,
     body_limit: Option<ByteSize>,
     action: Option<Action>,
@@ -158,12 +163,13 @@ impl Draft<'_> {
 
     /// The route; `None` if a part is missing or wrong, which is recorded.
     pub(super) fn finish(self) -> Option<Route> {
-        let Self { filters, without, timeout, body_limit, .. } = self;
+        let Self { filters, without, costs, timeout, body_limit, .. } = self;
         Some(Route {
             name: self.name?,
             matches: self.matches?,
             filters,
             without,
+            costs,
             timeout,
             body_limit,
             action: self.action?,
@@ -243,6 +249,7 @@ fn route<'d>(item: &Value<'d>, defined: &Defined<'_>, report: &Report) -> Option
         let what = format!("{} is in both filters and without", quote(&both.value));
         block.get("without").unwrap_or(item).error(what, "remove it from one of them");
     }
+    let costs = block.or("cost", Costs::default(), |v| limits::costs(v, |name| defined.filters.check(name)));
     let body_limit =
         block.or("body_limit", None, |v| v.or_none(|v| v.size(ByteSize::from_bytes(0)..=ByteSize::from_kib(1 << 30))));
     let given = block.get("name").and_then(|v| v.name());
@@ -250,7 +257,7 @@ fn route<'d>(item: &Value<'d>, defined: &Defined<'_>, report: &Report) -> Option
     let name = given.or_else(|| matches.as_ref().map(|matches| item.locate(derived_name(matches))));
     let item = item.clone();
     let timeout = timeout.unwrap_or(TIMEOUT);
-    Some(Draft { item, name, name_given, matches, params, filters, without, timeout, body_limit, action })
+    Some(Draft { item, name, name_given, matches, params, filters, without, costs, timeout, body_limit, action })
 }
 
 /// `GET,POST api.example.com/user/{id}`, of which only the path is always there.

@@ -23,6 +23,14 @@ impl Params {
         Self::Named(param_names(pattern).unwrap_or_else(|_| in_braces(pattern)))
     }
 
+    /// Whether there may be one of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        match self {
+            Self::Named(names) => names.iter().any(|known| known == name),
+            Self::Any => true,
+        }
+    }
+
     /// The parameters for reading this template.
     pub(super) fn of_template(&self, text: &str) -> Cow<'_, [String]> {
         match self {

@@ -150,7 +150,7 @@ routes:
         read_well += 1;
         for route in &config.routes {
             let params = param_names(&route.matches.path.value).unwrap();
-            let Filter::RequestHeaders(edits) = &config.filters[0].filter;
+            let Filter::RequestHeaders(edits) = &config.filters[0].filter else { panic!() };
             Template::parse_header(&edits.set[0].value.value, &params).unwrap();
             match &route.action {
                 Action::Forward(forward) => match &forward.rewrite.path {

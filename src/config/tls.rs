@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::decode::{Keys, Value};
+use super::decode::{Block, Keys, Value};
 use crate::tls::client::ClientFiles;
 use crate::tls::server::{CertificateFiles, ClientAuthFiles, ServerFiles};
 use crate::tls::{MinVersion, files};
@@ -57,22 +57,29 @@ pub(super) fn listener(value: &Value<'_>) -> Option<ListenerTls> {
 pub(super) fn upstream(value: &Value<'_>) -> Option<ClientFiles> {
     let block = value.block(&UPSTREAM_KEYS)?;
     let insecure_skip_verify = block.or("insecure_skip_verify", false, |v| v.boolean());
+    let files = client_files(&block, value, !insecure_skip_verify);
+    Some(ClientFiles {
+        server_name: block.get("server_name").and_then(|v| v.parse(server_name)),
+        min_version: block.or("min_version", MinVersion::Tls12, min_version),
+        insecure_skip_verify,
+        ..files
+    })
+}
+
+/// `ca` and `client` of a block: whom the gateway trusts, and who it is to them. The system's authorities have to be
+/// there if they are relied on.
+pub(super) fn client_files(block: &Block<'_>, value: &Value<'_>, verifies: bool) -> ClientFiles {
     // `None`: what is given is wrong, which was said.
     let given = |v: &Value<'_>| v.or_word("system", |v| file(v, files::roots).map(|(path, _)| path));
     let ca = block.get("ca").map_or(Some(None), given);
     if ca == Some(None)
-        && !insecure_skip_verify
+        && verifies
         && let Err(fault) = files::system_roots()
     {
         value.error(fault.what, fault.remedy);
     }
-    Some(ClientFiles {
-        ca: ca.flatten(),
-        server_name: block.get("server_name").and_then(|v| v.parse(server_name)),
-        certificate: block.get("client").and_then(|v| certificate(v, &UPSTREAM_CLIENT_KEYS)),
-        min_version: block.or("min_version", MinVersion::Tls12, min_version),
-        insecure_skip_verify,
-    })
+    let certificate = block.get("client").and_then(|v| certificate(v, &UPSTREAM_CLIENT_KEYS));
+    ClientFiles { ca: ca.flatten(), certificate, ..ClientFiles::default() }
 }
 
 fn certificate(value: &Value<'_>, keys: &Keys) -> Option<CertificateFiles> {

@@ -14,9 +14,11 @@ use axum::routing::get;
 use serde_json::json;
 use tokio::net::TcpListener;
 
+use super::limit_sync::Status;
 use super::prometheus;
 use super::resolve::Unresolved;
 use crate::shared::metrics::{Driver, Registry};
+use crate::shared::wallet::Table;
 use crate::tls::server::Expiry;
 
 /// What the admin listener tells. Control writes it, requests read it.
@@ -36,6 +38,8 @@ struct Phase {
     unresolved: Vec<Unresolved>,
     certificates: Vec<Expiry>,
     certificates_stale: bool,
+    redis: Option<Arc<Status>>,
+    limits: Vec<(String, Arc<Table>)>,
 }
 
 /// A longer id of a request is not repeated in the answer.
@@ -74,6 +78,12 @@ impl AdminState {
         (phase.certificates, phase.certificates_stale) = (certificates, stale);
     }
 
+    /// The rate limits of the config, each with its process wallet; and the state of Redis, if they have one.
+    pub fn set_limits(&self, limits: Vec<(String, Arc<Table>)>, redis: Option<Arc<Status>>) {
+        let mut phase = self.phase();
+        (phase.limits, phase.redis) = (limits, redis);
+    }
+
     fn phase(&self) -> MutexGuard<'_, Phase> {
         // Nothing that can panic runs under the lock, and half of a change would still be readable.
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
@@ -105,6 +115,8 @@ async fn metrics(State(state): State<Arc<AdminState>>, headers: HeaderMap) -> Re
             unresolved: phase.unresolved.len(),
             certificates: phase.certificates.clone(),
             certificates_stale: phase.certificates_stale,
+            limits: phase.limits.clone(),
+            redis: phase.redis.as_ref().map(|status| status.facts()),
         }
     };
     match prometheus::encode(&state.metrics, facts) {
@@ -124,11 +136,19 @@ async fn readiness(State(state): State<Arc<AdminState>>) -> Response {
         (false, true) => (StatusCode::OK, "ready"),
     };
     let unresolved = phase.unresolved.iter().map(|u| json!({"name": u.name, "cause": u.cause}));
+    // Redis being away is no reason to take the gateway out of service: limits go on without it.
+    let redis = phase.redis.as_ref().map(|status| {
+        let facts = status.facts();
+        let cause = if facts.is_up { json!(null) } else { json!(facts.cause) };
+        let state = if facts.is_up { "up" } else { "away" };
+        json!({"state": state, "since_s": facts.since_s, "processes": facts.processes, "cause": cause})
+    });
     let body = json!({
         "status": word,
         "workers": {"configured": state.workers, "running": running},
         "driver": {"io_uring": count(Driver::IoUring), "epoll": count(Driver::Epoll)},
         "unresolved": unresolved.collect::<Vec<_>>(),
+        "redis": redis,
         "version": env!("CARGO_PKG_VERSION"),
     });
     answer(status, body)

@@ -27,6 +27,7 @@ const EXPIRY_WARN_DAYS: i64 = 14;
 pub struct Certificates {
     listeners: Vec<Server>,
     upstreams: Vec<Client>,
+    redis: Client,
     workers: usize,
     secrets: Secrets,
     rotated: Instant,
@@ -41,11 +42,23 @@ struct Server {
     parts: Parts,
 }
 
+/// An upstream, or Redis.
 struct Client {
     name: String,
     files: Option<ClientFiles>,
     cores: Vec<Upstream>,
     expiries: Vec<Expiry>,
+}
+
+impl Client {
+    /// Reads its files, for so many cores; what was read before stays where they can not be used.
+    fn load(&mut self, cores: usize, faults: &mut Vec<String>) {
+        match self.files.as_ref().map(|files| files.load(cores)) {
+            None => {}
+            Some(Ok(loaded)) => (self.cores, self.expiries) = loaded,
+            Some(Err(fault)) => faults.push(format!("{}: {fault}", self.name)),
+        }
+    }
 }
 
 /// What is in use.
@@ -69,15 +82,17 @@ impl Certificates {
             files: l.tls.as_ref().map(|tls| tls.files.clone()),
             parts: Parts::default(),
         };
-        let client = |u: &crate::config::upstreams::Upstream| Client {
-            name: u.name.value.clone(),
-            files: u.tls.clone(),
+        let client = |name, files: &Option<ClientFiles>| Client {
+            name,
+            files: files.clone(),
             cores: Vec::new(),
             expiries: Vec::new(),
         };
+        let redis = config.rate_limits.redis.as_ref().and_then(|redis| redis.tls.clone());
         let mut certificates = Self {
             listeners: config.listeners.iter().map(server).collect(),
-            upstreams: config.upstreams.iter().map(client).collect(),
+            upstreams: config.upstreams.iter().map(|u| client(format!("upstream {}", u.name.value), &u.tls)).collect(),
+            redis: client("rate_limits.redis".to_owned(), &redis),
             workers,
             secrets: Secrets::default().rotated()?,
             rotated: Instant::now(),
@@ -103,7 +118,11 @@ impl Certificates {
     }
 
     fn clients(&self) -> impl Iterator<Item = &ClientFiles> {
-        self.upstreams.iter().filter_map(|client| client.files.as_ref())
+        self.all_clients().filter_map(|client| client.files.as_ref())
+    }
+
+    fn all_clients(&self) -> impl Iterator<Item = &Client> {
+        self.upstreams.iter().chain([&self.redis])
     }
 
     /// What the files say, or said before where they can not be used; and what is wrong with these.
@@ -116,21 +135,19 @@ impl Certificates {
             faults.extend(found.into_iter().map(|fault| format!("listener {name}: {fault}")));
             material.listeners.push(listener);
         }
-        for Client { name, files, cores, expiries } in &mut self.upstreams {
-            match files.as_ref().map(|files| files.load(self.workers)) {
-                None => {}
-                Some(Ok(loaded)) => (*cores, *expiries) = loaded,
-                Some(Err(fault)) => faults.push(format!("upstream {name}: {fault}")),
-            }
-            material.upstreams.push(cores.clone());
+        for client in &mut self.upstreams {
+            client.load(self.workers, &mut faults);
+            material.upstreams.push(client.cores.clone());
         }
+        self.redis.load(1, &mut faults);
+        material.redis = self.redis.cores.first().cloned();
         (material, faults)
     }
 
     fn expiries(&self) -> Vec<Expiry> {
         let servers = self.listeners.iter().flat_map(|server| server.parts.expiries());
         let mut all: Vec<Expiry> =
-            servers.chain(self.upstreams.iter().flat_map(|client| client.expiries.iter().cloned())).collect();
+            servers.chain(self.all_clients().flat_map(|client| client.expiries.iter().cloned())).collect();
         all.sort_by(|a, b| a.file.cmp(&b.file));
         all.dedup();
         all
@@ -186,10 +203,10 @@ impl Certificates {
 
     /// Says what an operator should know at every start.
     pub fn warn(&self, expiries: &[Expiry]) {
-        for Client { name, files, .. } in &self.upstreams {
+        for Client { name, files, .. } in self.all_clients() {
             if files.as_ref().is_some_and(|files| files.insecure_skip_verify) {
                 report(format_args!(
-                    "warning: upstream {name}: insecure_skip_verify: whoever answers is believed, and can read and change \
+                    "warning: {name}: insecure_skip_verify: whoever answers is believed, and can read and change \
                      everything; use `ca` and `server_name` instead"
                 ));
             }

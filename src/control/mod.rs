@@ -7,6 +7,7 @@ pub mod certificates;
 pub mod cpus;
 pub mod demo;
 pub mod descriptors;
+pub mod limit_sync;
 pub mod prometheus;
 pub mod publish;
 mod report;
@@ -23,17 +24,21 @@ use std::time::Duration;
 use async_channel::Receiver;
 use tokio::net::TcpListener;
 
+use crate::config::filters::{Filter, NamedFilter};
 use crate::config::observe::AccessLog;
 use crate::config::{Config, hosts};
+use crate::shared::limits::Limits;
 use crate::shared::log_ring::{self, RING_BYTES_DEFAULT};
 use crate::shared::mailbox::{FromWorker, mailbox, to_control};
 use crate::shared::metrics::Registry;
 use crate::snapshot::Snapshot;
 use crate::snapshot::start::WorkerStart;
+use crate::tls;
 
 use access_log::{Options, Stopped, Target, Writer};
 use admin::AdminState;
 use certificates::{Certificates, Loaded};
+use limit_sync::{LimitSync, Shared};
 use publish::Publisher;
 use report::report;
 pub use report::{counted, last_words, say, say_panics};
@@ -53,6 +58,7 @@ pub struct Control {
     names: Names,
     certificates: Receiver<Loaded>,
     publisher: Publisher,
+    limit_sync: Option<LimitSync>,
     from_workers: Receiver<FromWorker<Snapshot>>,
     workers: usize,
     writer: Option<Writer>,
@@ -111,13 +117,16 @@ pub async fn prepare(mut config: Config, hangup: Hangup) -> Result<Option<(Contr
     let mut per_worker = bind::bind(&config, workers)?;
     let bound = per_worker.first().into_iter().flatten();
     let addresses = bound.zip(&config.listeners).map(|(bound, raw)| (bound.address, raw.tls.is_some())).collect();
-    let (certificates, Loaded { material: tls, expiries, .. }) = Certificates::load(&config, workers)?;
+    let (certificates, Loaded { material, expiries, .. }) = Certificates::load(&config, workers)?;
     certificates.warn(&expiries);
     admin.set_certificates(expiries, false);
     let (read_again, certificates_read) = async_channel::bounded(1);
     certificates.watch(read_again).map_err(|e| format!("the thread that watches certificates can not start: {e}"))?;
+    let limits = Arc::new(Limits::new(workers));
+    let limit_sync = start_limits(&config, &limits, material.redis.as_ref(), workers, &admin);
     let (mut publisher, snapshots) =
-        Publisher::new(config, Arc::clone(&registry), workers, tls, resolved.addresses).map_err(|e| e.to_string())?;
+        Publisher::new(config, Arc::clone(&registry), limits, workers, material, resolved.addresses)
+            .map_err(|e| e.to_string())?;
     admin.set_unresolved(resolved.unresolved);
 
     let (to_control, from_workers) = to_control();
@@ -144,11 +153,15 @@ pub async fn prepare(mut config: Config, hangup: Hangup) -> Result<Option<(Contr
         }
         None => None,
     };
+    if let Some(limit_sync) = &limit_sync {
+        limit_sync.first_contact().await;
+    }
     let control = Control {
         drain,
         names,
         certificates: certificates_read,
         publisher,
+        limit_sync,
         from_workers,
         workers,
         writer,
@@ -157,6 +170,36 @@ pub async fn prepare(mut config: Config, hangup: Hangup) -> Result<Option<(Contr
         addresses,
     };
     Ok(Some((control, starts)))
+}
+
+/// All rate limits of a config, used or not.
+fn all_limits(config: &Config, limits: &Limits) -> Vec<Shared> {
+    let of = |named: &NamedFilter| {
+        let Filter::RateLimit(raw) = &named.filter else { return None };
+        // One that is no limit is told when the snapshots are built.
+        let spec = config.spec_of(&named.name.value, raw).ok()?;
+        let wallet = limits.wallet(&named.name.value, spec.set().is_shared, raw.keys_max);
+        Some(Shared { name: named.name.value.clone(), spec, table: wallet.table })
+    };
+    config.filters.iter().filter_map(of).collect()
+}
+
+/// Starts what keeps limits in step with Redis, if there is one; it is asked at once, while the start goes on.
+fn start_limits(
+    config: &Config,
+    limits: &Limits,
+    tls: Option<&tls::Upstream>,
+    workers: usize,
+    admin: &AdminState,
+) -> Option<LimitSync> {
+    let all = all_limits(config, limits);
+    let tables = all.iter().map(|limit| (limit.name.clone(), Arc::clone(&limit.table))).collect();
+    let limit_sync = config.rate_limits.redis.as_ref().map(|redis| LimitSync::start(redis, tls, workers as u64));
+    if let Some(limit_sync) = &limit_sync {
+        limit_sync.follow(all.into_iter().filter(|limit| limit.spec.set().is_shared).collect());
+    }
+    admin.set_limits(tables, limit_sync.as_ref().map(|limit_sync| Arc::clone(limit_sync.status())));
+    limit_sync
 }
 
 fn host_names(config: &Config) -> Vec<String> {
@@ -238,6 +281,9 @@ impl Control {
     async fn follow_certificates(&mut self, loaded: Loaded) {
         let Loaded { material, expiries, stale } = loaded;
         self.admin.set_certificates(expiries, stale);
+        if let Some(limit_sync) = &self.limit_sync {
+            limit_sync.follow_tls(material.redis.as_ref());
+        }
         if let Err(e) = self.publisher.follow_certificates(material).await {
             report(format_args!("error: new certificates are not used: {e}"));
         }

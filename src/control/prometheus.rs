@@ -4,6 +4,8 @@
 //! of codes. Rows of a closed set that were never counted are left out for routes: 10,000 unused routes would otherwise
 //! cost 60 MB a scrape.
 
+mod limits;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -15,10 +17,13 @@ use prometheus_client::registry::{Registry as Exposition, Unit};
 
 use crate::end::{Closed, Deadline, End, Failure, Handshake, PartReason};
 use crate::shared::metrics::{
-    ADDED_BOUNDS_US, BOUNDS, Blocks, ByName, CoreBlock, Histogram, LogBlock, PARSE_STATUSES, PartBlock, Registry,
-    RouteBlock, STATUS_CLASSES, TIME_BOUNDS_US, Times, UpstreamBlock,
+    ADDED_BOUNDS_US, BOUNDS, Blocks, ByName, CoreBlock, FilterBlock, Histogram, LogBlock, PARSE_STATUSES, PartBlock,
+    Registry, RouteBlock, STATUS_CLASSES, TIME_BOUNDS_US, Times, UpstreamBlock,
 };
+use crate::shared::wallet::Table;
 use crate::tls::server::Expiry;
+
+use super::limit_sync;
 
 /// The media type of what [`encode`] returns.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -32,6 +37,10 @@ pub struct Facts {
     pub certificates: Vec<Expiry>,
     /// Their files have changed to something that can not be used.
     pub certificates_stale: bool,
+    /// Rate limits with their process wallets.
+    pub limits: Vec<(String, Arc<Table>)>,
+    /// The state of their Redis, if they have one.
+    pub redis: Option<limit_sync::Facts>,
 }
 
 /// The whole exposition, with `# EOF` at its end.
@@ -66,7 +75,9 @@ impl Collector for Scrape {
         self.requests(&mut out)?;
         self.durations(&mut out)?;
         self.upstreams(&mut out)?;
+        self.filters(&mut out)?;
         self.parts(&mut out)?;
+        self.limits(&mut out)?;
         self.access_log(&mut out)
     }
 }
@@ -178,6 +189,25 @@ impl Scrape {
         let help = "Pooled connections thrown away: closed, bytes waiting, too old.";
         out.counter("ringway_pool_discarded", help, None, discarded)?;
         out.counter("ringway_retries", "Requests sent a second time.", None, self.cores(|c| c.retries.get()))
+    }
+
+    fn filters(&self, out: &mut Out<'_>) -> fmt::Result {
+        let rows = self.blocks.filters.iter().flat_map(|(name, workers)| {
+            let sum = |count: &dyn Fn(&FilterBlock) -> u64| -> u64 { workers.values().map(|block| count(block)).sum() };
+            let rows = [
+                ("passed", sum(&|b| b.passed.get())),
+                ("refused", sum(&|b| b.refused.get())),
+                ("would_refuse", sum(&|b| b.would_refuse.get())),
+                ("waited", sum(&|b| b.waited.get())),
+            ];
+            rows.into_iter().map(|(outcome, n)| (["filter", "outcome"], [&**name, outcome], n))
+        });
+        out.counters(
+            "ringway_filter_requests",
+            "Requests that a filter decided on; who waited is passed or refused later.",
+            None,
+            rows,
+        )
     }
 
     fn parts(&self, out: &mut Out<'_>) -> fmt::Result {

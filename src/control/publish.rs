@@ -6,6 +6,7 @@ use async_channel::Sender;
 
 use crate::config::{Config, Errors};
 use crate::core::random_u64;
+use crate::shared::limits::Limits;
 use crate::shared::mailbox::ToWorker;
 use crate::shared::metrics::Registry;
 use crate::snapshot::Snapshot;
@@ -16,6 +17,7 @@ use crate::tls::Material;
 pub struct Publisher {
     config: Config,
     metrics: Arc<Registry>,
+    limits: Arc<Limits>,
     workers: usize,
     tls: Material,
     addresses: Addresses,
@@ -30,11 +32,12 @@ impl Publisher {
     pub fn new(
         config: Config,
         metrics: Arc<Registry>,
+        limits: Arc<Limits>,
         workers: usize,
         tls: Material,
         addresses: Addresses,
     ) -> Result<(Self, Vec<Snapshot>), Errors> {
-        let publisher = Self { config, metrics, workers, tls, addresses, mailboxes: Vec::new() };
+        let publisher = Self { config, metrics, limits, workers, tls, addresses, mailboxes: Vec::new() };
         let snapshots = publisher.build_all()?;
         Ok((publisher, snapshots))
     }
@@ -46,9 +49,9 @@ impl Publisher {
 
     fn build_all(&self) -> Result<Vec<Snapshot>, Errors> {
         let one = |worker: usize| {
-            let Self { config, metrics, workers, tls, addresses, .. } = self;
+            let Self { config, metrics, limits, workers, tls, addresses, .. } = self;
             let seed = random_u64();
-            build(&Inputs { config, addresses, tls, worker, workers: *workers, metrics, seed })
+            build(&Inputs { config, addresses, tls, worker, workers: *workers, metrics, limits, seed })
         };
         (0..self.workers).map(one).collect()
     }

@@ -1,7 +1,10 @@
 //! Filters: what happens to a request between its route and its action, in the order listed: those of all routes, then
 //! the listener's, then the route's. One file per filter, one arm per filter here.
 
+pub mod concurrency;
 pub mod header_edits;
+pub mod limit_key;
+pub mod rate_limit;
 pub mod request_headers;
 
 use std::future::Future;
@@ -11,6 +14,10 @@ use crate::core::Core;
 use crate::http::reply::Reply;
 use crate::request::Request;
 
+use crate::shared::in_flight::Guard;
+
+use concurrency::Concurrency;
+use rate_limit::RateLimit;
 use request_headers::RequestHeaders;
 
 /// A filter as a snapshot holds it: plain data.
@@ -18,6 +25,10 @@ use request_headers::RequestHeaders;
 pub enum Filter {
     /// Sets, adds and removes request fields.
     RequestHeaders(RequestHeaders),
+    /// A token bucket per key.
+    RateLimit(Box<RateLimit>),
+    /// Requests in flight per key.
+    Concurrency(Box<Concurrency>),
 }
 
 /// What a filter decided.
@@ -32,10 +43,15 @@ pub enum Flow {
 
 /// What a filter that waited decided.
 pub enum Verdict {
-    /// Go on with the next one.
-    Continue,
+    /// Go on with the next one; the request counts for this to its end.
+    Admit(Guard),
     /// Answer this, and ask no upstream.
-    Reply(Reply),
+    Refuse {
+        /// The filter's name.
+        by: String,
+        /// The answer.
+        reply: Reply,
+    },
 }
 
 /// Runs `filters` on a request, all or until one does not let it pass; the count says how many have run.
@@ -43,6 +59,8 @@ pub fn on_request(filters: &[Filter], req: &mut Request, core: &Core) -> (usize,
     for (index, filter) in filters.iter().enumerate() {
         let flow = match filter {
             Filter::RequestHeaders(filter) => filter.on_request(req, core),
+            Filter::RateLimit(filter) => filter.on_request(req, core),
+            Filter::Concurrency(filter) => filter.on_request(req, core),
         };
         if !matches!(flow, Flow::Continue) {
             return (index + 1, flow);

@@ -6,5 +6,6 @@ pub mod framing;
 pub mod h1;
 pub mod head;
 pub mod known;
+pub mod quota;
 pub mod reply;
 pub mod target;

@@ -34,6 +34,8 @@ pub fn row(kind: Kind) -> Row {
         Kind::BodyTooLarge => (413, 1, "the request body is larger than the route allows", true),
         Kind::TargetTooLong => (414, 1, "the request target is too long", true),
         Kind::Misdirected => (421, 1, "the host is not the one named in the TLS handshake", true),
+        Kind::RateLimited => (429, 1, "more requests than the rate limit allows", false),
+        Kind::TooManyInFlight => (429, 2, "more requests at a time than the limit allows", false),
         Kind::HeadTooLarge => (431, 1, "the request head is too large", true),
         Kind::TooManyFields => (431, 2, "the request has too many header fields", true),
         Kind::ClientGone => (499, 1, "the client left", true),

@@ -87,7 +87,7 @@ impl Deadlines {
         Slot { table: Rc::clone(self), index: index as usize }
     }
 
-    /// Milliseconds since the core started, as of the last scan or [`Deadlines::set_now`]: at most a tick old. Deadlines
+    /// Milliseconds since the process began, as of the last scan or [`Deadlines::set_now`]: at most a tick old. Deadlines
     /// are set from it, which saves reading the clock for each of them.
     pub fn now_ms(&self) -> u64 {
         self.now_ms.get()
@@ -177,7 +177,7 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Sets the due time (ms since the core started) and forgets what fired before.
+    /// Sets the due time (ms since the process began) and forgets what fired before.
     pub fn arm(&self, due_ms: u64) {
         if let Some(due) = self.table.due.borrow_mut().get_mut(self.index) {
             *due = due_ms;
@@ -190,7 +190,7 @@ impl Slot {
         }
     }
 
-    /// Milliseconds since the core started, as of the last scan.
+    /// Milliseconds since the process began, as of the last scan.
     pub fn now_ms(&self) -> u64 {
         self.table.now_ms()
     }

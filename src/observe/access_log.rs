@@ -43,6 +43,10 @@ pub struct Record<'a> {
     pub request_id: &'a str,
     /// The parts of an aggregation, as [`write_part`] writes them; empty without one.
     pub parts: &'a [u8],
+    /// The filter that refused it, or empty (not shown).
+    pub refused_by: &'a str,
+    /// Filters that would have refused it but for their `dry_run`, as [`write_name`] writes them; empty (not shown) without.
+    pub would_refuse: &'a [u8],
 }
 
 /// The text of the current second (RFC 3339), one per core.
@@ -141,7 +145,24 @@ pub fn write_json(r: &Record<'_>, clock: &mut TimeCache, out: &mut Vec<u8>) {
         out.extend_from_slice(r.parts);
         out.push(b']');
     }
+    if !r.refused_by.is_empty() {
+        out.extend_from_slice(b",\"refused_by\":");
+        string(r.refused_by.as_bytes(), out);
+    }
+    if !r.would_refuse.is_empty() {
+        out.extend_from_slice(b",\"would_refuse\":[");
+        out.extend_from_slice(r.would_refuse);
+        out.push(b']');
+    }
     out.extend_from_slice(b"}\n");
+}
+
+/// Appends a name to a list, and a comma if one is there: `"fair"`.
+pub fn write_name(name: &str, out: &mut Vec<u8>) {
+    if !out.is_empty() {
+        out.push(b',');
+    }
+    string(name.as_bytes(), out);
 }
 
 /// Appends one part of an aggregation, and a comma if one is there: `{"name":"user","status":200,"reason":null,"ms":12.345}`.
@@ -295,6 +316,8 @@ mod tests {
             end: "ok",
             request_id: "0192f0c1a2b3c4d5e6f708192a3b4c5d",
             parts: b"",
+            refused_by: "",
+            would_refuse: b"",
         }
     }
 

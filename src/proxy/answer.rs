@@ -163,6 +163,7 @@ fn write_head(
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     out.extend_from_slice(hsts);
+    req.quota.write(out);
     write_connection(req.head.version, keep, out);
     req.answer_edits.write_added(out);
     out.extend_from_slice(b"\r\n");

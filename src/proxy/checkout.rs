@@ -49,7 +49,7 @@ pub struct Wanted<'a> {
     pub core: &'a Core,
     /// The deadline of who waits.
     pub slot: &'a Slot,
-    /// When the time for the whole is over, in ms since the core started.
+    /// When the time for the whole is over, in ms since the process began.
     pub due_ms: u64,
 }
 

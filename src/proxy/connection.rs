@@ -154,7 +154,10 @@ pub async fn request(down: Rc<Downstream>, plane: Rc<Plane>, buf: Buf) -> Next {
     req.received = req.buf.len() as u64;
     let mut cx = Context::new(core.clock.now_us());
     core.deadlines.set_now(ms(cx.started_us));
+    let came_with = req.received;
     let received = receive::head(&down, rules, core, &mut req).await;
+    // Read again only where the head came in more than one piece.
+    req.received_us = if req.received == came_with { cx.started_us } else { core.clock.now_us() };
     let received = received.and_then(|()| receive::decide(&down, rules, &live.snapshot, &mut req));
     receive::name(core, &mut req);
     cx.bytes_in = match received {
@@ -415,6 +418,7 @@ fn write_reply(reply: &Reply, req: &Request, core: &crate::core::Core, keep: boo
     let framing = if bodiless { Framing::None } else { Framing::Length(reply.body.len() as u64) };
     upload::write_framing(framing, out);
     out.extend_from_slice(hsts);
+    req.quota.write(out);
     answer::write_connection(req.head.version, keep, out);
     out.extend_from_slice(b"\r\n");
     if !bodiless && req.head.method != http::Method::HEAD {

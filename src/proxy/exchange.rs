@@ -1,14 +1,18 @@
 //! One request, on one screen: find its route, run the filters, act.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 
 use http::Method;
 
 use crate::context::Context;
+use crate::core::ms;
 use crate::error::Kind;
 use crate::filter::{self, Filter, Flow, Verdict};
 use crate::http::encode;
 use crate::http::reply::Reply;
+use crate::io::guard;
 use crate::request::Request;
 use crate::route::Lookup;
 use crate::route::template::Place;
@@ -16,6 +20,7 @@ use crate::snapshot::{Action, Route};
 
 use super::aggregate::{Merged, aggregate};
 use super::answer::Answer;
+use super::finish::kind_of;
 use super::forward::forward;
 use super::plane::{Downstream, Live, Plane};
 use super::receive;
@@ -62,24 +67,55 @@ pub async fn exchange(
     cx.route = Some(index);
     receive::count_forward(req);
     let filters = route.filters.get(down.listener).map(Vec::as_slice).unwrap_or_default();
-    if let Some(reply) = run_filters(filters, req, plane).await {
+    let (ran, flow) = filter::on_request(filters, req, &plane.core);
+    let refused = match flow {
+        Flow::Continue => None,
+        Flow::Reply(reply) => Some(reply),
+        Flow::Wait(verdict) => {
+            let others = filters.get(ran..).unwrap_or_default();
+            Box::pin(wait_for_filter(verdict, others, req, route, live, plane, down, cx)).await
+        }
+    };
+    if let Some(reply) = refused {
         return Response::Reply(reply);
     }
     act(index, route, req, live, plane, down, cx).await
 }
 
-/// All filters in order; the one that waits is the rare one.
-async fn run_filters(mut filters: &[Filter], req: &mut Request, plane: &Plane) -> Option<Reply> {
+/// A filter waits: the rare case. Then the others in order, any of which may wait as well.
+#[allow(clippy::too_many_arguments)] // each is another owner's; a struct of them would be built for this call alone
+async fn wait_for_filter(
+    mut verdict: Pin<Box<dyn Future<Output = Verdict>>>,
+    mut filters: &[Filter],
+    req: &mut Request,
+    route: &Route,
+    live: &Live,
+    plane: &Plane,
+    down: &Downstream,
+    cx: &Context,
+) -> Option<Reply> {
+    // The route's time is the client's, whoever uses it; and nothing waits for a client that has left.
+    let due_ms = ms(cx.started_us).saturating_add(route.timeout_ms.into());
+    let half_close_is_gone = live.snapshot.listeners.get(down.listener).is_none_or(|rules| rules.half_close_is_gone);
     loop {
+        down.slot.watch(down.stream.watch_fd(), half_close_is_gone);
+        let waited = guard(&down.slot, due_ms, verdict).await;
+        down.slot.unwatch();
+        match waited {
+            Ok(Verdict::Admit(guard)) => req.in_flight.push(guard),
+            Ok(Verdict::Refuse { by, reply }) => {
+                req.refused_by = by;
+                return Some(reply);
+            }
+            Err(fired) => return Some(Reply::from_error(kind_of(fired, Kind::RouteTimeout), &req.request_id, b"")),
+        }
         let (ran, flow) = filter::on_request(filters, req, &plane.core);
-        match flow {
+        filters = filters.get(ran..).unwrap_or_default();
+        verdict = match flow {
             Flow::Continue => return None,
             Flow::Reply(reply) => return Some(reply),
-            Flow::Wait(verdict) => match verdict.await {
-                Verdict::Continue => filters = filters.get(ran..).unwrap_or_default(),
-                Verdict::Reply(reply) => return Some(reply),
-            },
-        }
+            Flow::Wait(verdict) => verdict,
+        };
     }
 }
 

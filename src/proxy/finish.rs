@@ -29,6 +29,8 @@ pub fn end_of(kind: Kind) -> End {
         Kind::NoRoute => End::RouteNotFound,
         Kind::MethodNotAllowed => End::MethodNotAllowed,
         Kind::Misdirected => End::Misdirected,
+        Kind::RateLimited => End::RateLimited,
+        Kind::TooManyInFlight => End::ConcurrencyLimited,
         Kind::NoEndpoint => End::NoEndpoint,
         Kind::Connect => End::UpstreamConnect,
         Kind::ConnectTimeout => End::UpstreamConnectTimeout,
@@ -118,5 +120,7 @@ pub fn finish(req: &Request, down: &Downstream, live: &Live, core: &Core, cx: &C
         end: cx.end.code(),
         request_id: &req.request_id,
         parts: &req.parts,
+        refused_by: &req.refused_by,
+        would_refuse: &req.would_refuse,
     });
 }

@@ -75,11 +75,11 @@ pub struct Downstream {
     pub session: OnceCell<Rc<Session>>,
     /// An answer was begun that can not be ended: the client must see a cut.
     pub half_answered: Cell<bool>,
-    /// Since when it waits for a request, in ms since the core started; `None` within one.
+    /// Since when it waits for a request, in ms since the process began; `None` within one.
     pub idle_since_ms: Cell<Option<u64>>,
     /// Requests begun.
     pub served: Cell<u32>,
-    /// When it was accepted, in ms since the core started.
+    /// When it was accepted, in ms since the process began.
     pub opened_ms: u64,
 }
 
@@ -194,6 +194,18 @@ impl Plane {
         }
     }
 
+    /// Gives back what this core's wallets have held for too long. Called with every tick.
+    pub fn sweep_limits(&self) {
+        let live = self.live();
+        if live.snapshot.rate_limits.is_empty() {
+            return;
+        }
+        let now_us = self.core.clock.now_us();
+        for limit in &live.snapshot.rate_limits {
+            self.core.wallet(&limit.wallet).sweep(&limit.spec, now_us);
+        }
+    }
+
     /// Client connections open now.
     pub fn open(&self) -> usize {
         self.open.get()
@@ -241,6 +253,8 @@ fn join(core: &Core, snapshot: Box<Snapshot>) -> Live {
         spec.endpoints.iter().map(of_core).collect()
     };
     let endpoints = snapshot.upstreams.iter().map(of).collect();
+    // Made here, not while a request is served.
+    snapshot.rate_limits.iter().for_each(|limit| drop(core.wallet(&limit.wallet)));
     core.set_memory(snapshot.aggregate_bytes_max);
     Live { snapshot, endpoints }
 }

@@ -11,7 +11,7 @@
 
 /// Where a value comes from: what its `%XX` mean and which checks it has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(crate) enum Source {
     /// The request's path: percent-encoded, and its encoded slashes have passed the path policy.
     Path,
     /// One value of the request's query: percent-encoded, `+` for a space.
@@ -94,6 +94,12 @@ pub(super) fn push_host(out: &mut Vec<u8>, host: &str) {
 /// The text that a percent-encoded value stands for.
 pub(super) fn decoded(value: &[u8], from: Source) -> Vec<u8> {
     let mut out = Vec::with_capacity(value.len());
+    decode(value, from, &mut out);
+    out
+}
+
+/// The same, appended to `out`.
+pub(crate) fn decode(value: &[u8], from: Source, out: &mut Vec<u8>) {
     let mut left = value;
     while let Some((&b, tail)) = left.split_first() {
         left = tail;
@@ -106,7 +112,6 @@ pub(super) fn decoded(value: &[u8], from: Source) -> Vec<u8> {
             _ => out.push(b),
         }
     }
-    out
 }
 
 /// Encodes the dots of the dot segments in `out[start..]`, up to its query, once more (`%252E`). Dot segments come about

@@ -35,7 +35,7 @@ use http::Method;
 pub mod body;
 pub mod condition;
 mod edges;
-mod encode;
+pub(crate) mod encode;
 pub mod facts;
 mod host;
 mod method;

@@ -108,7 +108,9 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    fn new(bounds_us: &'static [u64; BOUNDS]) -> Self {
+    /// Nothing was counted yet.
+    #[must_use]
+    pub fn new(bounds_us: &'static [u64; BOUNDS]) -> Self {
         Histogram { bounds_us, buckets: Counters::default(), sum_us: Counter::default() }
     }
 
@@ -335,6 +337,20 @@ pub struct UpstreamBlock {
     pub in_flight: Gauge,
 }
 
+/// What one core counts for one filter that may refuse.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct FilterBlock {
+    /// Requests that it let pass.
+    pub passed: Counter,
+    /// Requests that it answered itself.
+    pub refused: Counter,
+    /// Requests that it would have refused but for its `dry_run`.
+    pub would_refuse: Counter,
+    /// Requests that had to wait for it, whatever became of them.
+    pub waited: Counter,
+}
+
 /// What one core counts for one part of an aggregation.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -406,6 +422,8 @@ pub struct Blocks {
     pub routes: ByName<RouteBlock>,
     /// By upstream and worker.
     pub upstreams: ByName<UpstreamBlock>,
+    /// By filter and worker.
+    pub filters: ByName<FilterBlock>,
     /// By route, part and worker.
     pub parts: BTreeMap<Box<str>, ByName<PartBlock>>,
 }
@@ -427,6 +445,12 @@ impl Registry {
     #[must_use]
     pub fn upstream(&self, worker: usize, name: &str) -> Arc<UpstreamBlock> {
         self.with(|b| get_or_create(&mut b.upstreams, worker, name))
+    }
+
+    /// The block of filter `name` on `worker`, made if it is not there.
+    #[must_use]
+    pub fn filter(&self, worker: usize, name: &str) -> Arc<FilterBlock> {
+        self.with(|b| get_or_create(&mut b.filters, worker, name))
     }
 
     /// The block of part `name` of route `route` on `worker`, made if it is not there.

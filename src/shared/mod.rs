@@ -1,8 +1,11 @@
 //! Where the two planes meet, one small file per meeting point.
 
+pub mod in_flight;
+pub mod limits;
 pub mod log_ring;
 pub mod mailbox;
 pub mod metrics;
+pub mod wallet;
 
 use std::sync::Arc;
 
@@ -12,5 +15,7 @@ pub type CoreMetrics = Arc<metrics::CoreBlock>;
 pub type RouteMetrics = Arc<metrics::RouteBlock>;
 /// One core's counters for one upstream.
 pub type UpstreamMetrics = Arc<metrics::UpstreamBlock>;
+/// One core's counters for one filter.
+pub type FilterMetrics = Arc<metrics::FilterBlock>;
 /// One core's counters for one part of an aggregation.
 pub type PartMetrics = Arc<metrics::PartBlock>;

@@ -6,29 +6,28 @@ use std::net::IpAddr;
 
 use rustls::pki_types::ServerName;
 
-use crate::config::headers::HeaderTemplate;
+use crate::config::headers::{HeaderEdits as RawEdits, HeaderTemplate};
 use crate::config::listeners::{EncodedSlashes, HalfClose, Listener};
 use crate::config::rewrite::{HostRewrite, PathRewrite as RawPath};
-use crate::config::{self, Config, Errors, Located, Report, hosts, routes, upstreams};
-use crate::filter::Filter;
+use crate::config::{Config, Errors, Located, Report, hosts, routes, upstreams};
 use crate::filter::header_edits::HeaderEdits;
-use crate::filter::request_headers::RequestHeaders;
 use crate::http::head::Bounds;
 use crate::http::target;
 use crate::route::param_names;
 use crate::route::rewrite::PathRewrite;
 use crate::route::template::Template;
+use crate::shared::limits::Limits;
 use crate::shared::metrics::{NO_ROUTE, Registry};
 use crate::tls::{self, Material};
 use crate::upstream::balance::{Balance, P2c, RoundRobin};
 use crate::upstream::pool::PoolLimits;
 use crate::value::ByteSize;
 
-use super::parts;
 use super::{
     Action, EndpointSpec, Forward, HostPolicy, ListenerSpec, ListenerTls, Redirect, Respond, Route, Snapshot,
     UpstreamSpec,
 };
+use super::{filters, parts};
 
 /// Addresses by host name, as control resolved them.
 pub type Addresses = BTreeMap<String, Vec<IpAddr>>;
@@ -47,6 +46,8 @@ pub struct Inputs<'a> {
     pub workers: usize,
     /// Where counters come from.
     pub metrics: &'a Registry,
+    /// Where limits keep their keys.
+    pub limits: &'a Limits,
     /// Random bits for the balancers: workers must not choose in step.
     pub seed: u64,
 }
@@ -66,6 +67,7 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Snapshot, Errors> {
         routes,
         upstreams: config.upstreams.iter().enumerate().map(|(i, raw)| upstream(i, raw, inputs, &report)).collect(),
         listeners: config.listeners.iter().enumerate().map(|(i, raw)| listener(i, raw, inputs, &report)).collect(),
+        rate_limits: filters::rate_limits(config, inputs.limits, &report),
         trusted_proxies: config.trusted_proxies.clone(),
         no_route: metrics.route(*worker, NO_ROUTE),
         aggregate_bytes_max: share_bytes(config.aggregation.memory, inputs.workers),
@@ -78,7 +80,7 @@ fn route(raw: &routes::Route, inputs: &Inputs<'_>, report: &Report) -> Option<Ro
     let config = inputs.config;
     // A bad pattern is reported by the router.
     let params = param_names(&raw.matches.path.value).ok()?;
-    let filters = config.listeners.iter().map(|listener| filters(raw, listener, config, &params, report)).collect();
+    let filters = config.listeners.iter().map(|listener| filters::of(raw, listener, inputs, &params, report)).collect();
     let name = &raw.name.value;
     let action = match &raw.action {
         routes::Action::Forward(raw) => Action::Forward(forward(raw, config, &params, report)?),
@@ -112,33 +114,6 @@ fn route(raw: &routes::Route, inputs: &Inputs<'_>, report: &Report) -> Option<Ro
     })
 }
 
-/// Those of all routes, then the listener's, then the route's; each once, and without those that the route refuses.
-fn filters(
-    raw: &routes::Route,
-    listener: &Listener,
-    config: &Config,
-    params: &[String],
-    report: &Report,
-) -> Vec<Filter> {
-    let mut names: Vec<&str> = Vec::new();
-    for name in config.all_routes_filters.iter().chain(&listener.filters).chain(&raw.filters) {
-        let refused = raw.without.iter().any(|without| without.value == name.value);
-        if !refused && !names.contains(&name.value.as_str()) {
-            names.push(&name.value);
-        }
-    }
-    let by_name = |name: &str| config.filters.iter().find(|filter| filter.name.value == name);
-    names
-        .into_iter()
-        .filter_map(by_name)
-        .map(|named| match &named.filter {
-            config::filters::Filter::RequestHeaders(raw) => {
-                Filter::RequestHeaders(RequestHeaders { edits: edits(raw, params, report) })
-            }
-        })
-        .collect()
-}
-
 fn forward(raw: &routes::Forward, config: &Config, params: &[String], report: &Report) -> Option<Forward> {
     let upstream = config.upstreams.iter().position(|upstream| upstream.name.value == raw.upstream.value)?;
     let rewrite = match &raw.rewrite.path {
@@ -169,7 +144,7 @@ fn forward(raw: &routes::Forward, config: &Config, params: &[String], report: &R
     })
 }
 
-fn edits(raw: &config::headers::HeaderEdits, params: &[String], report: &Report) -> HeaderEdits {
+pub(super) fn edits(raw: &RawEdits, params: &[String], report: &Report) -> HeaderEdits {
     HeaderEdits {
         remove: raw.remove.clone(),
         set: fields(&raw.set, params, report),
@@ -294,7 +269,7 @@ fn listener(index: usize, raw: &Listener, inputs: &Inputs<'_>, report: &Report) 
 }
 
 /// A count that is per process, shared out among workers; each gets at least its part.
-fn share(count: u32, workers: usize) -> usize {
+pub(super) fn share(count: u32, workers: usize) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX).div_ceil(workers.max(1))
 }
 

@@ -2,6 +2,7 @@
 
 pub mod aggregate;
 pub mod build;
+mod filters;
 mod parts;
 pub mod start;
 
@@ -16,9 +17,11 @@ use crate::filter::Filter;
 use crate::filter::header_edits::HeaderEdits;
 use crate::http::head::Bounds;
 use crate::http::target::PathPolicy;
+use crate::limit::Spec;
 use crate::route::Router;
 use crate::route::rewrite::PathRewrite;
 use crate::route::template::Template;
+use crate::shared::limits::Wallet;
 use crate::shared::{RouteMetrics, UpstreamMetrics};
 use crate::tls;
 use crate::upstream::balance::Balance;
@@ -36,6 +39,8 @@ pub struct Snapshot {
     pub upstreams: Vec<UpstreamSpec>,
     /// In the order of the config.
     pub listeners: Vec<ListenerSpec>,
+    /// Rate limits, for each core's chores.
+    pub rate_limits: Vec<RateLimitSpec>,
     /// Whose forwarding fields are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Counts requests that no route matches.
@@ -44,6 +49,17 @@ pub struct Snapshot {
     pub aggregate_bytes_max: usize,
     /// Bytes of good answers that this worker may remember.
     pub stale_bytes_max: usize,
+}
+
+/// A rate limit: its numbers, and what its cores know together.
+#[derive(Clone, Debug)]
+pub struct RateLimitSpec {
+    /// Its filter's name.
+    pub name: String,
+    /// Its numbers.
+    pub spec: Spec,
+    /// Its process wallet.
+    pub wallet: Wallet,
 }
 
 /// One listener's rules.

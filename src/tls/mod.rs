@@ -45,6 +45,8 @@ pub struct Material {
     pub listeners: Vec<Option<Listener>>,
     /// For each core; none for an upstream without TLS.
     pub upstreams: Vec<Vec<Upstream>>,
+    /// For the connection to Redis; `None` without TLS.
+    pub redis: Option<Upstream>,
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -18,7 +18,7 @@ pub struct PoolLimits {
 pub struct Pooled<T> {
     /// The connection.
     pub conn: T,
-    /// When it was opened, in ms since the core started.
+    /// When it was opened, in ms since the process began.
     pub opened_ms: u64,
     /// Requests it has carried.
     pub requests: u32,

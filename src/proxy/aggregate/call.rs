@@ -60,7 +60,7 @@ pub struct Order {
     pub lease: Option<Lease>,
     /// The whole request.
     pub out: Buf,
-    /// When its time is over, in ms since the core started.
+    /// When its time is over, in ms since the process began.
     pub due_ms: u64,
     /// What its request counts against the core's memory; its answer is added.
     pub held: Held,

@@ -81,7 +81,7 @@ pub struct About<'a> {
     pub plane: &'a Rc<Plane>,
     /// The client's connection.
     pub down: &'a Rc<Downstream>,
-    /// When the route's time is over, in ms since the core started.
+    /// When the route's time is over, in ms since the process began.
     pub due_ms: u64,
 }
 
@@ -94,9 +94,9 @@ pub struct Fanout<'a, F, M> {
     calls: Vec<Call<'a, F>>,
     /// Stands for a part that does not exist, which no index is of.
     nobody: Outcome,
-    /// When this turn began, in µs since the core started: the clock is read once for all that it does.
+    /// When this turn began, in µs since the process began: the clock is read once for all that it does.
     now_us: u64,
-    /// Since when any call runs, in µs since the core started.
+    /// Since when any call runs, in µs since the process began.
     busy_from_us: Option<u64>,
     /// How long any call ran, in µs: the union of their times.
     pub busy_us: u64,

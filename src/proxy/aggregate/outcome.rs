@@ -51,7 +51,7 @@ pub enum Edit {
 pub struct Outcome {
     /// Where it stands.
     pub phase: Phase,
-    /// When it began, in µs since the core started; `None`: it was never asked.
+    /// When it began, in µs since the process began; `None`: it was never asked.
     pub from_us: Option<u64>,
     /// How long it took, in µs.
     pub took_us: u64,

@@ -47,6 +47,7 @@ pub async fn send(
     }
     write_framing(Framing::Length(body.len as u64), head);
     head.extend_from_slice(&rules.hsts);
+    req.quota.write(head);
     write_connection(req.head.version, keep, head);
     head.extend_from_slice(b"\r\n");
     cx.status = merged.status;

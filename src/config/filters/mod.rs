@@ -1,0 +1,156 @@
+//! `filters`: what is done to a request or an answer on its way, named here and used by name.
+
+pub mod limits;
+
+use std::collections::HashMap;
+
+use super::decode::{Keys, Value, check_name};
+use super::headers::{self, Direction, HeaderEdits};
+use super::report::{Located, Report, quote};
+use super::routes::Draft;
+use super::templates::Params;
+use crate::limit::OnUnavailable;
+use crate::route::template::{Template, TemplateError};
+use limits::{Concurrency, Fact, RateLimit};
+
+pub(super) const KEYS: Keys = Keys {
+    known: &["request_headers", "rate_limit", "concurrency"],
+    later: &[("jwt", "JWT authentication"), ("api_key", "API keys"), ("cors", "CORS")],
+};
+
+const FILTERS_MAX: usize = 1000;
+
+/// A filter and the name it is used by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedFilter {
+    /// Unique among filters.
+    pub name: Located<String>,
+    /// What it does.
+    pub filter: Filter,
+}
+
+/// What a filter does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Filter {
+    /// Changes the header fields of the request before it is forwarded.
+    RequestHeaders(HeaderEdits),
+    /// So many requests in which time.
+    RateLimit(Box<RateLimit>),
+    /// So many requests at a time.
+    Concurrency(Concurrency),
+}
+
+/// All filters, in the order of the file.
+pub(super) fn decode(value: &Value<'_>) -> Option<Vec<NamedFilter>> {
+    let mut filters = Vec::new();
+    for (key, value) in value.entries(FILTERS_MAX)? {
+        let at_key = value.at_key(key);
+        if let Err(fault) = check_name(&key.text) {
+            at_key.error(format!("{} {}", quote(&key.text), fault.what), fault.remedy);
+        }
+        if let Some(filter) = filter(&value) {
+            filters.push(NamedFilter { name: at_key.locate(key.text.clone()), filter });
+        }
+    }
+    Some(filters)
+}
+
+fn filter(value: &Value<'_>) -> Option<Filter> {
+    let block = value.block(&KEYS)?;
+    let given: Vec<_> = KEYS.known.iter().filter_map(|key| Some((*key, block.get(key)?))).collect();
+    // All that are given are read, for what is wrong with them.
+    let read = |(key, value): &(&str, &Value<'_>)| match *key {
+        // Which parameters its templates may name depends on the routes that use it.
+        "request_headers" => headers::edits(value, Direction::Request, &Params::Any).map(Filter::RequestHeaders),
+        "rate_limit" => limits::rate_limit(value).map(|limit| Filter::RateLimit(Box::new(limit))),
+        _ => limits::concurrency(value).map(Filter::Concurrency),
+    };
+    let mut filters: Vec<Option<Filter>> = given.iter().map(read).collect();
+    match given.as_slice() {
+        [_] => filters.pop().flatten(),
+        [] => {
+            // A filter of a later version is already told about.
+            if value.keys().next().is_none() {
+                value.error("says nothing", format!("give it exactly one of {}", KEYS.known.join(", ")));
+            }
+            None
+        }
+        [_, (_, second), ..] => {
+            second.error("a filter does one thing, and this is a second", "give it a name of its own");
+            None
+        }
+    }
+}
+
+impl Filter {
+    /// Its templates, all of them for values of header fields.
+    fn templates(&self) -> impl Iterator<Item = &Located<String>> {
+        let edits = match self {
+            Self::RequestHeaders(edits) => Some(edits),
+            Self::RateLimit(_) | Self::Concurrency(_) => None,
+        };
+        edits.into_iter().flat_map(|edits| edits.set.iter().chain(&edits.add)).map(|field| &field.value)
+    }
+
+    /// What it counts by.
+    fn key(&self) -> &[Located<Fact>] {
+        match self {
+            Self::RequestHeaders(_) => &[],
+            Self::RateLimit(limit) => &limit.key,
+            Self::Concurrency(limit) => &limit.key,
+        }
+    }
+}
+
+/// What a filter says must be right for every route that uses it. What is not is recorded once, whatever the number of
+/// such routes. `everywhere` are names of filters of all routes and of listeners.
+pub(super) fn check_uses(
+    filters: &[NamedFilter],
+    routes: &[Draft<'_>],
+    everywhere: &[&Located<String>],
+    report: &Report,
+) {
+    let mut used_by: HashMap<&str, Vec<&Draft<'_>>> = HashMap::new();
+    for route in routes {
+        let refused = |name: &str| route.without.iter().any(|without| without.value == name);
+        let inherited = everywhere.iter().map(|name| name.value.as_str()).filter(|name| !refused(name));
+        for name in inherited.chain(route.filters.iter().map(|name| name.value.as_str())) {
+            used_by.entry(name).or_default().push(route);
+        }
+    }
+    for NamedFilter { name, filter } in filters {
+        let users = used_by.get(name.value.as_str()).map(Vec::as_slice).unwrap_or_default();
+        let used = |route: &Draft<'_>| format!("the route {} uses this filter", route.label());
+        for template in filter.templates() {
+            let Some((route, fault)) = users.iter().find_map(|route| Some((route, fault(template, route)?))) else {
+                continue;
+            };
+            report.error(&template.at, fault.to_string(), used(route));
+        }
+        for Located { value, at } in filter.key() {
+            let Fact::Path(param) = value else { continue };
+            if let Some(route) = users.iter().find(|route| !route.params.has(param)) {
+                report.error(at, format!("there is no path parameter {}", quote(param)), used(route));
+            }
+        }
+        if let Filter::RateLimit(limit) = filter {
+            check_costs(&name.value, limit, users, report);
+        }
+    }
+}
+
+/// A request that costs more than there can ever be would never pass.
+fn check_costs(name: &str, limit: &RateLimit, users: &[&Draft<'_>], report: &Report) {
+    let mut told: Vec<&super::report::Position> = Vec::new();
+    for route in users {
+        let cost = route.costs.of(name);
+        let Err(fault) = limit.spec(cost.max(1), false, OnUnavailable::LocalShare) else { continue };
+        let Some(at) = route.costs.place(name).filter(|at| !told.contains(at)) else { continue };
+        told.push(at);
+        report.error(at, format!("{cost} {} of the rate limit {}", fault.what, quote(name)), fault.remedy);
+    }
+}
+
+fn fault(template: &Located<String>, route: &Draft<'_>) -> Option<TemplateError> {
+    Template::parse_header(&template.value, &route.params.of_template(&template.value)).err()
+}

@@ -1,0 +1,103 @@
+//! What is wrong with limits, and what is right.
+#![allow(clippy::unwrap_used)]
+
+use super::filters::Filter;
+use super::filters::limits::{Fact, Headers, RateLimit};
+use super::parse;
+use crate::value::Duration;
+
+/// The limit of a config whose one filter `f` says this, used by one route with these keys.
+fn read(filter: &str, route: &str) -> Result<super::Config, String> {
+    let text = format!(
+        "listeners: [{{ address: 127.0.0.1:80 }}]\nfilters: {{ f: {{ {filter} }} }}\n\
+         routes: [{{ match: {{ path: \"/u/{{id}}\" }}, filters: [f], respond: {{}}{route} }}]"
+    );
+    parse("f", &text, &|_| None).map_err(|e| e.to_string())
+}
+
+fn error(filter: &str, route: &str) -> String {
+    read(filter, route).unwrap_err()
+}
+
+fn limit(keys: &str) -> RateLimit {
+    let config = read(&format!("rate_limit: {{ {keys} }}"), "").unwrap();
+    match &config.filters[0].filter {
+        Filter::RateLimit(limit) => RateLimit::clone(limit),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_rate_is_enough() {
+    let limit = limit("rate: 100/s");
+    assert_eq!(
+        (limit.burst.value, limit.keys_max, limit.headers, limit.dry_run),
+        (100, 100_000, Headers::Draft, false)
+    );
+    assert_eq!(limit.key.iter().map(|fact| fact.value.clone()).collect::<Vec<_>>(), [Fact::Ip]);
+    assert_eq!(
+        (limit.lease, limit.overdraft, limit.reserve, limit.shared.is_none()),
+        (Duration::from_secs(1), 1, false, true)
+    );
+    assert_eq!(self::limit("rate: 5/m, burst: 20").burst.value, 20);
+    let keys = self::limit("rate: 1/s, key: [header.X-Key, path.id, route, principal]").key;
+    let facts: Vec<_> = keys.into_iter().map(|fact| fact.value).collect();
+    assert_eq!(
+        facts,
+        [Fact::Header(http::HeaderName::from_static("x-key")), Fact::Path("id".into()), Fact::Route, Fact::Principal]
+    );
+    assert!(self::limit("rate: 1/s, key: none").key.is_empty());
+}
+
+#[test]
+fn what_is_no_limit_is_refused_with_its_remedy() {
+    for (filter, expected) in [
+        ("rate_limit: {}", "f:2:17: filters.f.rate_limit: the key `rate` is missing (add it)"),
+        ("rate_limit: { rate: 100 }", "is not a rate (write how many in which time, like 100/s"),
+        ("rate_limit: { rate: 0/s }", "lets nothing pass"),
+        ("rate_limit: { rate: 1/s, burst: 0 }", "allowed: 1 to"),
+        ("rate_limit: { rate: 1/d, burst: 4000000000 }", "is not a burst for this rate"),
+        ("rate_limit: { rate: 1/s, key: address }", "is nothing that a limit can count by (write ip, header.NAME"),
+        ("rate_limit: { rate: 1/s, key: header. }", "is nothing that a limit can count by"),
+        ("rate_limit: { rate: 1/s, key: [ip, ip] }", "one of its facts is there twice"),
+        ("rate_limit: { rate: 1/s, key: [] }", "has 0 items"),
+        (
+            "rate_limit: { rate: 1/s, key: path.user }",
+            "there is no path parameter `user` (the route `/u/{id}` on line 3 uses",
+        ),
+        ("rate_limit: { rate: 1/s, keys: 0 }", "allowed: 1 to 20000000"),
+        ("rate_limit: { rate: 1/s, headers: standard }", "allowed: off, draft, legacy"),
+        ("rate_limit: { rate: 1/s, lease: 10ms }", "allowed: 200ms to 1m"),
+        ("rate_limit: { rate: 1/s, brust: 2 }", "did you mean `burst`?"),
+        ("rate_limit: { rate: 1/s }, concurrency: { max: 1 }", "a filter does one thing, and this is a second"),
+        ("concurrency: {}", "the key `max` is missing"),
+        ("concurrency: { max: 0 }", "allowed: 1 to"),
+        ("concurrency: { max: 1, queue_timeout: 1s }", "nothing waits without a queue (give queue, or remove it)"),
+        ("concurrency: { max: 1, queue: 100000 }", "allowed: 0 to 10000"),
+    ] {
+        let error = error(filter, "");
+        assert!(error.contains(expected), "{filter}: {error}");
+        assert_eq!(error.lines().count(), 1, "{filter}: nothing follows from it: {error}");
+    }
+}
+
+#[test]
+fn a_cost_is_a_number_or_one_by_filter_and_fits_the_burst() {
+    let cost = |route: &str| read("rate_limit: { rate: 10/s }", route).map(|config| config.routes[0].costs.of("f"));
+    assert_eq!(cost(""), Ok(1));
+    assert_eq!(cost(", cost: 3"), Ok(3));
+    assert_eq!(cost(", cost: { f: 0 }"), Ok(0));
+    for (route, expected) in [
+        (
+            ", cost: 11",
+            "11 is not a cost for this burst of the rate limit `f` (write 1 to 10, since no more is ever there at once)",
+        ),
+        (", cost: { f: 11 }", "is not a cost for this burst"),
+        (", cost: { g: 1 }", "unknown filter `g` (did you mean `f`?"),
+        (", cost: {}", "names no filter"),
+        (", cost: -1", "is not a whole number"),
+    ] {
+        let error = error("rate_limit: { rate: 10/s }", route);
+        assert!(error.contains(expected), "{route}: {error}");
+    }
+}

@@ -1,0 +1,239 @@
+//! Whether Redis answers, as operators see it: one line in the log per change, readiness, metrics. It decides nothing: a
+//! core knows by itself when there was no answer for too long.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use super::super::report::{counted, report};
+use super::fault::Fault;
+use crate::limit::sync::Flows;
+use crate::shared::metrics::{Counter, Histogram, TIME_BOUNDS_US, Times};
+
+/// Without an answer for so long it is away: as long as limits wait by default.
+const AWAY_AFTER: Duration = Duration::from_millis(250);
+/// How often that is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What is known of Redis.
+#[derive(Debug)]
+pub struct Status {
+    place: String,
+    /// The first answer was there.
+    pub(super) first: Notify,
+    /// Keys asked about.
+    pub(super) questions: Counter,
+    /// Questions without an answer.
+    pub(super) lost: Counter,
+    /// Connections made after the first.
+    pub(super) reconnects: Counter,
+    /// Times of answers.
+    pub(super) answers: Histogram,
+    now: Mutex<Now>,
+}
+
+#[derive(Debug)]
+struct Now {
+    /// `None` until it is known.
+    is_up: Option<bool>,
+    since: Instant,
+    /// When a heartbeat that was answered in time was sent; before the first, when this began.
+    contact: Instant,
+    has_contact: bool,
+    processes: u64,
+    cause: String,
+    flows: Vec<(String, Flows)>,
+}
+
+/// The same, to be shown.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// Whether it answers.
+    pub is_up: bool,
+    /// For how long that has been so.
+    pub since_s: u64,
+    /// Processes that live, as counted last.
+    pub processes: u64,
+    /// Why it does not answer; empty when it does.
+    pub cause: String,
+    /// Keys asked about.
+    pub questions: u64,
+    /// Questions without an answer.
+    pub lost: u64,
+    /// Connections made after the first.
+    pub reconnects: u64,
+    /// Times of answers.
+    pub answers: Times,
+    /// By the name of a limit.
+    pub flows: Vec<(String, Flows)>,
+}
+
+impl Status {
+    pub(super) fn new(place: String) -> Self {
+        let now = Instant::now();
+        Self {
+            place,
+            first: Notify::new(),
+            questions: Counter::default(),
+            lost: Counter::default(),
+            reconnects: Counter::default(),
+            answers: Histogram::new(&TIME_BOUNDS_US),
+            now: Mutex::new(Now {
+                is_up: None,
+                since: now,
+                contact: now,
+                has_contact: false,
+                processes: 0,
+                cause: "there was no answer yet".into(),
+                flows: Vec::new(),
+            }),
+        }
+    }
+
+    /// What is known now.
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        let mut answers = Times::default();
+        self.answers.add_to(&mut answers);
+        let now = self.now();
+        let is_up = now.is_up == Some(true);
+        Facts {
+            is_up,
+            since_s: now.since.elapsed().as_secs(),
+            processes: now.processes,
+            cause: if is_up { String::new() } else { now.cause.clone() },
+            questions: self.questions.get(),
+            lost: self.lost.get(),
+            reconnects: self.reconnects.get(),
+            answers,
+            flows: now.flows.clone(),
+        }
+    }
+
+    /// A heartbeat was answered, `ago` after it was sent.
+    pub(super) fn heard(&self, ago: Duration, processes: u64) {
+        let mut now = self.now();
+        let at = Instant::now();
+        now.contact = at.checked_sub(ago).unwrap_or(at);
+        now.processes = processes;
+        if !std::mem::replace(&mut now.has_contact, true) {
+            (now.is_up, now.since) = (Some(true), at);
+            self.first.notify_one();
+        }
+    }
+
+    /// Why there is no answer.
+    pub(super) fn failed(&self, fault: &Fault) {
+        self.now().cause = fault.to_string();
+    }
+
+    /// What became of the limits' tokens.
+    pub(super) fn set_flows<'a>(&self, flows: impl Iterator<Item = (&'a str, Flows)>) {
+        let now = &mut *self.now();
+        let mut n = 0;
+        for (i, (name, flows)) in flows.enumerate() {
+            match now.flows.get_mut(i) {
+                Some(known) if known.0 == name => known.1 = flows,
+                Some(other) => *other = (name.to_owned(), flows),
+                None => now.flows.push((name.to_owned(), flows)),
+            }
+            n = i + 1;
+        }
+        now.flows.truncate(n);
+    }
+
+    /// Says when it goes away and comes back, for as long as it runs.
+    pub(super) async fn watch(&self) {
+        let mut was_silent = false;
+        loop {
+            sleep(LOOK_EVERY).await;
+            let is_silent = self.now().contact.elapsed() > AWAY_AFTER;
+            // Once more: when control itself was busy for long, the answer may be there and not read.
+            if let Some(line) = self.judge(is_silent && was_silent, is_silent) {
+                report(format_args!("{line}"));
+            }
+            was_silent = is_silent;
+        }
+    }
+
+    fn judge(&self, is_away: bool, is_silent: bool) -> Option<String> {
+        let mut now = self.now();
+        let lasted = now.since.elapsed();
+        let line = match now.is_up {
+            Some(true) | None if is_away => {
+                let Now { cause, .. } = &*now;
+                let line = format!(
+                    "rate limits: Redis at {} is away: {cause}; limits do what their on_unavailable says until it is back",
+                    self.place
+                );
+                now.is_up = Some(false);
+                line
+            }
+            Some(false) if !is_silent && now.has_contact => {
+                now.is_up = Some(true);
+                format!("rate limits: Redis at {} is back after {}", self.place, time(lasted))
+            }
+            _ => return None,
+        };
+        now.since = Instant::now();
+        Some(line)
+    }
+
+    fn now(&self) -> MutexGuard<'_, Now> {
+        // Nothing that can panic runs under the lock.
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `300 ms`, `12 s`, `3 minutes`.
+fn time(time: Duration) -> String {
+    match time.as_secs() {
+        0 => format!("{} ms", time.as_millis()),
+        s @ 1..120 => format!("{s} s"),
+        s => counted(usize::try_from(s / 60).unwrap_or(usize::MAX), "minute"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn each_change_is_one_line() {
+        let status = Status::new("10.0.0.5:6379".into());
+        assert_eq!(status.judge(false, false), None, "it has just begun");
+        status.failed(&Fault::Broken("Connection refused".into()));
+        let away = status.judge(true, true).unwrap();
+        assert_eq!(
+            away,
+            "rate limits: Redis at 10.0.0.5:6379 is away: Connection refused; limits do what their on_unavailable says until \
+             it is back"
+        );
+        assert_eq!(status.judge(true, true), None);
+        assert_eq!((status.facts().is_up, status.facts().cause.as_str()), (false, "Connection refused"));
+        assert_eq!(status.judge(false, false), None, "a quarter of a second without contact is no contact");
+        status.now().has_contact = true;
+        status.heard(Duration::ZERO, 3);
+        assert_eq!(status.judge(false, false).unwrap(), "rate limits: Redis at 10.0.0.5:6379 is back after 0 ms");
+        assert_eq!((status.facts().is_up, status.facts().processes, status.facts().cause.as_str()), (true, 3, ""));
+        assert_eq!(status.judge(false, true), None, "once is no time");
+    }
+
+    #[test]
+    fn times_are_in_their_largest_unit() {
+        let said = [300, 12_500, 119_999, 180_000].map(|ms| time(Duration::from_millis(ms)));
+        assert_eq!(said, ["300 ms", "12 s", "119 s", "3 minutes"]);
+    }
+
+    #[test]
+    fn flows_follow_the_limits_of_the_config() {
+        let status = Status::new("a".into());
+        let flows = |granted| Flows { granted, ..Flows::default() };
+        status.set_flows([("a", flows(1)), ("b", flows(2))].into_iter());
+        status.set_flows([("b", flows(3))].into_iter());
+        assert_eq!(status.facts().flows, [("b".to_owned(), flows(3))]);
+    }
+}

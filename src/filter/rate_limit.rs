@@ -1,0 +1,94 @@
+//! `rate_limit`: a token bucket per key. The decision waits for nothing, see [`limit`](crate::limit).
+
+use crate::core::Core;
+use crate::error::Kind;
+use crate::http::encode;
+use crate::http::quota::{self, Policy};
+use crate::http::reply::Reply;
+use crate::limit::{Decision, Spec};
+use crate::observe::access_log;
+use crate::request::Request;
+use crate::shared::FilterMetrics;
+use crate::shared::limits::Wallet;
+
+use super::Flow;
+use super::limit_key::LimitKey;
+
+/// The filter, as one route and listener use it.
+#[derive(Clone, Debug)]
+pub struct RateLimit {
+    /// Its name, which is that of the limit.
+    pub name: String,
+    /// The limit's numbers.
+    pub spec: Spec,
+    /// The limit's process wallet.
+    pub wallet: Wallet,
+    /// What it counts by.
+    pub key: LimitKey,
+    /// Tokens that a request of this route costs.
+    pub cost: u64,
+    /// What would be refused is counted and logged, and passes.
+    pub dry_run: bool,
+    /// What clients are told of it; `None`: nothing but Retry-After.
+    pub policy: Option<Policy>,
+    /// This core's counters.
+    pub metrics: FilterMetrics,
+}
+
+impl RateLimit {
+    /// Takes the request's tokens, or answers 429.
+    pub fn on_request(&self, req: &mut Request, core: &Core) -> Flow {
+        if self.cost == 0 {
+            return Flow::Continue;
+        }
+        let (decision, remaining) = core.with_limit_key(
+            |out| self.key.write(req, out),
+            |key| {
+                let wallet = core.wallet(&self.wallet);
+                let decision = wallet.check(&self.spec, key, self.cost, req.received_us);
+                let remaining = match self.policy {
+                    None => 0,
+                    Some(_) => wallet.remaining(&self.spec, key, &decision),
+                };
+                (decision, remaining)
+            },
+        );
+        match decision {
+            Decision::Deny { .. } if self.dry_run => {
+                self.metrics.would_refuse.add(1);
+                access_log::write_name(&self.name, &mut req.would_refuse);
+                Flow::Continue
+            }
+            Decision::Allow { .. } => {
+                self.metrics.passed.add(1);
+                if let Some(policy) = &self.policy {
+                    tell(policy, req, remaining, self.spec.reset_ms(remaining).div_ceil(1000), false);
+                }
+                Flow::Continue
+            }
+            Decision::Deny { retry_after_ms, .. } => self.refuse(req, remaining, retry_after_ms),
+        }
+    }
+
+    #[cold]
+    fn refuse(&self, req: &mut Request, remaining: u64, retry_after_ms: u64) -> Flow {
+        let wait_s = retry_after_ms.div_ceil(1000).max(1);
+        self.metrics.refused.add(1);
+        req.refused_by.push_str(&self.name);
+        if let Some(policy) = &self.policy {
+            tell(policy, req, remaining, wait_s, true);
+        }
+        let mut lines = Vec::with_capacity(32);
+        encode::field_of(b"Retry-After", |out| encode::number(wait_s, out), &mut lines);
+        Flow::Reply(Reply::from_error(Kind::RateLimited, &req.request_id, &lines))
+    }
+}
+
+fn tell(policy: &Policy, req: &mut Request, remaining: u64, wait_s: u64, is_refused: bool) {
+    if policy.is_legacy() {
+        for name in quota::LEGACY {
+            req.answer_edits.remove(name.as_bytes());
+        }
+    }
+    req.quota.add(policy, remaining, wait_s, is_refused);
+}
