@@ -50,7 +50,7 @@ pub struct Request {
     pub received: u64,
     /// What the access log tells of the parts that it was made of.
     pub parts: Vec<u8>,
-    /// When its head had come, in µs since the process began.
+    /// When its head had come, or a filter had let it wait, in µs since the process began.
     pub received_us: u64,
     /// Who calls, once a filter has made that out.
     pub principal: Option<Box<str>>,

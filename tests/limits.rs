@@ -197,6 +197,38 @@ fn of_several_limits_the_tightest_answers_and_costs_are_per_route() {
 }
 
 #[test]
+fn who_is_refused_by_a_limit_of_his_own_takes_nothing_of_the_one_he_shares() {
+    let upstream = upstream();
+    let filters =
+        "all: { rate_limit: { rate: 10/h, key: none } }, each: { rate_limit: { rate: 1/h, key: header.x-key } }";
+    let gateway = limited(&upstream, filters, "[all, each]").start();
+    let mut client = Client::connect(&gateway);
+    let abuser = statuses(&mut client, &with("X-Key: abuser\r\n"), 30);
+    assert_eq!((abuser[0], abuser[1..].iter().all(|status| *status == 429)), (200, true), "{abuser:?}");
+    for n in 0..9 {
+        assert_eq!(client.ask(with(&format!("X-Key: {n}\r\n"))).status, 200, "{n}");
+    }
+    assert_eq!(client.ask(with("X-Key: 9\r\n")).status, 429);
+}
+
+#[test]
+fn a_limit_behind_a_queue_decides_when_the_wait_is_over() {
+    let upstream = Upstream::start(|conn| {
+        while conn.request().is_some() {
+            std::thread::sleep(Duration::from_millis(600)); // so long takes one request
+            conn.write(ok("hello"));
+        }
+    });
+    let filters = "one: { concurrency: { max: 1, key: none, queue: 5, queue_timeout: 10s } }, \
+                   fair: { rate_limit: { rate: 2/s, burst: 1 } }";
+    let gateway = limited(&upstream, filters, "[one, fair]").start();
+    let mut clients: Vec<Client> = (0..3).map(|_| Client::connect(&gateway)).collect();
+    clients.iter_mut().for_each(|client| client.send(with("")));
+    let statuses: Vec<u16> = clients.iter_mut().map(|client| client.response().status).collect();
+    assert_eq!(statuses, [200, 200, 200], "a token comes in while each of them waits");
+}
+
+#[test]
 fn a_dry_run_marks_and_counts_and_lets_pass() {
     let upstream = upstream();
     let filters = format!(

@@ -89,6 +89,23 @@ fn five_times_the_limit_on_three_gateways() {
 }
 
 #[test]
+fn a_few_requests_at_once_pass_at_first_sight() {
+    let redis = Redis::start();
+    let gateways = gateways_with(&redis, "rate: 100/s, burst: 200, key: header.x-key");
+    for key in 0..3 {
+        let passed = std::thread::scope(|scope| {
+            let ask = |_| {
+                let gateway = &gateways[0];
+                scope.spawn(move || gateway.ask(format!("GET /x HTTP/1.1\r\nHost: h\r\nX-Key: {key}\r\n\r\n")).status)
+            };
+            let asked: Vec<_> = (0..12).map(ask).collect();
+            asked.into_iter().map(|asked| asked.join().unwrap()).filter(|s| *s == 200).count()
+        });
+        assert_eq!(passed, 12, "a new key with a full bucket");
+    }
+}
+
+#[test]
 fn crowds_that_come_and_go_find_no_more_than_is_promised() {
     let redis = Redis::start();
     let gateways = gateways(&redis);

@@ -37,7 +37,7 @@ fn a_rate_is_enough() {
     assert_eq!(limit.key.iter().map(|fact| fact.value.clone()).collect::<Vec<_>>(), [Fact::Ip]);
     assert_eq!(
         (limit.lease, limit.overdraft, limit.reserve, limit.shared.is_none()),
-        (Duration::from_secs(1), 1, false, true)
+        (Duration::from_secs(1), None, false, true)
     );
     assert_eq!(self::limit("rate: 5/m, burst: 20").burst.value, 20);
     let keys = self::limit("rate: 1/s, key: [header.X-Key, path.id, route, principal]").key;

@@ -62,9 +62,25 @@ pub fn on_request(filters: &[Filter], req: &mut Request, core: &Core) -> (usize,
             Filter::RateLimit(filter) => filter.on_request(req, core),
             Filter::Concurrency(filter) => filter.on_request(req, core),
         };
-        if !matches!(flow, Flow::Continue) {
-            return (index + 1, flow);
+        match flow {
+            Flow::Continue => {}
+            Flow::Reply(_) => {
+                give_back(filters.get(..index).unwrap_or_default(), req, core);
+                return (index + 1, flow);
+            }
+            Flow::Wait(_) => return (index + 1, flow),
         }
     }
     (filters.len(), Flow::Continue)
+}
+
+/// What is refused takes no tokens of the limits that let it pass before: or whoever is refused by a limit of his own would
+/// use up the one that he shares with others.
+#[cold]
+fn give_back(filters: &[Filter], req: &Request, core: &Core) {
+    for filter in filters {
+        if let Filter::RateLimit(limit) = filter {
+            limit.give_back(req, core);
+        }
+    }
 }

@@ -48,7 +48,7 @@ impl RateLimit {
                 let decision = wallet.check(&self.spec, key, self.cost, req.received_us);
                 let remaining = match self.policy {
                     None => 0,
-                    Some(_) => wallet.remaining(&self.spec, key, &decision),
+                    Some(_) => wallet.remaining(&self.spec, key, &decision, req.received_us),
                 };
                 (decision, remaining)
             },
@@ -70,13 +70,22 @@ impl RateLimit {
         }
     }
 
+    /// The request that this let pass goes no further.
+    pub fn give_back(&self, req: &Request, core: &Core) {
+        core.with_limit_key(
+            |out| self.key.write(req, out),
+            |key| core.wallet(&self.wallet).give_back(&self.spec, key, self.cost, req.received_us),
+        );
+    }
+
     #[cold]
     fn refuse(&self, req: &mut Request, remaining: u64, retry_after_ms: u64) -> Flow {
         let wait_s = retry_after_ms.div_ceil(1000).max(1);
         self.metrics.refused.add(1);
         req.refused_by.push_str(&self.name);
         if let Some(policy) = &self.policy {
-            tell(policy, req, remaining, wait_s, true);
+            // Whatever another process may have at hand: here it is not enough.
+            tell(policy, req, remaining.min(self.cost.saturating_sub(1)), wait_s, true);
         }
         let mut lines = Vec::with_capacity(32);
         encode::field_of(b"Retry-After", |out| encode::number(wait_s, out), &mut lines);

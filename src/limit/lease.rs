@@ -137,6 +137,12 @@ impl Demand {
         self.per_s = self.per_s / 2 + sample.div_ceil(2);
     }
 
+    /// Whether it is worth a lease: at least two requests within [`HORIZON_US`].
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.over(HORIZON_US) > 1
+    }
+
     /// Tokens spent in `us` µs at this rate, rounded up.
     #[must_use]
     pub fn over(&self, us: u64) -> u64 {

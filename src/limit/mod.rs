@@ -17,7 +17,7 @@
 //! use ringway::shared::wallet::Table;
 //!
 //! let spec = Spec::new(Settings::new(100, 1_000_000, 100).shared()).unwrap(); // 100/s, burst 100, through Redis
-//! assert_eq!(Promise::new(spec, 4).bound(1_000_000), 253); // what `describe()` says in words
+//! assert_eq!(Promise::new(spec, 4).bound(1_000_000), 273); // what `describe()` says in words
 //!
 //! let table = Arc::new(Table::new(100_000)); // keys at most; it says how many bytes it takes
 //! let core = CoreWallet::new(Arc::clone(&table), 2); // on each of 2 cores
@@ -49,6 +49,7 @@
 pub mod bucket;
 pub mod lease;
 pub mod model;
+mod pocket;
 pub mod promise;
 pub mod queue;
 #[cfg(test)]

@@ -176,8 +176,8 @@ mod tests {
     #[test]
     fn the_numbers_of_the_contract() {
         let p = promise(4, |_| ());
-        assert_eq!(p.terms(), (100, 48, 4));
-        assert_eq!(p.bound(1_000_000), 253);
+        assert_eq!(p.terms(), (100, 48, 24));
+        assert_eq!(p.bound(1_000_000), 273);
         assert_eq!((p.per_loss(), p.per_cut_off(4_000_000)), (100, Some(101)));
         let strict = promise(4, |s| s.reserve = true);
         assert!(strict.bound(1_000_000) <= 201, "reserve: no more than B + R·T");
@@ -191,12 +191,12 @@ mod tests {
         assert_eq!(lines[0], "4 processes together let 100 pass at once and 100 each second.");
         assert_eq!(
             lines[1],
-            "In any second never more than 253: that, 48 that processes may have at hand (they keep 12 for 1 s at \
-             most), and 4 that they may spend ahead of Redis' answer, which it charges afterwards."
+            "In any second never more than 273: that, 48 that processes may have at hand (they keep 12 for 1 s at \
+             most), and 24 that they may spend ahead of Redis' answer, which it charges afterwards."
         );
         assert!(lines[4].contains("250 ms lets its share pass: one each 40 ms, and 25 at once"), "{}", lines[4]);
         let text = |p: Promise| p.describe().join("\n");
-        assert!(text(promise(8, |s| s.overdraft = 0)).contains("first request of a key"));
+        assert!(text(promise(8, |s| s.overdraft = Some(0))).contains("first request of a key"));
         assert!(text(promise(64, |s| (s.reserve, s.burst) = (true, 64))).contains("too small for 64 processes"));
         assert!(text(promise(4, |s| s.burst = 10)).contains("40 would do"));
         assert!(text(promise(1, |s| s.on_unavailable = OnUnavailable::Allow)).contains("no bound"));

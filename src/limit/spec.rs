@@ -34,7 +34,9 @@ pub struct Settings {
     /// τ: how long a lease lives.
     pub life_us: u64,
     /// D: what a process may spend of a key ahead of the answer. 0: nothing, so the first request of a key is denied.
-    pub overdraft: u64,
+    /// `None`: a quarter of the burst for all processes together, so that a few requests at once pass, and 1 with
+    /// [`Self::reserve`].
+    pub overdraft: Option<u64>,
     /// How long there may be no answer before Redis counts as away.
     pub away_after_us: u64,
     /// What to do then.
@@ -54,7 +56,7 @@ impl Settings {
             cost_max: 1,
             is_shared: false,
             life_us: 1_000_000,
-            overdraft: 1,
+            overdraft: None,
             away_after_us: 250_000,
             on_unavailable: OnUnavailable::LocalShare,
             reserve: false,
@@ -144,14 +146,33 @@ impl Spec {
         (self.lease_max(n) / cores.saturating_mul(4).max(1)).clamp(1, CHUNK_MAX)
     }
 
-    /// D: what a process may spend ahead of the answer: what is set, but N·D ≤ B, and not less than a request needs.
+    /// D: what a process may spend ahead of the answer, by requests of which the dearest costs `cost`: what is set, but
+    /// N·D ≤ B, and not less than that request needs.
+    #[inline]
+    #[must_use]
+    pub fn overdraft_for(&self, n: u64, cost: u64) -> u64 {
+        if self.overdraft(n) == 0 { 0 } else { self.overdraft_set(n).max(cost) }
+    }
+
+    #[inline]
+    fn overdraft_set(&self, n: u64) -> u64 {
+        let n = n.max(1);
+        let most = match self.set.overdraft {
+            Some(set) => set,
+            None if self.set.reserve => 1,
+            None => self.set.burst / n.saturating_mul(4),
+        };
+        most.min(self.set.burst / n).max(1)
+    }
+
+    /// The same for the dearest requests that there are.
     #[inline]
     #[must_use]
     pub fn overdraft(&self, n: u64) -> u64 {
-        if self.set.overdraft == 0 {
+        if self.set.overdraft == Some(0) {
             return 0;
         }
-        let d = self.set.overdraft.min(self.set.burst / n.max(1)).max(self.set.cost_max);
+        let d = self.overdraft_set(n).max(self.set.cost_max);
         let is_covered = self.leased_max(n).saturating_add(n.saturating_mul(d)) < self.set.burst;
         if self.set.reserve && !is_covered { 0 } else { d }
     }
@@ -233,7 +254,9 @@ mod tests {
     #[test]
     fn the_numbers_of_the_contract() {
         let spec = spec(|_| ());
-        assert_eq!((spec.lease_max(4), spec.overdraft(4), spec.leased_max(4)), (12, 1, 48));
+        assert_eq!((spec.lease_max(4), spec.overdraft(4), spec.leased_max(4)), (12, 6, 48));
+        let one = self::spec(|s| s.overdraft = Some(1));
+        assert_eq!((one.overdraft(4), one.overdraft_for(4, 3)), (1, 3));
         assert_eq!((spec.central(4), spec.share(4).tokens_in(4_000_000)), (*spec.shape(), 100));
         assert_eq!((spec.chunk_max(1, 2), spec.chunk_max(4, 2)), (6, 1));
         assert_eq!((spec.reset_ms(100), spec.reset_ms(99), spec.reset_ms(0)), (0, 10, 1000));

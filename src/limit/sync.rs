@@ -28,6 +28,9 @@ pub const HEARTBEAT_US: u64 = 40_000;
 pub const ALIVE_US: u64 = 10_000_000;
 /// How long fewer processes must be counted before it is believed: a reconnect with jitter takes a few seconds.
 pub const FEWER_AFTER_US: u64 = 5_000_000;
+/// How long tokens are kept at hand for a request that was refused for want of a lease, where nothing may be spent ahead:
+/// it was told to come again in a second.
+const WANTED_US: u64 = 3_000_000;
 /// Unspent tokens of a limit with a low rate go back after this long, of others after half their life.
 const PROMPT_US: u64 = 50_000;
 
@@ -127,6 +130,9 @@ struct Key {
     /// Tokens in the lease, and when that was.
     seen: u64,
     seen_us: u64,
+    /// Until when tokens are kept at hand for requests of this cost, which were refused for want of a lease.
+    wanted_until_us: u64,
+    wanted: u64,
     /// Tokens to go back with the next question, and when they would have expired.
     back: u64,
     back_until_us: u64,
@@ -192,15 +198,22 @@ impl Sync {
             return None;
         }
         let mut lease = Lease::unpack(self.table.get(at, LEASE));
-        key.demand.note(key.seen.saturating_sub(lease.tokens), now_us.saturating_sub(key.seen_us));
+        let overdrawn = Debt::unpack(self.table.get(at, DEBT)).overdrawn;
+        let spent = key.seen.saturating_sub(lease.tokens) + overdrawn;
+        key.demand.note(spent, now_us.saturating_sub(key.seen_us));
         let waiting = Until::unpack(self.table.get(at, WAITING));
-        let need = waiting.cost.max(1);
+        if waiting.us != 0 {
+            (key.wanted, key.wanted_until_us) = (waiting.cost.max(1), now_us + WANTED_US);
+        }
+        // Where nothing may be spent ahead, a request can only be let through by what lies ready when it comes again.
+        let is_wanted = spec.overdraft(n) == 0 && now_us < key.wanted_until_us;
+        let need = if is_wanted { key.wanted } else { waiting.cost.max(1) };
         let is_low_rate = spec.is_low_rate(n);
         if now_us >= key.back_until_us {
             self.flows.expired += std::mem::take(&mut key.back);
         }
         let mut returned = std::mem::take(&mut key.back);
-        let taken = self.take_back(spec, at, &key.demand, is_low_rate, now_us);
+        let taken = self.take_back(spec, at, &key.demand, is_low_rate && !is_wanted, now_us);
         returned += taken;
         lease.tokens = Lease::unpack(self.table.get(at, LEASE)).tokens;
 
@@ -208,13 +221,15 @@ impl Sync {
         let cores_hold = self.cores * (spec.chunk_max(n, self.cores) - 1);
         let most = spec.lease_max(n).saturating_sub(cores_hold).max(spec.set().cost_max);
         let held = lease.usable(now_us);
-        let is_dry = waiting.us != 0 && held < need;
+        let is_dry = (waiting.us != 0 || is_wanted) && held < need;
+        // A key that is not busy needs no lease: its requests spend ahead, and one that nobody asks for wants nothing.
+        let is_busy = spent > 0 && lease.is_low() && key.demand.is_busy();
         // With a low rate tokens are spent ahead and charged, and none lies about; but without overdrafts one must.
         let want = match (is_low_rate, is_dry) {
             (true, _) if spec.overdraft(n) > 0 => 0,
             (true, false) => 0,
             (true, true) => need,
-            (false, _) if is_dry || lease.is_low() => key.demand.want(is_dry, need, most),
+            (false, _) if is_dry || is_busy => key.demand.want(is_dry, need, most),
             (false, _) => 0,
         };
         let (overdrawn, away, debt) = self.debt(spec, at, n, now_us);
@@ -338,7 +353,9 @@ impl Sync {
             table.mark(at, false);
         }
         if granted > 0 {
-            let after_us = if spec.is_low_rate(ask.processes) { PROMPT_US } else { life_us / 2 };
+            let is_wanted = spec.overdraft(ask.processes) == 0 && now_us < key.wanted_until_us;
+            let is_prompt = spec.is_low_rate(ask.processes) && !is_wanted;
+            let after_us = if is_prompt { PROMPT_US } else { life_us / 2 };
             self.leased.push_back((ask.sent_us + after_us, at));
         }
     }

@@ -21,12 +21,11 @@ use aws_lc_rs::digest::{SHA256, digest};
 use crate::limit::Decision;
 use crate::limit::bucket::{Shape, full_at_us};
 use crate::limit::lease::Lease;
+use crate::limit::pocket::{Pocket, TOKENS_MAX};
 use crate::limit::spec::{CHUNK_MAX, OnUnavailable, Spec};
 use crate::limit::words::{self, BUCKET, DEBT, DENIED, Debt, KNOWN, Known, LEASE, LOCAL, Until, WAITING};
 use crate::shared::wallet::{At, Table, Unchanged, WORDS};
 
-/// A key that takes again within this time gets a larger chunk.
-const BUSY_US: u64 = 5_000;
 /// Tokens that a core has not spent for this long go back, so that another core finds them.
 const HELD_MAX_US: u64 = 20_000;
 /// Chunks remembered for that; those beyond are spent or expire.
@@ -85,83 +84,6 @@ struct Held {
     since_us: u64,
     /// The bucket after it was taken; not used for leases.
     word: u64,
-}
-
-/// What a core holds of a busy key.
-#[derive(Debug, Clone, Copy, Default)]
-struct Pocket {
-    hash: u64,
-    tokens: u64,
-    /// When the tokens are worth nothing any more.
-    until_us: u64,
-    /// Tokens left for everybody, when last seen.
-    remaining: u64,
-    /// When tokens were taken last.
-    taken_us: u64,
-    chunk: u64,
-    /// [`Own::epoch`] when this was written.
-    epoch: u64,
-}
-
-impl Pocket {
-    #[inline]
-    const fn unpack(word: [u64; 4]) -> Self {
-        let [hash, counts, until_us, taken] = word;
-        Self {
-            hash,
-            tokens: counts & 0xffff,
-            until_us,
-            remaining: counts >> 32,
-            taken_us: taken >> 16,
-            chunk: taken & 0xff,
-            epoch: (taken >> 8) & 0xff,
-        }
-    }
-
-    #[inline]
-    fn pack(&self) -> [u64; 4] {
-        let counts = (self.remaining.min(0xffff_ffff) << 32) | self.tokens;
-        [self.hash, counts, self.until_us, (self.taken_us << 16) | (self.epoch << 8) | self.chunk]
-    }
-
-    #[inline]
-    fn allow(&mut self, remaining: u64) -> Decision {
-        self.remaining = remaining;
-        Decision::Allow { remaining }
-    }
-
-    fn deny(&self, wait_us: u64) -> Decision {
-        Decision::Deny { retry_after_ms: wait_us.div_ceil(1000), remaining: self.tokens }
-    }
-
-    /// Whether all tokens in it are worth something.
-    #[inline]
-    fn is_fresh(&self, spec: &Spec, now_us: u64) -> bool {
-        let left_us = self.until_us.saturating_sub(now_us);
-        if spec.set().is_shared { left_us > 0 } else { left_us * spec.shape().n() >= self.tokens * spec.shape().p() }
-    }
-
-    /// Drops tokens that are worth nothing any more, and says how many.
-    fn expire(&mut self, spec: &Spec, now_us: u64) -> u64 {
-        if self.is_fresh(spec, now_us) {
-            return 0;
-        }
-        let fresh = if spec.set().is_shared { 0 } else { spec.shape().tokens_in(self.until_us.saturating_sub(now_us)) };
-        let expired = self.tokens.saturating_sub(fresh);
-        self.tokens -= expired;
-        expired
-    }
-
-    /// How many tokens to take beyond what is needed, plus one: twice as many as before while the key is busy.
-    fn next_chunk(&self, now_us: u64, most: u64) -> u64 {
-        let is_busy = self.chunk > 0 && now_us.saturating_sub(self.taken_us) < BUSY_US;
-        if is_busy { (self.chunk * 2).clamp(1, most) } else { 1 }
-    }
-
-    fn put_in(&mut self, tokens: u64, until_us: u64, chunk: u64, now_us: u64) {
-        self.until_us = if self.tokens > 0 { self.until_us.min(until_us) } else { until_us };
-        (self.tokens, self.chunk, self.taken_us) = (self.tokens + tokens, chunk, now_us);
-    }
 }
 
 /// One check, and where it happens.
@@ -254,14 +176,54 @@ impl CoreWallet {
     /// Tokens left of `key` as far as this process knows, for a `RateLimit` field: what the decision said and what Redis
     /// said that it had besides. It costs another look-up, so it is only for limits that show the field.
     #[must_use]
-    pub fn remaining(&self, spec: &Spec, key: &[u8], decision: &Decision) -> u64 {
+    pub fn remaining(&self, spec: &Spec, key: &[u8], decision: &Decision, now_us: u64) -> u64 {
         let (Decision::Allow { remaining } | Decision::Deny { remaining, .. }) = *decision;
         if !spec.set().is_shared {
             return remaining;
         }
-        let at = self.table.find(self.table.hash(key));
-        let known = at.map_or(0, |at| Known::unpack(self.table.get(at, KNOWN)).tokens);
-        (remaining + known).min(spec.set().burst)
+        let Some(at) = self.table.find(self.table.hash(key)) else { return remaining };
+        // Of a key that Redis has not answered about yet the bucket is taken to be full.
+        let there = match self.table.get(at, KNOWN) {
+            0 => spec.set().burst,
+            word => {
+                Known::unpack(word).tokens_now(spec, now_us) + Lease::unpack(self.table.get(at, LEASE)).usable(now_us)
+            }
+        };
+        let spent = Debt::unpack(self.table.get(at, DEBT)).overdrawn;
+        there.saturating_sub(spent).min(spec.set().burst)
+    }
+
+    /// Takes back what [`Self::check`] just let pass, since the request goes no further: the tokens are this core's, to be
+    /// spent on the same key while they are worth something. What there is no place for is lost, and never gained.
+    pub fn give_back(&self, spec: &Spec, key: &[u8], cost: u64, now_us: u64) {
+        let mut own = self.own.borrow_mut();
+        let now_us = own.latest_us.max(now_us);
+        let hash = self.table.hash(key);
+        let (slot, epoch) = (own.slot_of(hash), own.epoch);
+        let Some(at) = self.table.find(hash) else { return };
+        // What was spent ahead is not charged then. If the question about it is under way, it stands for the next one.
+        let is_owed = spec.set().is_shared
+            && self.table.update(at, DEBT, |word| {
+                let debt = Debt::unpack(word);
+                let overdrawn = debt.overdrawn.checked_sub(cost).ok_or(())?;
+                Ok::<_, ()>((Debt { overdrawn, ..debt }.pack(), ()))
+            }) == Ok(());
+        if is_owed {
+            own.counts.overdrawn = own.counts.overdrawn.saturating_sub(cost);
+            return;
+        }
+        let Some(word) = own.pockets.get_mut(slot) else { return };
+        let mut pocket = Pocket::unpack(*word);
+        if pocket.hash != hash || pocket.epoch != epoch || pocket.tokens + cost > TOKENS_MAX {
+            return;
+        }
+        pocket.tokens += cost;
+        pocket.expire(spec, now_us);
+        *word = pocket.pack();
+        own.counts.spent = own.counts.spent.saturating_sub(cost);
+        if own.held.len() < HELD_MAX {
+            own.held.push_back(Held { at, hash, tokens: cost, since_us: now_us, word: 0 });
+        }
     }
 
     /// Puts tokens back that were not spent for 20 ms. To be called every few ms; usually there is nothing to do.
@@ -424,7 +386,7 @@ impl Own {
             return self.while_away(call, pocket, since_us);
         }
         if may_overdraw(call) {
-            let most = call.spec.overdraft(call.table.processes());
+            let most = call.spec.overdraft_for(call.table.processes(), call.cost);
             let spent = call.table.update(call.at, DEBT, |word| {
                 let debt = Debt::unpack(word);
                 let overdrawn = debt.overdrawn + call.cost;
@@ -516,14 +478,12 @@ fn first_word(spec: &Spec, share: &Shape, since_us: u64) -> u64 {
     if spec.set().on_unavailable == OnUnavailable::LocalFull { 1 } else { share.empty(since_us) }
 }
 
-/// Whether a token may be spent ahead of the answer: when Redis never said anything of the key, and when it said so much
-/// that all processes may do so at once. With a limit so low that leases would strand tokens this is the usual way to
-/// spend one, as soon as Redis has it.
+/// Whether tokens may be spent ahead of the answer: when Redis never said anything of the key, and when it had as many. All
+/// processes may do so at once, which is what the promise says. It is how keys spend that are not busy enough for a lease,
+/// and all of a limit so low that leases would strand tokens.
 fn may_overdraw(call: &Call<'_>) -> bool {
     let word = call.table.get(call.at, KNOWN);
-    let n = call.table.processes();
-    let enough = if call.spec.is_low_rate(n) { call.cost } else { n.saturating_mul(call.spec.overdraft(n)) };
-    word == 0 || Known::unpack(word).tokens_now(call.spec, call.now_us) >= enough
+    word == 0 || Known::unpack(word).tokens_now(call.spec, call.now_us) >= call.cost
 }
 
 /// Asks for an answer.

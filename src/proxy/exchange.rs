@@ -101,6 +101,7 @@ async fn wait_for_filter(
         down.slot.watch(down.stream.watch_fd(), half_close_is_gone);
         let waited = guard(&down.slot, due_ms, verdict).await;
         down.slot.unwatch();
+        req.received_us = plane.core.clock.now_us(); // for those that follow it comes now
         match waited {
             Ok(Verdict::Admit(guard)) => req.in_flight.push(guard),
             Ok(Verdict::Refuse { by, reply }) => {

@@ -57,8 +57,8 @@ pub struct RateLimit {
     pub on_unavailable: Option<OnUnavailable>,
     /// Whether never more than burst and rate may pass.
     pub reserve: bool,
-    /// What a process may spend of a key ahead of Redis' answer.
-    pub overdraft: u64,
+    /// What a process may spend of a key ahead of Redis' answer; `None`: by burst and processes.
+    pub overdraft: Option<u64>,
     /// How long a process may keep what it leased.
     pub lease: Duration,
 }
@@ -174,7 +174,7 @@ pub(super) fn rate_limit(value: &Value<'_>) -> Option<RateLimit> {
         shared: block.get("shared").and_then(|v| Some(v.locate(v.boolean()?))),
         on_unavailable: block.or("on_unavailable", None, |v| on_unavailable(v).map(Some)),
         reserve: block.or("reserve", false, Value::boolean),
-        overdraft: block.or("overdraft", 1, |v| v.count(0..=1000).map(u64::from)),
+        overdraft: block.or("overdraft", None, |v| v.or_word("auto", |v| v.count(0..=1_000_000).map(u64::from))),
         lease: block
             .or("lease", Duration::from_secs(1), |v| v.duration(Duration::from_millis(200)..=Duration::from_secs(60))),
     };

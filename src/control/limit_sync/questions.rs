@@ -82,10 +82,13 @@ impl Author {
         command
     }
 
-    /// A limit's key in Redis: `ringway:fair:0123…`, at most 64 + 128 + 34 bytes.
-    pub(super) fn key(&self, limit: &str, ask: &Ask) -> String {
-        let [high, low] = ask.name;
-        format!("{}:{limit}:{high:016x}{low:016x}", self.prefix)
+    /// A limit's key in Redis: `ringway:fair:100/1000000/200:0123…`, at most 64 + 128 + 100 bytes. Its numbers are part of it:
+    /// two gateways of which one has another config have two buckets, where in one each would count by its own numbers
+    /// and undo the other's debt.
+    pub(super) fn key(&self, limit: &str, spec: &Spec, ask: &Ask) -> String {
+        let ([high, low], set) = (ask.name, spec.set());
+        let (tokens, per_us, burst) = (set.tokens, set.per_us, set.burst);
+        format!("{}:{limit}:{tokens}/{per_us}/{burst}:{high:016x}{low:016x}", self.prefix)
     }
 
     /// The script's call.
@@ -93,7 +96,7 @@ impl Author {
         let mut command = redis::cmd("EVALSHA");
         command.arg(&self.limits_sha).arg(asks.len());
         for ask in asks {
-            command.arg(self.key(limit, ask));
+            command.arg(self.key(limit, spec, ask));
         }
         command.arg(&self.name).arg(stamp).arg(spec.set().life_us);
         for number in asks.iter().flat_map(Ask::args) {
@@ -198,10 +201,12 @@ mod tests {
         let text = String::from_utf8(command.get_packed_command()).unwrap();
         let words: Vec<&str> = text.split("\r\n").skip(2).step_by(2).collect();
         assert_eq!((words[0], words[1].len(), words[2], words.len()), ("EVALSHA", 40, "2", 3 + 2 + 3 + 20));
-        assert!(words[3].starts_with("ringway:fair:") && words[3].len() == 13 + 32 && words[3] != words[4]);
+        assert!(
+            words[3].starts_with("ringway:fair:100/1000000/100:") && words[3].len() == 29 + 32 && words[3] != words[4]
+        );
         assert_eq!(words[5..8], ["0000000000000abc", "7", "1000000"]);
-        let longest = Author::new(&"p".repeat(64), 1).key(&"n".repeat(128), &asks[0]);
-        assert!(longest.len() <= 64 + 128 + 34);
+        let longest = Author::new(&"p".repeat(64), 1).key(&"n".repeat(128), &spec, &asks[0]);
+        assert!(longest.len() <= 64 + 128 + 100);
         assert_eq!(calls(3, asks.clone(), true).map(|c| (c.limit, c.asks.len())).collect::<Vec<_>>(), [(3, 1), (3, 1)]);
         assert_eq!(calls(3, asks, false).count(), 1);
         assert_eq!(sha("return 1"), "e0e1f9fabfc9d4800c877a703b823ac0578ff8db", "as redis-cli says");

@@ -227,7 +227,7 @@ impl Runner {
         for call in self.calls(connected, now_us) {
             let Some(followed) = self.state.followed.get(call.limit) else { continue };
             let (name, spec) = (&followed.shared.name, &followed.shared.spec);
-            let at = call.asks.first().map_or(0, |ask| connected.link_of(&self.author.key(name, ask)));
+            let at = call.asks.first().map_or(0, |ask| connected.link_of(&self.author.key(name, spec, ask)));
             let (Some(stamp), Some(parcel), Some(commands)) =
                 (self.state.stamps.next(now_us), parcels.get_mut(at), commands.get_mut(at))
             else {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod faults;
+mod few;
 mod local;
 mod network;
 mod oracle;
@@ -28,7 +29,7 @@ fn any(seed: u64, defect: Defect) -> Setup {
     let mut set = Settings::new(tokens, per_us, burst).shared();
     set.cost_max = [1, 1, 1, 3][pick(4)].min(burst);
     set.life_us = [S, S, 300_000][pick(3)];
-    set.overdraft = [1, 1, 0, 4][pick(4)];
+    set.overdraft = [None, Some(1), Some(0), Some(4)][pick(4)];
     set.reserve = pick(4) == 0;
     use OnUnavailable::{Allow, Deny, LocalFull, LocalShare};
     set.on_unavailable = [LocalShare, LocalShare, LocalShare, LocalFull, Deny, Allow][pick(6)];
@@ -139,16 +140,18 @@ fn the_oracle_sees_debt_that_is_forgotten() {
 
 #[test]
 fn the_oracle_sees_questions_that_count_twice() {
-    // Where single tokens are leased and go back soon, a return that counts twice is a leak that adds up.
+    // Where single tokens are leased and often go back unspent, a return that counts twice is a leak that adds up.
     let leaky = |seed| {
-        let mut set = Settings::new(5, S, 10).shared();
-        set.overdraft = 0;
-        let (spec, length_us) = (Spec::new(set).unwrap(), 20 * S);
-        Setup { spec, length_us, processes: 6, keys: 1, demand: 20.0, ..any(seed, Defect::RepeatsCount) }
+        let mut set = Settings::new(20, S, 100).shared();
+        (set.overdraft, set.life_us) = (Some(0), 200_000);
+        let (spec, length_us) = (Spec::new(set).unwrap(), 40 * S);
+        Setup { spec, length_us, processes: 3, keys: 1, demand: 30.0, ..any(seed, Defect::RepeatsCount) }
     };
-    assert!(run(0..20, leaky).iter().any(|(_, result)| result.is_err()));
+    let red = run(0..40, leaky).iter().filter(|(_, result)| result.is_err()).count();
+    println!("{red} of 40 seeds are red");
+    assert!(red > 0);
     let sound = |seed| Setup { defect: Defect::None, ..leaky(seed) };
-    assert!(run(0..20, sound).iter().all(|(_, result)| result.is_ok()));
+    assert!(run(0..40, sound).iter().all(|(_, result)| result.is_ok()));
 }
 
 fn spec_of(tokens: u64, per_us: u64, burst: u64) -> Spec {
