@@ -113,10 +113,12 @@ fn what_clients_are_told_is_a_choice() {
 #[test]
 fn keys_are_what_they_say() {
     let upstream = upstream();
-    let cases: [(&str, &str, &str, &str); 8] = [
+    let cases: [(&str, &str, &str, &str); 10] = [
         ("header.x-key", "X-Key: a\r\n", "X-Key: a\r\nX-Other: 1\r\n", "X-Key: b\r\n"),
         ("header.x-key", "", "X-Other: 1\r\n", "X-Key:\r\n"),
+        ("header.x-key", "X-Key: a\r\nX-Key: b\r\n", "X-Key: c\r\nX-Key: d\r\n", "X-Key: a\r\n"),
         ("cookie.sid", "Cookie: a=1; sid=x\r\n", "Cookie: sid=x; b=2\r\n", "Cookie: sid=y\r\n"),
+        ("cookie.sid", "Cookie: sid=x\r\n", "Cookie: sid=\"x\"\r\n", "Cookie: sid=x; sid=z\r\n"),
         (
             "ip",
             "X-Forwarded-For: 2001:db8:1:2::1\r\n",
@@ -163,9 +165,10 @@ fn parameters_queries_routes_and_listeners_are_keys() {
     assert_eq!((ask("/user/7"), ask("/user/%37"), ask("/user/8")), (200, 429, 200));
     assert_eq!(ask("/user/7/orders"), 429, "a limit is shared by the routes that name it");
     assert_eq!(
-        (ask("/tenant?t=a"), ask("/tenant?u=1&t=%61"), ask("/tenant?t=b"), ask("/tenant")),
+        (ask("/tenant?t=a"), ask("/tenant?u=1&%74=%61"), ask("/tenant?t=b"), ask("/tenant")),
         (200, 429, 200, 200)
     );
+    assert_eq!((ask("/tenant?t=c&t=d"), ask("/tenant?t=e&t=f")), (200, 429), "who has two chooses no fresh bucket");
     assert_eq!((ask("/x"), ask("/x"), ask("/y"), ask("/y")), (200, 429, 200, 429));
 }
 
