@@ -113,7 +113,7 @@ fn what_clients_are_told_is_a_choice() {
 #[test]
 fn keys_are_what_they_say() {
     let upstream = upstream();
-    let cases: [(&str, &str, &str, &str); 10] = [
+    let cases: [(&str, &str, &str, &str); 12] = [
         ("header.x-key", "X-Key: a\r\n", "X-Key: a\r\nX-Other: 1\r\n", "X-Key: b\r\n"),
         ("header.x-key", "", "X-Other: 1\r\n", "X-Key:\r\n"),
         ("header.x-key", "X-Key: a\r\nX-Key: b\r\n", "X-Key: c\r\nX-Key: d\r\n", "X-Key: a\r\n"),
@@ -130,6 +130,18 @@ fn keys_are_what_they_say() {
             "X-Forwarded-For: 203.0.113.9\r\n",
             "X-Forwarded-For: 6.6.6.6, 203.0.113.9\r\n",
             "X-Forwarded-For: 203.0.113.8\r\n",
+        ),
+        (
+            "ip",
+            "X-Forwarded-For: 203.0.113.9:5555\r\n",
+            "X-Forwarded-For: 6.6.6.6:1, 203.0.113.9:6666, 127.0.0.1:7777\r\n",
+            "X-Forwarded-For: 203.0.113.8:5555\r\n",
+        ),
+        (
+            "ip",
+            "X-Forwarded-For: [2001:db8:1:2::1]:80\r\n",
+            "X-Forwarded-For: [2001:db8:1:2::2]\r\n",
+            "X-Forwarded-For: [2001:db8:1:3::1]:80\r\n",
         ),
         ("[ip, header.x-key]", "X-Key: a\r\n", "X-Key: a\r\n", "X-Key: b\r\n"),
         ("none", "X-Key: a\r\n", "X-Key: b\r\n", ""),
