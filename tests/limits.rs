@@ -374,14 +374,15 @@ mod concurrency {
     #[test]
     fn waiting_has_an_end() {
         let upstream = Upstream::start(never_answers);
-        let gateway = busy(&upstream, "max: 1, queue: 5, queue_timeout: 100ms");
+        let gateway = busy(&upstream, "max: 1, queue: 5, queue_timeout: 1s");
         let mut first = Client::connect(&gateway);
         first.send(with(""));
         eventually("one in flight", || (upstream.heads().len() == 1).then_some(()));
         let start = Instant::now();
         let refused = Client::connect(&gateway).ask(with(""));
         refused.is_gateways_own(429);
-        assert!(start.elapsed() >= Duration::from_millis(95), "{:?}", start.elapsed());
+        // The sleeps of a loaded core are longer than they should be; it must not add them up.
+        assert!((990..1300).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
         assert_eq!(gateway.wait_log(|line| line["status"] == 429)["refused_by"], "busy");
         // Who leaves while waiting is not waited for: its place in the queue is free.
         let gateway = busy(&upstream, "max: 1, queue: 1, queue_timeout: 60s");
