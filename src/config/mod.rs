@@ -196,6 +196,7 @@ fn document(root: &Node, file_name: &str, report: &Report) -> Option<Config> {
     let routes = block.or("routes", Vec::new(), |v| routes::decode(v, &defined, report));
     let everywhere: Vec<_> = all_routes_filters.iter().chain(listeners.iter().flat_map(|l| &l.filters)).collect();
     filters::check_uses(&filters, &routes, &everywhere, report);
+    filters::order::check(&filters, &all_routes_filters, &listeners, &routes, report);
     let rate_limits = block.or("rate_limits", RateLimits::default(), rate_limits::decode);
     let has_redis = block.get("rate_limits").is_some_and(|v| v.keys().any(|key| key == "redis"));
     rate_limits::check_shared(&filters, has_redis, report);

@@ -101,3 +101,50 @@ fn a_cost_is_a_number_or_one_by_filter_and_fits_the_burst() {
         assert!(error.contains(expected), "{route}: {error}");
     }
 }
+
+/// A config with these filters of all routes, of its listener, and of its routes.
+fn ordered(all: &str, listener: &str, routes: &[&str]) -> Result<(), String> {
+    let mut text = format!(
+        "listeners: [{{ address: 127.0.0.1:80, filters: {listener} }}]\nfilters:\n  a: {{ concurrency: {{ max: 1, queue: 1 }} }}\n  \
+         b: {{ concurrency: {{ max: 1, queue: 1 }} }}\n  c: {{ concurrency: {{ max: 1, queue: 1 }} }}\n  \
+         none: {{ concurrency: {{ max: 1 }} }}\n  dry: {{ concurrency: {{ max: 1, queue: 1, dry_run: true }} }}\n\
+         all_routes: {{ filters: {all} }}\nroutes:\n"
+    );
+    for (i, filters) in routes.iter().enumerate() {
+        text.push_str(&format!("  - {{ match: {{ path: /{i} }}, filters: {filters}, respond: {{}} }}\n"));
+    }
+    parse("f", &text, &|_| None).map(drop).map_err(|e| e.to_string())
+}
+
+#[test]
+fn limits_that_are_waited_for_come_in_one_order() {
+    assert_eq!(
+        ordered("[]", "[]", &["[a, b]", "[b, a]"]).unwrap_err(),
+        "f:11:41: routes[1].filters[1]: requests of the route `/1` on line 11 hold `b` and wait for `a`, those of the route \
+         `/0` on line 10 hold `a` and wait for `b` (line 10, column 41): they can wait for each other (list them in the same \
+         order everywhere, or give one of them no queue)"
+    );
+    for (all, listener, routes) in [
+        ("[a]", "[]", ["[b]", "[c]"].as_slice()),
+        ("[]", "[a]", &["[b]", "[a, b]"]),
+        ("[]", "[]", &["[a, b]", "[b, c]", "[a, c]"]),
+        ("[]", "[]", &["[a, none]", "[none, a]"]),
+        ("[]", "[]", &["[a, dry]", "[dry, a]"]),
+        ("[]", "[]", &["[a, b]", "[b]", "[a]"]),
+        ("[a]", "[]", &["[b], without: [a]", "[b]"]),
+    ] {
+        assert_eq!(ordered(all, listener, routes), Ok(()), "{all} {listener} {routes:?}");
+    }
+    for (all, listener, routes) in [
+        ("[a]", "[]", ["[b]", "[b, a], without: []", "[b]"].as_slice()),
+        ("[]", "[]", &["[a, b]", "[b, c]", "[c, a]"]),
+        ("[a]", "[b]", &["[]", "[b, c, a]"]),
+    ] {
+        let is_wrong = ordered(all, listener, routes);
+        if all == "[]" {
+            assert_eq!(is_wrong.unwrap_err().lines().count(), 1, "{routes:?}");
+        } else {
+            assert_eq!(is_wrong, Ok(()), "what is for all comes first everywhere: {routes:?}");
+        }
+    }
+}

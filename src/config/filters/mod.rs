@@ -1,6 +1,7 @@
 //! `filters`: what is done to a request or an answer on its way, named here and used by name.
 
 pub mod limits;
+pub(super) mod order;
 
 use std::collections::HashMap;
 
