@@ -602,7 +602,8 @@ fn a_gateway_says_what_its_redis_is_up_to() {
     redis.start_again();
     state("up");
     assert!(gateway.metrics().sum("ringway_redis_reconnects_total", &[]) >= 1.0);
-    let said = gateway.process.output();
+    // Once it has answered for a second.
+    let said = eventually("it is said", || Some(gateway.process.output()).filter(|said| said.contains(" is back ")));
     let place = format!("ringway: rate limits: Redis at 127.0.0.1:{} is ", redis.port);
     let lines: Vec<&str> = said.lines().filter(|line| line.starts_with(&place)).collect();
     assert_eq!(lines.len(), 2, "{said}");
