@@ -184,8 +184,12 @@ impl FromStr for Rate {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         const EXAMPLE: &str = "write how many in which time, like 100/s, 10/m or 20/10s";
         let (count, per) = text.split_once('/').ok_or_else(|| Invalid::new("is not a rate", EXAMPLE))?;
-        let digits = !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit());
-        let count: u64 = if digits { count.parse().map_err(|_| too_large("a rate"))? } else { 0 };
+        if count.is_empty() || !count.bytes().all(|byte| byte.is_ascii_digit()) {
+            let what = format!("is not a rate: `{count}` is not a whole number");
+            // A fraction has a whole number in a longer time.
+            return Err(Invalid::new(what, format!("{EXAMPLE}; for 1.5/s write 3/2s")));
+        }
+        let count: u64 = count.parse().map_err(|_| too_large("a rate"))?;
         // The number of a time may be left out here: `/s` is short for `/1s`.
         let alone = per.starts_with(|c: char| c.is_ascii_alphabetic());
         let per = if alone { format!("1{per}").parse() } else { per.parse::<Duration>() };
@@ -258,8 +262,11 @@ mod tests {
         assert_eq!("60/60s".parse::<Rate>().unwrap().to_string(), "60/m");
         let error = |text: &str| text.parse::<Rate>().unwrap_err().to_string();
         assert_eq!(error("100"), "is not a rate (write how many in which time, like 100/s, 10/m or 20/10s)");
-        for text in ["0/s", "1/0s", "/s", "-1/s", "1.5/s"] {
+        for text in ["0/s", "1/0s"] {
             assert!(error(text).contains("lets nothing pass"), "{text}");
+        }
+        for text in ["/s", "-1/s", "1.5/s", "a/s"] {
+            assert!(error(text).contains("is not a whole number"), "{text}");
         }
         assert!(error("1/").contains("its time is not a time") && error("1/w").contains("unit is unknown"));
         assert!(error("99999999999999999999/s").contains("too large"));

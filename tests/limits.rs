@@ -113,10 +113,12 @@ fn what_clients_are_told_is_a_choice() {
 #[test]
 fn keys_are_what_they_say() {
     let upstream = upstream();
-    let cases: [(&str, &str, &str, &str); 8] = [
+    let cases: [(&str, &str, &str, &str); 12] = [
         ("header.x-key", "X-Key: a\r\n", "X-Key: a\r\nX-Other: 1\r\n", "X-Key: b\r\n"),
         ("header.x-key", "", "X-Other: 1\r\n", "X-Key:\r\n"),
+        ("header.x-key", "X-Key: a\r\nX-Key: b\r\n", "X-Key: c\r\nX-Key: d\r\n", "X-Key: a\r\n"),
         ("cookie.sid", "Cookie: a=1; sid=x\r\n", "Cookie: sid=x; b=2\r\n", "Cookie: sid=y\r\n"),
+        ("cookie.sid", "Cookie: sid=x\r\n", "Cookie: sid=\"x\"\r\n", "Cookie: sid=x; sid=z\r\n"),
         (
             "ip",
             "X-Forwarded-For: 2001:db8:1:2::1\r\n",
@@ -128,6 +130,18 @@ fn keys_are_what_they_say() {
             "X-Forwarded-For: 203.0.113.9\r\n",
             "X-Forwarded-For: 6.6.6.6, 203.0.113.9\r\n",
             "X-Forwarded-For: 203.0.113.8\r\n",
+        ),
+        (
+            "ip",
+            "X-Forwarded-For: 203.0.113.9:5555\r\n",
+            "X-Forwarded-For: 6.6.6.6:1, 203.0.113.9:6666, 127.0.0.1:7777\r\n",
+            "X-Forwarded-For: 203.0.113.8:5555\r\n",
+        ),
+        (
+            "ip",
+            "X-Forwarded-For: [2001:db8:1:2::1]:80\r\n",
+            "X-Forwarded-For: [2001:db8:1:2::2]\r\n",
+            "X-Forwarded-For: [2001:db8:1:3::1]:80\r\n",
         ),
         ("[ip, header.x-key]", "X-Key: a\r\n", "X-Key: a\r\n", "X-Key: b\r\n"),
         ("none", "X-Key: a\r\n", "X-Key: b\r\n", ""),
@@ -163,9 +177,10 @@ fn parameters_queries_routes_and_listeners_are_keys() {
     assert_eq!((ask("/user/7"), ask("/user/%37"), ask("/user/8")), (200, 429, 200));
     assert_eq!(ask("/user/7/orders"), 429, "a limit is shared by the routes that name it");
     assert_eq!(
-        (ask("/tenant?t=a"), ask("/tenant?u=1&t=%61"), ask("/tenant?t=b"), ask("/tenant")),
+        (ask("/tenant?t=a"), ask("/tenant?u=1&%74=%61"), ask("/tenant?t=b"), ask("/tenant")),
         (200, 429, 200, 200)
     );
+    assert_eq!((ask("/tenant?t=c&t=d"), ask("/tenant?t=e&t=f")), (200, 429), "who has two chooses no fresh bucket");
     assert_eq!((ask("/x"), ask("/x"), ask("/y"), ask("/y")), (200, 429, 200, 429));
 }
 
@@ -391,14 +406,15 @@ mod concurrency {
     #[test]
     fn waiting_has_an_end() {
         let upstream = Upstream::start(never_answers);
-        let gateway = busy(&upstream, "max: 1, queue: 5, queue_timeout: 100ms");
+        let gateway = busy(&upstream, "max: 1, queue: 5, queue_timeout: 1s");
         let mut first = Client::connect(&gateway);
         first.send(with(""));
         eventually("one in flight", || (upstream.heads().len() == 1).then_some(()));
         let start = Instant::now();
         let refused = Client::connect(&gateway).ask(with(""));
         refused.is_gateways_own(429);
-        assert!(start.elapsed() >= Duration::from_millis(95), "{:?}", start.elapsed());
+        // The sleeps of a loaded core are longer than they should be; it must not add them up.
+        assert!((990..1300).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
         assert_eq!(gateway.wait_log(|line| line["status"] == 429)["refused_by"], "busy");
         // Who leaves while waiting is not waited for: its place in the queue is free.
         let gateway = busy(&upstream, "max: 1, queue: 1, queue_timeout: 60s");

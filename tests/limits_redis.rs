@@ -602,11 +602,50 @@ fn a_gateway_says_what_its_redis_is_up_to() {
     redis.start_again();
     state("up");
     assert!(gateway.metrics().sum("ringway_redis_reconnects_total", &[]) >= 1.0);
-    let said = gateway.process.output();
+    // Once it has answered for a second.
+    let said = eventually("it is said", || Some(gateway.process.output()).filter(|said| said.contains(" is back ")));
     let place = format!("ringway: rate limits: Redis at 127.0.0.1:{} is ", redis.port);
     let lines: Vec<&str> = said.lines().filter(|line| line.starts_with(&place)).collect();
     assert_eq!(lines.len(), 2, "{said}");
     assert!(lines[0].contains("away: ") && lines[1].contains("back after "), "{lines:?}");
+}
+
+#[test]
+fn who_was_heard_of_in_the_future_does_not_count() {
+    let redis = Redis::start();
+    // As if Redis' clock had been set back by an hour since.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let later = (now + Duration::from_secs(3600)).as_micros().to_string();
+    redis.command(&["ZADD", "ringway:processes", &later, "0123456789abcdef"]);
+    let member = Member::join(&at(&redis), &[("fair", spec(|_| ()))]);
+    eventually("it is alone", || (member.facts().is_up && member.facts().processes == 1).then_some(()));
+    assert_eq!(redis.command(&["ZCARD", "ringway:processes"]), Reply::Number(1));
+}
+
+#[test]
+fn a_gateway_that_ends_in_order_signs_off() {
+    let redis = Redis::start();
+    let start = || {
+        Setup::new()
+            .top(&format!("rate_limits: {{ redis: {{ url: '{}' }} }}", redis.url()))
+            .top("filters: { fair: { rate_limit: { rate: 100/s } } }")
+            .route("match: { path: /x }, filters: [fair], respond: {}")
+            .start()
+    };
+    let (first, mut second) = (start(), start());
+    let count = || redis.command(&["ZCARD", "ringway:processes"]);
+    eventually("both count", || (count() == Reply::Number(2)).then_some(()));
+    second.term();
+    assert!(second.wait_exit().success());
+    assert_eq!(count(), Reply::Number(1), "it is signed off when it has ended");
+    // Not at any price.
+    redis.freeze();
+    let mut first = first;
+    let begun = Instant::now();
+    first.term();
+    assert!(first.wait_exit().success());
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    redis.thaw();
 }
 
 #[test]

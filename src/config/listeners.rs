@@ -192,6 +192,14 @@ fn listener(item: &Value<'_>, filters: &Names<'_>) -> Option<Listener> {
             "the port of a listener with `tls`",
         );
     }
+    if let (Some(value), Some(_)) = (block.get("filters"), https_redirect)
+        && value.names().is_some_and(|names| !names.is_empty())
+    {
+        value.error(
+            "this listener sends all requests to https before any filter",
+            "write them at the listener with `tls`",
+        );
+    }
     Some(Listener {
         tls,
         https_redirect: https_redirect.and_then(|port| u16::try_from(port).ok()),

@@ -196,9 +196,10 @@ fn document(root: &Node, file_name: &str, report: &Report) -> Option<Config> {
     let routes = block.or("routes", Vec::new(), |v| routes::decode(v, &defined, report));
     let everywhere: Vec<_> = all_routes_filters.iter().chain(listeners.iter().flat_map(|l| &l.filters)).collect();
     filters::check_uses(&filters, &routes, &everywhere, report);
+    filters::order::check(&filters, &all_routes_filters, &listeners, &routes, report);
     let rate_limits = block.or("rate_limits", RateLimits::default(), rate_limits::decode);
     let has_redis = block.get("rate_limits").is_some_and(|v| v.keys().any(|key| key == "redis"));
-    rate_limits::check_shared(&filters, has_redis, report);
+    rate_limits::check_without_redis(&filters, has_redis, report);
     let admin = block.or("admin", Some(observe::default_admin()), observe::admin);
     check_admin(admin, block.get("admin"), &listeners, report);
     Some(Config {

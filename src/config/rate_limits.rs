@@ -124,18 +124,21 @@ fn prefix(text: &str) -> Result<String, Invalid> {
     Ok(text.to_owned())
 }
 
-/// A limit can not be shared through a Redis that is not there.
+/// What a limit says of Redis means nothing when there is none.
 /// `has_redis`: the document gives one, right or wrong.
-pub(super) fn check_shared(filters: &[NamedFilter], has_redis: bool, report: &Report) {
+pub(super) fn check_without_redis(filters: &[NamedFilter], has_redis: bool, report: &Report) {
     if has_redis {
         return;
     }
     for named in filters {
-        if let Filter::RateLimit(limit) = &named.filter
-            && let Some(shared) = limit.shared.as_ref().filter(|shared| shared.value)
-        {
+        let Filter::RateLimit(limit) = &named.filter else { continue };
+        if let Some(shared) = limit.shared.as_ref().filter(|shared| shared.value) {
             let what = format!("{} can not be shared without Redis", quote(&named.name.value));
             report.error(&shared.at, what, "give rate_limits.redis.url, or remove it");
+        }
+        for key in &limit.of_redis {
+            let what = format!("{} says how a limit is shared through Redis, and there is none", key.value);
+            report.error(&key.at, what, "give rate_limits.redis.url, or remove it");
         }
     }
 }

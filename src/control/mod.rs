@@ -265,6 +265,11 @@ impl Control {
                 Ok(loaded) = self.certificates.recv() => self.follow_certificates(loaded).await,
             }
         };
+        if code == 0
+            && let Some(limit_sync) = self.limit_sync.take()
+        {
+            limit_sync.leave().await;
+        }
         self.end(code)
     }
 

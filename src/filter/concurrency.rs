@@ -3,7 +3,7 @@
 
 use std::future::Future;
 
-use crate::core::Core;
+use crate::core::{Clock, Core, ms};
 use crate::error::Kind;
 use crate::http::encode;
 use crate::http::reply::Reply;
@@ -19,10 +19,13 @@ use super::{Flow, Verdict};
 
 /// What a refused client is told: others end within this time, as a rule. In s.
 const RETRY_AFTER_S: u64 = 1;
-/// How often the first who waits looks for a place, in ms; who is further behind looks as much less often.
-const LOOK_MS: u64 = 1;
-/// But at least this often, in ms: those ahead may give up.
-const LOOK_MAX_MS: u64 = 50;
+/// Who has waited at its place in the queue for so many times a ms looks that many ms less often: at a key whose requests
+/// end fast nobody stays at a place for long, and what takes long is found free an eighth later at most.
+const PATIENCE: u64 = 8;
+/// How often the first of a key looks at least, in ms: a thousand of them together 40 times a ms.
+const LOOK_FIRST_MAX_MS: u64 = 25;
+/// And those behind it, in ms: all ahead of them may give up at once.
+const LOOK_MAX_MS: u64 = 100;
 
 /// The filter, as one route and listener use it.
 #[derive(Clone, Debug)]
@@ -84,9 +87,13 @@ impl Concurrency {
     fn wait(&self, ticket: Ticket, request_id: String) -> impl Future<Output = Verdict> + use<> {
         let (in_flight, max, wait_ms) = (self.in_flight.clone(), self.max, self.queue_ms);
         let (name, metrics) = (self.name.clone(), FilterMetrics::clone(&self.metrics));
+        // By the clock: a core that is busy wakes sleepers late.
+        let clock = Clock::start();
         async move {
-            let mut left_ms = wait_ms;
+            let begun_ms = ms(clock.now_us());
+            let (mut place, mut since_ms) = (usize::MAX, begun_ms);
             loop {
+                let now_ms = ms(clock.now_us());
                 let ahead = ticket.ahead();
                 if ahead == 0
                     && let Ok(guard) = in_flight.begin(ticket.key(), max)
@@ -94,15 +101,24 @@ impl Concurrency {
                     metrics.passed.add(1);
                     return Verdict::Admit(guard);
                 }
+                let left_ms = wait_ms.saturating_sub(now_ms.saturating_sub(begun_ms));
                 if left_ms == 0 {
                     return Verdict::Refuse { by: name, reply: refuse(&metrics, &request_id) };
                 }
-                let look_ms = LOOK_MS.saturating_mul(ahead as u64 + 1).min(LOOK_MAX_MS).min(left_ms);
-                sleep_ms(look_ms).await;
-                left_ms -= look_ms;
+                if std::mem::replace(&mut place, ahead) != ahead {
+                    since_ms = now_ms;
+                }
+                sleep_ms(look_ms(ahead, now_ms.saturating_sub(since_ms)).min(left_ms)).await;
             }
         }
     }
+}
+
+/// When to look again, who has `ahead` before it and has had for `still_ms`.
+fn look_ms(ahead: usize, still_ms: u64) -> u64 {
+    let max = if ahead == 0 { LOOK_FIRST_MAX_MS } else { LOOK_MAX_MS };
+    // At most one leaves a ms, as a rule: it is not its turn earlier.
+    (ahead as u64 + 1).max(still_ms / PATIENCE).min(max)
 }
 
 #[cold]
@@ -111,4 +127,28 @@ fn refuse(metrics: &FilterMetrics, request_id: &str) -> Reply {
     let mut lines = Vec::with_capacity(32);
     encode::field_of(b"Retry-After", |out| encode::number(RETRY_AFTER_S, out), &mut lines);
     Reply::from_error(Kind::TooManyInFlight, request_id, &lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks of one who waits so long at a place in the queue.
+    fn looks(ahead: usize, wait_ms: u64) -> u64 {
+        let (mut now_ms, mut looks) = (0, 0);
+        while now_ms < wait_ms {
+            now_ms += look_ms(ahead, now_ms);
+            looks += 1;
+        }
+        looks
+    }
+
+    #[test]
+    fn who_waits_longer_looks_less_often() {
+        assert_eq!((look_ms(0, 0), look_ms(0, 15), look_ms(0, 80), look_ms(0, 60_000)), (1, 1, 10, 25));
+        assert_eq!((look_ms(1, 0), look_ms(30, 0), look_ms(5000, 0)), (2, 31, 100));
+        assert!(looks(0, 1000) < 80, "{}", looks(0, 1000));
+        assert!((1..10).all(|ahead| looks(ahead, 1000) <= looks(0, 1000)));
+        assert!(looks(0, 20) >= 15, "what ends fast is found free at once");
+    }
 }

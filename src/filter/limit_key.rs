@@ -1,8 +1,9 @@
 //! What a limit counts by: facts of the request, one or several joined, as bytes.
 //!
 //! A fact that the request does not have is another key than one that is empty: whoever leaves a field out shares one
-//! bucket with all who do, and none with those who send it empty. Joined facts are told apart by their lengths, so that
-//! no value can pass for two.
+//! bucket with all who do, and none with those who send it empty. So does whoever sends a field, cookie or parameter more
+//! than once: upstreams differ in which of them they take, and a second one must not choose a fresh bucket. Joined facts
+//! are told apart by their lengths, so that no value can pass for two.
 
 use std::net::IpAddr;
 
@@ -22,11 +23,11 @@ pub enum Fact {
     /// The client's address, behind trusted proxies the one they name; of an IPv6 address the network, which is what one
     /// customer has.
     Ip,
-    /// The first field of this name.
+    /// The field of this name.
     Header(HeaderName),
-    /// The first cookie of this name (RFC 6265 5.4).
+    /// The cookie of this name (RFC 6265 5.4), without the quotes that its value may have (4.1.1).
     Cookie(String),
-    /// The first query parameter of this name.
+    /// The query parameter of this name, however name and value are escaped.
     Query(String),
     /// The parameter of the route's path with this index.
     Param(usize),
@@ -38,6 +39,8 @@ pub enum Fact {
 
 const MISSING: u8 = 0;
 const PRESENT: u8 = 1;
+/// There more than once.
+const SEVERAL: u8 = 2;
 /// An IPv6 network of a customer has at most this many bytes (RFC 6177).
 const NETWORK_BYTES: usize = 8;
 
@@ -68,39 +71,80 @@ impl Fact {
     fn write(&self, req: &Request, out: &mut Vec<u8>) {
         let start = out.len();
         out.push(PRESENT);
-        let mut value = |value: Option<&[u8]>| match (value, out.get_mut(start)) {
-            (Some(value), _) => out.extend_from_slice(value),
-            (None, Some(mark)) => *mark = MISSING,
-            (None, None) => {}
-        };
-        match self {
+        let mark = match self {
             Fact::Ip => match req.client_ip() {
-                IpAddr::V4(v4) => value(Some(&v4.octets())),
-                IpAddr::V6(v6) => value(v6.octets().get(..NETWORK_BYTES)),
+                IpAddr::V4(v4) => append(Some(&v4.octets()), out),
+                IpAddr::V6(v6) => append(v6.octets().get(..NETWORK_BYTES), out),
             },
-            Fact::Header(name) => value(req.header(name.as_str())),
-            Fact::Cookie(name) => value(cookie(req, name)),
-            // What was escaped is the same value as what was not.
-            Fact::Query(name) => match req.query(name) {
-                Some(text) => decode(text.as_bytes(), Source::Query, out),
-                None => value(None),
-            },
-            Fact::Param(index) => decode(req.param(*index).as_bytes(), Source::Path, out),
-            Fact::Name(name) => value(Some(name.as_bytes())),
-            Fact::Principal => value(req.principal.as_deref().map(str::as_bytes)),
+            Fact::Header(name) => one(headers(req, name.as_str().as_bytes()), out),
+            Fact::Cookie(name) => one(cookies(req, name.as_bytes()), out),
+            Fact::Query(name) => query(req, name.as_bytes(), out),
+            Fact::Param(index) => {
+                decode(req.param(*index).as_bytes(), Source::Path, out);
+                PRESENT
+            }
+            Fact::Name(name) => append(Some(name.as_bytes()), out),
+            Fact::Principal => append(req.principal.as_deref().map(str::as_bytes), out),
+        };
+        if let Some(place) = out.get_mut(start) {
+            *place = mark;
         }
     }
 }
 
-/// The first cookie of this name, over all Cookie fields: HTTP/2 clients may send several (RFC 9113 8.2.3).
-fn cookie<'r>(req: &'r Request, name: &str) -> Option<&'r [u8]> {
+fn append(value: Option<&[u8]>, out: &mut Vec<u8>) -> u8 {
+    let Some(value) = value else { return MISSING };
+    out.extend_from_slice(value);
+    PRESENT
+}
+
+fn one<'r>(mut values: impl Iterator<Item = &'r [u8]>, out: &mut Vec<u8>) -> u8 {
+    let first = values.next();
+    if values.next().is_some() { SEVERAL } else { append(first, out) }
+}
+
+fn headers<'r>(req: &'r Request, name: &[u8]) -> impl Iterator<Item = &'r [u8]> {
     let bytes = req.bytes();
-    let fields = req.head.fields.iter().filter(|field| field.name.of(bytes).eq_ignore_ascii_case(b"cookie"));
-    let pairs = fields.flat_map(|field| field.value.of(bytes).split(|byte| *byte == b';'));
+    let fields = req.head.fields.iter().filter(move |field| field.name.of(bytes).eq_ignore_ascii_case(name));
+    fields.map(move |field| field.value.of(bytes))
+}
+
+/// Over all Cookie fields: HTTP/2 clients may send several (RFC 9113 8.2.3).
+fn cookies<'r>(req: &'r Request, name: &[u8]) -> impl Iterator<Item = &'r [u8]> {
+    let pairs = headers(req, b"cookie").flat_map(|value| value.split(|byte| *byte == b';'));
     pairs
         .map(<[u8]>::trim_ascii)
-        .find_map(|pair| pair.strip_prefix(name.as_bytes())?.trim_ascii_start().strip_prefix(b"="))
+        .filter_map(move |pair| pair.strip_prefix(name)?.trim_ascii_start().strip_prefix(b"="))
         .map(<[u8]>::trim_ascii)
+        .map(|value| value.strip_prefix(b"\"").and_then(|inner| inner.strip_suffix(b"\"")).unwrap_or(value))
+}
+
+/// What was escaped is the same as what was not, in names as in values.
+fn query(req: &Request, name: &[u8], out: &mut Vec<u8>) -> u8 {
+    let Some(query) = req.query else { return MISSING };
+    let mut only = None;
+    for pair in query.of(req.bytes()).split(|byte| *byte == b'&') {
+        let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
+        let (written, value) = pair.split_at(end);
+        if is_name(written, name, out) && only.replace(value).is_some() {
+            return SEVERAL;
+        }
+    }
+    let Some(value) = only else { return MISSING };
+    decode(value.strip_prefix(b"=").unwrap_or_default(), Source::Query, out);
+    PRESENT
+}
+
+/// Whether the name of a parameter means `name`. `scratch` is left as it is.
+fn is_name(written: &[u8], name: &[u8], scratch: &mut Vec<u8>) -> bool {
+    if !written.iter().any(|byte| matches!(byte, b'%' | b'+')) {
+        return written == name;
+    }
+    let start = scratch.len();
+    decode(written, Source::Query, scratch);
+    let same = scratch.get(start..) == Some(name);
+    scratch.truncate(start);
+    same
 }
 
 #[cfg(test)]
@@ -151,10 +195,50 @@ mod tests {
 
     #[test]
     fn cookies_and_queries_by_name() {
-        let req = request("tenant=a%62&t=2", "Cookie: sid2=no; sid=abc ; x=1\r\nCookie: sid=later\r\n", "::1");
+        let req = request("tenant=a%62&t=2", "Cookie: sid2=no; sid=abc ; x=1\r\nCookie: y=later\r\n", "::1");
         assert_eq!(key(&[Fact::Cookie("sid".into())], &req), b"\x01abc");
+        assert_eq!(key(&[Fact::Cookie("y".into())], &req), b"\x01later");
         assert_eq!(key(&[Fact::Cookie("si".into())], &req), [MISSING]);
         assert_eq!(key(&[Fact::Query("tenant".into())], &req), b"\x01ab");
         assert_eq!(key(&[Fact::Query("ten".into())], &req), [MISSING]);
+    }
+
+    #[test]
+    fn a_parameter_is_found_however_its_name_is_escaped() {
+        let of = |name: &str, query: &str| key(&[Fact::Query(name.into())], &request(query, "", "::1"));
+        for query in ["t=a", "%74=a", "u=1&%74=%61", "t=a&tt=b&%75=c"] {
+            assert_eq!(of("t", query), b"\x01a", "{query}");
+        }
+        for query in ["a+b=1", "a%20b=1"] {
+            assert_eq!(of("a b", query), b"\x011", "{query}");
+            assert_eq!(of("a+b", query), [MISSING], "{query}");
+        }
+        assert_eq!(of("a+b", "a%2Bb=1=2"), b"\x011=2");
+        assert_eq!((of("t", "t"), of("t", "t="), of("t", "%74")), (vec![PRESENT], vec![PRESENT], vec![PRESENT]));
+    }
+
+    #[test]
+    fn what_is_there_more_than_once_is_one_key_for_all() {
+        let of = |fact: Fact, query: &str, fields: &str| key(&[fact], &request(query, fields, "::1"));
+        let header = Fact::Header(HeaderName::from_static("x-a"));
+        for (fact, query, fields) in [
+            (header.clone(), "", "X-A: 1\r\nX-A: 2\r\n"),
+            (header, "", "x-a: 3\r\nX-B: 1\r\nX-A: 3\r\n"),
+            (Fact::Cookie("s".into()), "", "Cookie: s=1; s=2\r\n"),
+            (Fact::Cookie("s".into()), "", "Cookie: s=3\r\nCookie: s=\"4\"\r\n"),
+            (Fact::Query("t".into()), "t=1&t=2", ""),
+            (Fact::Query("t".into()), "t=3&%74", ""),
+        ] {
+            assert_eq!(of(fact, query, fields), [SEVERAL], "{query} {fields}");
+        }
+    }
+
+    #[test]
+    fn a_quoted_cookie_is_the_same_as_one_that_is_not() {
+        let of = |value: &str| key(&[Fact::Cookie("s".into())], &request("", &format!("Cookie: s={value}\r\n"), "::1"));
+        assert_eq!((of("\"abc\""), of("\"\"")), (b"\x01abc".to_vec(), vec![PRESENT]));
+        for value in ["\"", "\"abc", "abc\""] {
+            assert_eq!(of(value)[1..], *value.as_bytes());
+        }
     }
 }

@@ -94,7 +94,7 @@ impl Central {
     /// `heartbeat.lua`: how many processes are alive.
     pub fn heartbeat(&mut self, who: &str, alive_us: u64, now_us: i64) -> u64 {
         self.alive.insert(who.into(), now_us);
-        self.alive.retain(|_, heard| *heard >= now_us - signed(alive_us));
+        self.alive.retain(|_, heard| (now_us - *heard).abs() <= signed(alive_us));
         self.alive.len() as u64
     }
 
@@ -191,6 +191,8 @@ mod tests {
         assert_eq!(redis.heartbeat("p1", 1_000_000, 0), 1);
         assert_eq!(redis.heartbeat("p2", 1_000_000, S), 2);
         assert_eq!(redis.heartbeat("p2", 1_000_000, S + 1), 1);
+        assert_eq!(redis.heartbeat("p1", 1_000_000, 1), 2, "its clock was set back, by no more than one lives");
+        assert_eq!(redis.heartbeat("p1", 1_000_000, -1), 1, "and further: who is not heard of again does not count");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Receiving a request: its head within its deadline and bounds, then what routing needs, decided once.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::Method;
 
@@ -175,13 +175,22 @@ fn decide_client(down: &Downstream, snapshot: &Snapshot, req: &mut Request) {
     let fields: Vec<&[u8]> = req.head.fields.all(Known::ForwardedFor).map(|f| f.value.of(bytes)).collect();
     let hops = fields.iter().rev().flat_map(|value| value.rsplit(|&b| b == b','));
     for hop in hops {
-        let parsed = std::str::from_utf8(hop.trim_ascii()).ok().and_then(|text| text.parse::<IpAddr>().ok());
-        let Some(ip) = parsed else { break }; // what stands left of nonsense can not be believed
-        req.client = Some(ip.to_canonical());
-        if !trusted(ip.to_canonical()) {
+        let Some(ip) = address_of(hop.trim_ascii()) else { break }; // what stands left of nonsense can not be believed
+        req.client = Some(ip);
+        if !trusted(ip) {
             break;
         }
     }
+}
+
+/// The address that a hop of X-Forwarded-For names: `192.0.2.1`, `2001:db8::1`, and as some proxies write it (Azure's with
+/// the client's port, which is no part of who it is) `192.0.2.1:5555`, `[2001:db8::1]:5555`, `[2001:db8::1]`.
+fn address_of(hop: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(hop).ok()?;
+    let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok();
+    let ip = text.parse::<IpAddr>().ok();
+    let ip = ip.or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()));
+    ip.or_else(|| bracketed().map(IpAddr::V6)).map(|ip| ip.to_canonical())
 }
 
 /// Gives the request its id: that of a trusted proxy if it is harmless, else a new one.
@@ -227,5 +236,31 @@ pub fn count_forward(req: &mut Request) {
     }
     if let Some(left) = forwards_left(req) {
         req.edits.set(b"Max-Forwards", |out| encode::number(left.saturating_sub(1), out));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_hop_is_an_address_with_or_without_a_port() {
+        for (hop, ip) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("192.0.2.1:5555", "192.0.2.1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("[2001:db8::1]:80", "2001:db8::1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("[::ffff:192.0.2.1]:80", "192.0.2.1"),
+        ] {
+            assert_eq!(address_of(hop.as_bytes()), Some(ip.parse().unwrap()), "{hop}");
+        }
+        for hop in
+            ["", "unknown", "192.0.2.1:", "192.0.2.1:99999", "[192.0.2.1]", "[2001:db8::1", "192.0.2.1:80:80", "[]:80"]
+        {
+            assert_eq!(address_of(hop.as_bytes()), None, "{hop}");
+        }
     }
 }

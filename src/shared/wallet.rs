@@ -37,6 +37,8 @@ const PER_LINE: usize = 4;
 const WINDOW: usize = 16;
 /// Tries for the locks of a window: about 1 µs, ten times what a holder needs.
 const TRIES: usize = 64;
+/// Keys of one table at most: 640 MB of it.
+pub const MOST_KEYS: u32 = 4_000_000;
 /// A tag's bits that count tenants.
 const TENANT_BITS: u64 = 0xff;
 /// The tag of a slot that is changing hands. No key has it.
@@ -156,7 +158,7 @@ impl Table {
     /// A table for `keys_max` keys: 80 bytes a slot, two slots a key.
     #[must_use]
     pub fn new(keys_max: u32) -> Self {
-        let homes = usize::try_from(keys_max).unwrap_or(usize::MAX).clamp(1, MOST_KEYS) * 2;
+        let homes = usize::try_from(keys_max.clamp(1, MOST_KEYS)).unwrap_or(1) * 2;
         let slots = homes + WINDOW;
         Self {
             random: foldhash::quality::RandomState::default(),
@@ -441,9 +443,6 @@ impl Table {
         Some(Locks { first, second })
     }
 }
-
-/// Keys of one table at most: 640 MB of it.
-const MOST_KEYS: usize = 4_000_000;
 
 struct Locks<'a> {
     first: &'a AtomicBool,

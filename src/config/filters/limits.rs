@@ -5,6 +5,7 @@ use http::HeaderName;
 use super::super::decode::{Block, Keys, Value};
 use super::super::report::{Located, Position, quote};
 use crate::limit::{OnUnavailable, Settings, Spec};
+use crate::shared::wallet::MOST_KEYS;
 use crate::value::{Duration, Invalid, Rate};
 
 const RATE_LIMIT_KEYS: Keys = Keys {
@@ -23,12 +24,12 @@ const RATE_LIMIT_KEYS: Keys = Keys {
     ],
     later: &[],
 };
+/// Keys that mean nothing without Redis.
+const OF_REDIS: [&str; 4] = ["on_unavailable", "reserve", "overdraft", "lease"];
 const CONCURRENCY_KEYS: Keys = Keys { known: &["max", "key", "queue", "queue_timeout", "dry_run", "keys"], later: &[] };
 
-/// Keys that a limit remembers: 16 MB of memory.
+/// Keys that a limit remembers: 16 MB of memory, 29 MB through Redis.
 const KEYS_MAX_DEFAULT: u32 = 100_000;
-/// More than this is 3 GB.
-const KEYS_MAX: u32 = 20_000_000;
 /// A key of more facts than this is a mistake.
 const FACTS_MAX: usize = 8;
 const NAME_BYTES_MAX: usize = 128;
@@ -61,6 +62,8 @@ pub struct RateLimit {
     pub overdraft: Option<u64>,
     /// How long a process may keep what it leased.
     pub lease: Duration,
+    /// Which of the keys are given that mean nothing without Redis, and where.
+    pub of_redis: Vec<Located<&'static str>>,
 }
 
 /// `concurrency`: so many requests at a time.
@@ -177,6 +180,7 @@ pub(super) fn rate_limit(value: &Value<'_>) -> Option<RateLimit> {
         overdraft: block.or("overdraft", None, |v| v.or_word("auto", |v| v.count(0..=1_000_000).map(u64::from))),
         lease: block
             .or("lease", Duration::from_secs(1), |v| v.duration(Duration::from_millis(200)..=Duration::from_secs(60))),
+        of_redis: OF_REDIS.iter().filter_map(|key| Some(block.get(key)?.locate(*key))).collect(),
     };
     // What follows from rate and burst alone is told here; costs and Redis are the document's.
     if let Err(fault) = limit.spec(1, false, OnUnavailable::LocalShare) {
@@ -218,7 +222,7 @@ pub(super) fn concurrency(value: &Value<'_>) -> Option<Concurrency> {
 }
 
 fn keys_max(block: &Block<'_>) -> u32 {
-    block.or("keys", KEYS_MAX_DEFAULT, |v| v.count(1..=KEYS_MAX))
+    block.or("keys", KEYS_MAX_DEFAULT, |v| v.count(1..=MOST_KEYS))
 }
 
 /// `none`, one fact, or a list of them; without it the client's address.

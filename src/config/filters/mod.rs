@@ -1,6 +1,7 @@
 //! `filters`: what is done to a request or an answer on its way, named here and used by name.
 
 pub mod limits;
+pub(super) mod order;
 
 use std::collections::HashMap;
 
@@ -135,6 +136,26 @@ pub(super) fn check_uses(
         }
         if let Filter::RateLimit(limit) = filter {
             check_costs(&name.value, limit, users, report);
+        }
+    }
+    for route in routes {
+        check_cost_names(route, filters, everywhere, report);
+    }
+}
+
+/// A cost of what the route does not have would never be taken.
+fn check_cost_names(route: &Draft<'_>, filters: &[NamedFilter], everywhere: &[&Located<String>], report: &Report) {
+    let is = |name: &Located<String>, other: &Located<String>| name.value == other.value;
+    for (name, _) in &route.costs.of {
+        // One that is not there is told already.
+        let Some(filter) = filters.iter().find(|filter| is(&filter.name, name)) else { continue };
+        let quoted = quote(&name.value);
+        let used = everywhere.iter().copied().chain(&route.filters).any(|used| is(used, name));
+        if !matches!(filter.filter, Filter::RateLimit(_)) {
+            report.error(&name.at, format!("{quoted} is no rate limit: it takes no tokens"), "remove it, or name one");
+        } else if !used || route.without.iter().any(|without| is(without, name)) {
+            let what = format!("the route {} does not use {quoted}", route.label());
+            report.error(&name.at, what, "add it to its filters, or remove it here");
         }
     }
 }

@@ -27,7 +27,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::rate_limits::Redis;
 use crate::core::{Clock, random_u64};
@@ -42,6 +42,8 @@ pub use status::{Facts, Status};
 
 /// The start waits no longer for the first answer.
 const FIRST_MAX: Duration = Duration::from_millis(250);
+/// An orderly end waits no longer to be signed off: two rounds, and without it a process counts for some seconds more.
+const LEAVE_MAX: Duration = Duration::from_millis(50);
 
 /// A limit that holds across processes.
 #[derive(Debug, Clone)]
@@ -59,6 +61,7 @@ pub struct Shared {
 pub struct LimitSync {
     limits: watch::Sender<Vec<Shared>>,
     tls: watch::Sender<Option<Arc<ClientConfig>>>,
+    leaving: watch::Sender<bool>,
     status: Arc<Status>,
     started: Instant,
     tasks: [JoinHandle<()>; 2],
@@ -71,12 +74,16 @@ impl LimitSync {
         let status = Arc::new(Status::new(redis.place()));
         let (limits, limits_of_runner) = watch::channel(Vec::new());
         let (tls, tls_of_runner) = watch::channel(tls.map(without_alpn));
+        let (leaving, leaving_of_runner) = watch::channel(false);
+        let random = random_u64();
         let runner = Runner {
             place: Place::new(redis.clone()),
-            author: Author::new(&redis.prefix, random_u64()),
+            author: Author::new(&redis.prefix, random),
+            name: format!("{random:016x}"), // as its author calls it
             cores,
             limits: limits_of_runner,
             tls: tls_of_runner,
+            leaving: leaving_of_runner,
             status: Arc::clone(&status),
             clock: Clock::start(),
             state: State::default(),
@@ -84,7 +91,7 @@ impl LimitSync {
         let watched = Arc::clone(&status);
         // Two, so that the state is true whatever becomes of the other.
         let tasks = [tokio::spawn(runner.run()), tokio::spawn(async move { watched.watch().await })];
-        Self { limits, tls, status, started: Instant::now(), tasks }
+        Self { limits, tls, leaving, status, started: Instant::now(), tasks }
     }
 
     /// The limits of a config, from now on.
@@ -101,6 +108,14 @@ impl LimitSync {
     pub async fn first_contact(&self) {
         // None in time is no fault: limits begin as if Redis were away.
         let _ = timeout_at(self.started + FIRST_MAX, self.status.first.notified()).await;
+    }
+
+    /// Ends it, and tells Redis that this process does not count any more; takes 50 ms at most.
+    pub async fn leave(mut self) {
+        self.leaving.send_replace(true);
+        let [runner, _] = &mut self.tasks;
+        // Without it the others count this process until it was not heard of for some time.
+        let _ = timeout(LEAVE_MAX, runner).await;
     }
 
     /// What is known of Redis.

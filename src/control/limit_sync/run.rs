@@ -37,9 +37,13 @@ const SINGLY_US: u64 = 1_000_000;
 pub(super) struct Runner {
     pub(super) place: Place,
     pub(super) author: Author,
+    /// This process, in the set of those that live.
+    pub(super) name: String,
     pub(super) cores: u64,
     pub(super) limits: watch::Receiver<Vec<Shared>>,
     pub(super) tls: watch::Receiver<Option<Arc<ClientConfig>>>,
+    /// It is to end.
+    pub(super) leaving: watch::Receiver<bool>,
     pub(super) status: Arc<Status>,
     pub(super) clock: Clock,
     pub(super) state: State,
@@ -78,7 +82,7 @@ struct Parcel {
 }
 
 impl Runner {
-    /// Runs until it is dropped.
+    /// Runs until it is dropped, or signed off.
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::default();
         let mut attempts = 0_u64;
@@ -90,7 +94,7 @@ impl Runner {
                     self.status.reconnects.add(u64::from(attempts > 0));
                     attempts += 1;
                     let since = Instant::now();
-                    let fault = self.serve(connected).await;
+                    let Some(fault) = self.serve(connected).await else { return };
                     backoff.held(since.elapsed());
                     fault
                 }
@@ -102,18 +106,33 @@ impl Runner {
         }
     }
 
-    /// Asks until something fails.
-    async fn serve(&mut self, mut connected: Connected) -> Fault {
+    /// Asks until something fails, or this process leaves.
+    async fn serve(&mut self, mut connected: Connected) -> Option<Fault> {
         let since = Instant::now();
         loop {
+            if *self.leaving.borrow() {
+                self.sign_off(&mut connected).await;
+                return None;
+            }
             self.follow();
             let started_us = self.clock.now_us();
             match self.round(&mut connected, started_us).await {
                 Ok(()) => {}
                 Err(moved) if moved.is_moved() && since.elapsed() < MAP_EVERY => self.status.failed(&moved),
-                Err(fault) => return fault,
+                Err(fault) => return Some(fault),
             }
             self.wait(started_us).await;
+        }
+    }
+
+    /// Tells Redis that this process ends, so that the others have its share at once. Nothing is said after it.
+    async fn sign_off(&mut self, connected: &mut Connected) {
+        let key = self.author.heartbeat_key();
+        let at = connected.link_of(&key);
+        let mut request = Request::default();
+        request.add(&["ZREM", &key, &self.name]);
+        if let Some(link) = connected.links.get_mut(at).and_then(Option::as_mut) {
+            let _ = link.ask(&request).await; // it is no loss: the entry ages
         }
     }
 
@@ -146,7 +165,7 @@ impl Runner {
             let is_urgent = self.state.may_ask && self.state.followed.iter().any(|f| f.shared.table.is_urgent());
             let period_us = if is_urgent { PERIOD_URGENT_US } else { PERIOD_US };
             let left_us = (started_us + period_us).saturating_sub(self.clock.now_us());
-            if left_us == 0 {
+            if left_us == 0 || *self.leaving.borrow() {
                 return;
             }
             // Without limits nothing can become urgent.

@@ -1,5 +1,5 @@
-//! Whether Redis answers, as operators see it: one line in the log per change, readiness, metrics. It decides nothing: a
-//! core knows by itself when there was no answer for too long.
+//! Whether Redis answers, as operators see it: readiness and metrics, which follow at once, and a line in the log per
+//! change, which does not follow each. It decides nothing: a core knows by itself when there was no answer for too long.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +14,10 @@ use crate::shared::metrics::{Counter, Histogram, TIME_BOUNDS_US, Times};
 
 /// Without an answer for so long it is away: as long as limits wait by default.
 const AWAY_AFTER: Duration = Duration::from_millis(250);
+/// Having answered in time for so long, and lost nothing, it is said to be back.
+const BACK_AFTER: Duration = Duration::from_secs(1);
+/// A Redis that comes and goes is said to be away so often at most: four lines a minute, whatever it does.
+const AWAY_EVERY: Duration = Duration::from_secs(30);
 /// How often that is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -42,6 +46,12 @@ struct Now {
     /// When a heartbeat that was answered in time was sent; before the first, when this began.
     contact: Instant,
     has_contact: bool,
+    /// When something failed last.
+    failed: Option<Instant>,
+    /// Since when it is away, as far as the log has said.
+    told_since: Option<Instant>,
+    /// When that was said last.
+    told: Option<Instant>,
     processes: u64,
     cause: String,
     flows: Vec<(String, Flows)>,
@@ -85,6 +95,9 @@ impl Status {
                 since: now,
                 contact: now,
                 has_contact: false,
+                failed: None,
+                told_since: None,
+                told: None,
                 processes: 0,
                 cause: "there was no answer yet".into(),
                 flows: Vec::new(),
@@ -126,7 +139,9 @@ impl Status {
 
     /// Why there is no answer.
     pub(super) fn failed(&self, fault: &Fault) {
-        self.now().cause = fault.to_string();
+        let mut now = self.now();
+        now.cause = fault.to_string();
+        now.failed = Some(Instant::now());
     }
 
     /// What became of the limits' tokens.
@@ -151,34 +166,39 @@ impl Status {
             sleep(LOOK_EVERY).await;
             let is_silent = self.now().contact.elapsed() > AWAY_AFTER;
             // Once more: when control itself was busy for long, the answer may be there and not read.
-            if let Some(line) = self.judge(is_silent && was_silent, is_silent) {
+            if let Some(line) = self.judge(Instant::now(), is_silent && was_silent, is_silent) {
                 report(format_args!("{line}"));
             }
             was_silent = is_silent;
         }
     }
 
-    fn judge(&self, is_away: bool, is_silent: bool) -> Option<String> {
-        let mut now = self.now();
-        let lasted = now.since.elapsed();
-        let line = match now.is_up {
-            Some(true) | None if is_away => {
-                let Now { cause, .. } = &*now;
-                let line = format!(
-                    "rate limits: Redis at {} is away: {cause}; limits do what their on_unavailable says until it is back",
-                    self.place
-                );
-                now.is_up = Some(false);
-                line
+    /// Takes in how it is `at` this moment. What is to be said.
+    fn judge(&self, at: Instant, is_away: bool, is_silent: bool) -> Option<String> {
+        let now = &mut *self.now();
+        match now.is_up {
+            Some(true) | None if is_away => (now.is_up, now.since) = (Some(false), at),
+            Some(false) if !is_silent && now.has_contact => (now.is_up, now.since) = (Some(true), at),
+            _ => {}
+        }
+        let lasted = |since: Instant, time: Duration| at.saturating_duration_since(since) >= time;
+        match (now.is_up, now.told_since) {
+            (Some(false), None) if now.told.is_none_or(|told| lasted(told, AWAY_EVERY)) => {
+                (now.told_since, now.told) = (Some(now.since), Some(at));
+                let (place, cause) = (&self.place, &now.cause);
+                Some(format!(
+                    "rate limits: Redis at {place} is away: {cause}; limits do what their on_unavailable says until it is back"
+                ))
             }
-            Some(false) if !is_silent && now.has_contact => {
-                now.is_up = Some(true);
-                format!("rate limits: Redis at {} is back after {}", self.place, time(lasted))
+            (Some(true), Some(away))
+                if lasted(now.since, BACK_AFTER) && now.failed.is_none_or(|f| lasted(f, BACK_AFTER)) =>
+            {
+                now.told_since = None;
+                let after = time(now.since.saturating_duration_since(away));
+                Some(format!("rate limits: Redis at {} is back after {after}", self.place))
             }
-            _ => return None,
-        };
-        now.since = Instant::now();
-        Some(line)
+            _ => None,
+        }
     }
 
     fn now(&self) -> MutexGuard<'_, Now> {
@@ -201,25 +221,71 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    const S: Duration = Duration::from_secs(1);
+    const MS: Duration = Duration::from_millis(1);
+
     #[test]
-    fn each_change_is_one_line() {
+    fn a_change_is_one_line_and_readiness_follows_at_once() {
         let status = Status::new("10.0.0.5:6379".into());
-        assert_eq!(status.judge(false, false), None, "it has just begun");
+        let begin = Instant::now();
+        assert_eq!(status.judge(begin, false, false), None, "it has just begun");
         status.failed(&Fault::Broken("Connection refused".into()));
-        let away = status.judge(true, true).unwrap();
+        let away = status.judge(begin, true, true).unwrap();
         assert_eq!(
             away,
             "rate limits: Redis at 10.0.0.5:6379 is away: Connection refused; limits do what their on_unavailable says until \
              it is back"
         );
-        assert_eq!(status.judge(true, true), None);
+        assert_eq!(status.judge(begin, true, true), None);
         assert_eq!((status.facts().is_up, status.facts().cause.as_str()), (false, "Connection refused"));
-        assert_eq!(status.judge(false, false), None, "a quarter of a second without contact is no contact");
+        assert_eq!(status.judge(begin, false, false), None, "a quarter of a second without contact is no contact");
+        assert!(!status.facts().is_up);
         status.now().has_contact = true;
         status.heard(Duration::ZERO, 3);
-        assert_eq!(status.judge(false, false).unwrap(), "rate limits: Redis at 10.0.0.5:6379 is back after 0 ms");
+        let back = begin + 3 * S;
+        assert_eq!(status.judge(back, false, false), None, "not yet said");
         assert_eq!((status.facts().is_up, status.facts().processes, status.facts().cause.as_str()), (true, 3, ""));
-        assert_eq!(status.judge(false, true), None, "once is no time");
+        assert_eq!(status.judge(back + 999 * MS, false, false), None);
+        assert_eq!(
+            status.judge(back + S, false, false).unwrap(),
+            "rate limits: Redis at 10.0.0.5:6379 is back after 3 s"
+        );
+        assert_eq!(status.judge(back + S, false, true), None, "once is no time");
+    }
+
+    #[test]
+    fn it_is_not_back_while_anything_is_lost() {
+        let status = Status::new("a".into());
+        let begin = Instant::now();
+        status.heard(Duration::ZERO, 1);
+        assert!(status.judge(begin, true, true).unwrap().contains("away"));
+        assert_eq!(status.judge(begin + S, false, false), None);
+        status.now().failed = Some(begin + 2 * S);
+        assert_eq!(status.judge(begin + 2 * S + 900 * MS, false, false), None);
+        assert!(status.judge(begin + 3 * S, false, false).unwrap().ends_with("back after 1 s"));
+    }
+
+    #[test]
+    fn a_redis_that_comes_and_goes_is_a_few_lines_a_minute() {
+        for period_ms in [100, 300, 700, 1_500, 4_000, 20_000] {
+            let status = Status::new("a".into());
+            let begin = Instant::now();
+            status.heard(Duration::ZERO, 1);
+            let mut changes = 0;
+            let lines: Vec<String> = (0..12_000_u32)
+                .filter_map(|i| {
+                    let at = 50 * i;
+                    let (is_silent, was) = (at / period_ms % 2 == 0, status.facts().is_up);
+                    let line = status.judge(begin + at * MS, is_silent, is_silent);
+                    changes += u32::from(status.facts().is_up != was);
+                    line
+                })
+                .collect();
+            assert!(!lines.is_empty() && lines.len() <= 40, "{period_ms} ms: {} lines in 10 minutes", lines.len());
+            assert!(changes >= 29, "the gauge follows: {changes}");
+            let is_away = |line: &String| line.contains(" is away: ");
+            assert!(lines.iter().step_by(2).all(is_away) && !lines.iter().skip(1).step_by(2).any(is_away), "in turn");
+        }
     }
 
     #[test]
