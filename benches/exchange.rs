@@ -91,6 +91,29 @@ filters: { fair: { rate_limit: { rate: 1000000/s, burst: 10000000, key: ip } } }
 all_routes: { filters: [fair] }
 ";
 
+/// Filters that say who may call and what browsers are told. The key of a long head is its User-Agent.
+fn access(head: usize) -> String {
+    const FILTERS: &str = "
+filters:
+  safe: { security_headers: {} }
+  web: { cors: { origins: [\"https://app.example.com\"], credentials: true, expose_headers: [x-total] } }
+  near: { ip: { allow: [127.0.0.0/8, 10.0.0.0/8], deny: [10.9.0.0/16] } }
+  sane: { request_limits: { body: 1MiB, headers: 50, header_bytes: 8KiB, methods: [GET, POST], content_types: [application/json] } }
+";
+    let agent = include_str!("../loadtest/headers.txt").lines().find_map(|line| line.strip_prefix("User-Agent: "));
+    match agent.filter(|_| head > HEAD_BYTES[0]) {
+        None => format!("{FILTERS}all_routes: {{ filters: [safe, web, near, sane] }}\n"),
+        Some(agent) => {
+            let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, agent.as_bytes());
+            let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+            format!(
+                "{FILTERS}  who: {{ api_key: {{ header: user-agent, principal_header: x-caller, keys: [{{ sha256: {hex}, owner: acme }}] }} }}
+all_routes: {{ filters: [safe, web, near, sane, who] }}\n"
+            )
+        }
+    }
+}
+
 impl Gateway {
     fn new(head: usize, top: &str) -> Self {
         let (plane, log) = plane(&config(top));
@@ -172,6 +195,8 @@ fn exchange(c: &mut Criterion) {
         c.bench_function(&format!("exchange/{head}"), |b| b.iter(|| gateway.exchange()));
         let mut gateway = Gateway::new(head, LIMITED);
         c.bench_function(&format!("exchange_limited/{head}"), |b| b.iter(|| gateway.exchange()));
+        let mut gateway = Gateway::new(head, &access(head));
+        c.bench_function(&format!("exchange_access/{head}"), |b| b.iter(|| gateway.exchange()));
         let ((near, client), (far, upstream)) = (pair(), pair());
         let mut rig = Rig::new(relay(Stream::Memory(near), Stream::Memory(far)), client, upstream, head);
         c.bench_function(&format!("relay/{head}"), |b| b.iter(|| rig.exchange()));
@@ -179,7 +204,7 @@ fn exchange(c: &mut Criterion) {
 }
 
 /// The most allocations that one request of the steady state makes; all routes, log and ticks included.
-fn allocations(head: usize, top: &str) -> u64 {
+fn allocations(name: &str, head: usize, top: &str) -> u64 {
     let mut gateway = Gateway::new(head, top);
     let requests = 20 * TICK;
     let (mut all, mut most) = (0, 0);
@@ -188,15 +213,14 @@ fn allocations(head: usize, top: &str) -> u64 {
         all += n;
         most = most.max(n);
     }
-    let name = if top.is_empty() { "exchange" } else { "exchange_limited" };
     eprintln!("{name}/{head}: {all} allocations in {requests} requests, at most {most} in one");
     most
 }
 
-/// How much more a request takes with a rate limit than without: the median over rounds that take turns.
-fn ratio_of_limit(head: usize) -> f64 {
+/// How much more a request takes with filters than without: the median over rounds that take turns.
+fn ratio_of(head: usize, top: &str) -> f64 {
     const ROUNDS: usize = 60;
-    let mut gateways = [Gateway::new(head, ""), Gateway::new(head, LIMITED)];
+    let mut gateways = [Gateway::new(head, ""), Gateway::new(head, top)];
     let mut ratios: Vec<f64> = (0..ROUNDS)
         .map(|_| {
             let [without, with] = gateways.each_mut().map(|gateway| {
@@ -213,7 +237,11 @@ fn ratio_of_limit(head: usize) -> f64 {
 
 fn main() -> ExitCode {
     assert_eq!(count(|| drop(black_box(Box::new(1_u64)))), 1, "the counter counts");
-    let most = HEAD_BYTES.map(|head| allocations(head, "").max(allocations(head, LIMITED)));
+    let most = HEAD_BYTES.map(|head| {
+        let profiles =
+            [("exchange", String::new()), ("exchange_limited", LIMITED.to_owned()), ("exchange_access", access(head))];
+        profiles.map(|(name, top)| allocations(name, head, &top)).into_iter().max().unwrap_or_default()
+    });
     let most = most.into_iter().max().unwrap_or_default();
     if most > ALLOCATIONS_MAX {
         eprintln!("a request may allocate {ALLOCATIONS_MAX} times at most");
@@ -221,7 +249,8 @@ fn main() -> ExitCode {
     }
     if !std::env::args().any(|arg| arg == "--test") {
         for head in HEAD_BYTES {
-            eprintln!("exchange_limited/{head}: {:.3} of one without the limit (bar 1.05)", ratio_of_limit(head));
+            eprintln!("exchange_limited/{head}: {:.3} of one without the limit (bar 1.05)", ratio_of(head, LIMITED));
+            eprintln!("exchange_access/{head}: {:.3} of one without filters", ratio_of(head, &access(head)));
         }
     }
     let mut criterion = Criterion::default().configure_from_args();

@@ -29,6 +29,8 @@ pub(crate) fn plane(config: &str) -> (Rc<Plane>, Consumer) {
         config: &config,
         addresses: &Default::default(),
         tls: &Default::default(),
+        credentials: &Default::default(),
+        passwords: &ringway::shared::passwords::queue(1).0,
         worker: 0,
         workers: 1,
         metrics: &metrics,

@@ -1,5 +1,7 @@
 //! What one core owns, and shares with no other: clock, deadlines, buffers, upstream connections, metrics, its log ring.
 
+pub mod verified;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -22,6 +24,8 @@ use crate::upstream::endpoint::Endpoint;
 use crate::upstream::last_good::LastGood;
 use crate::upstream::pool::PoolLimits;
 use crate::upstream::random::XorShift;
+
+use verified::Verified;
 
 /// An upstream connection: shared by the two directions of one exchange.
 pub type UpstreamStream = Rc<Stream>;
@@ -52,6 +56,8 @@ pub struct Core {
     shadows_held: Rc<Memory>,
     /// For samples.
     pub random: RefCell<XorShift>,
+    /// Passwords that were right a short while ago.
+    pub verified: Rc<Verified>,
     /// Who waits for a place under a concurrency limit.
     pub queues: Rc<Queues>,
     wallets: RefCell<Vec<Option<Rc<CoreWallet>>>>,
@@ -87,6 +93,7 @@ impl Core {
             held: Rc::default(),
             shadows_held: Rc::default(),
             random: RefCell::new(XorShift::new(random_u64())),
+            verified: Rc::default(),
             queues: Rc::default(),
             wallets: RefCell::default(),
             limit_key: RefCell::default(),

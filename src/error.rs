@@ -39,6 +39,26 @@ pub enum Kind {
     RateLimited,
     /// More requests in flight than a limit allows.
     TooManyInFlight,
+    /// The client's address is not one of those that may call.
+    AddressDenied,
+    /// Nothing says who calls.
+    CredentialsMissing,
+    /// What says who calls is not right.
+    CredentialsWrong,
+    /// As many passwords wait to be compared as may.
+    PasswordsBusy,
+    /// The caller may not do this.
+    RightMissing,
+    /// Pages of this origin may not read answers.
+    OriginRefused,
+    /// A filter allows fewer methods than the route.
+    MethodRefused,
+    /// A filter allows fewer header fields.
+    FieldsRefused,
+    /// A filter allows fewer bytes of header fields.
+    HeadRefused,
+    /// A filter does not allow bodies of this type.
+    TypeRefused,
     /// The upstream has no endpoint that can be used.
     NoEndpoint,
     /// No connection to the endpoint.
@@ -118,7 +138,16 @@ impl Kind {
             | Self::MethodNotAllowed
             | Self::Misdirected
             | Self::RateLimited
-            | Self::TooManyInFlight => Side::Downstream,
+            | Self::TooManyInFlight
+            | Self::AddressDenied
+            | Self::CredentialsMissing
+            | Self::CredentialsWrong
+            | Self::RightMissing
+            | Self::OriginRefused
+            | Self::MethodRefused
+            | Self::FieldsRefused
+            | Self::HeadRefused
+            | Self::TypeRefused => Side::Downstream,
             Self::Connect
             | Self::ConnectTimeout
             | Self::UpstreamTls
@@ -131,6 +160,7 @@ impl Kind {
             | Self::RouteTimeout
             | Self::Overloaded
             | Self::MemoryFull
+            | Self::PasswordsBusy
             | Self::Drained
             | Self::Internal => Side::Internal,
         }

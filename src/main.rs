@@ -9,10 +9,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use ringway::config::{self, Config};
 use ringway::control::certificates::{Certificates, Loaded};
-use ringway::control::{self, Control, Hangup, counted, demo};
+use ringway::control::{self, Control, Hangup, counted, credentials, demo};
 use ringway::limit::Promise;
 use ringway::shared::limits::Limits;
 use ringway::shared::metrics::Registry;
+use ringway::shared::passwords;
 use ringway::snapshot::build::{Inputs, build};
 use ringway::worker;
 
@@ -74,10 +75,14 @@ fn check(path: &Path, processes: u64) -> Result<u8, String> {
     let config = config::load(path).map_err(|e| e.to_string())?;
     let (metrics, limits, addresses) = (Registry::default(), Limits::new(1), Default::default());
     let (_, Loaded { material: tls, .. }) = Certificates::load(&config, 1)?;
+    let (_, credentials) = credentials::Watch::load(&config)?;
+    let (passwords, _) = passwords::queue(1);
     let inputs = Inputs {
         config: &config,
         addresses: &addresses,
         tls: &tls,
+        credentials: &credentials,
+        passwords: &passwords,
         worker: 0,
         workers: 1,
         metrics: &metrics,

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use crate::http::encode::Edits;
 use crate::http::framing::Framing;
 use crate::http::head::{RequestHead, ResponseHead, Span};
+use crate::http::own::OwnLines;
 use crate::http::quota::Quota;
 use crate::io::Buf;
 use crate::route::Params;
@@ -32,6 +33,8 @@ pub struct Request {
     pub params: Params,
     /// How the body is delimited.
     pub framing: Framing,
+    /// Most bytes of its body, by the route and by filters.
+    pub body_limit: Option<u64>,
     /// Changes to the fields that go to the upstream.
     pub edits: Edits,
     /// Changes to the fields of its answer.
@@ -53,9 +56,13 @@ pub struct Request {
     /// When its head had come, or a filter had let it wait, in µs since the process began.
     pub received_us: u64,
     /// Who calls, once a filter has made that out.
-    pub principal: Option<Box<str>>,
+    pub principal: Principal,
     /// What the client is told of its limits, in every answer.
     pub quota: Quota,
+    /// It only asks whether another may be sent, see [`cors`](crate::filter::cors).
+    pub is_preflight: bool,
+    /// Lines of filters, in every answer.
+    pub own: OwnLines,
     /// Concurrency limits that it counts for, to its end.
     pub in_flight: Vec<Guard>,
     /// The filter that refused it.
@@ -74,14 +81,17 @@ impl Request {
         self.edits.clear();
         self.answer_edits.clear();
         self.framing = Framing::None;
+        self.body_limit = None;
         self.client = None;
         self.from_trusted = false;
         self.session = None;
         self.request_id.clear();
         self.received = 0;
         self.parts.clear();
-        self.principal = None;
+        self.principal.clear();
         self.quota.clear();
+        self.own.clear();
+        self.is_preflight = false;
         self.in_flight.clear();
         self.refused_by.clear();
         self.would_refuse.clear();
@@ -108,9 +118,79 @@ impl Request {
         self.query.map(|query| std::str::from_utf8(query.of(self.bytes())).unwrap_or_default())
     }
 
+    /// Notes who calls, and tells the upstream in a field of this name; what the client says in it does not pass.
+    pub fn set_principal(&mut self, name: &str, field: Option<&str>) {
+        self.principal.set(name);
+        if let Some(field) = field {
+            self.edits.set(field.as_bytes(), |out| out.extend_from_slice(name.as_bytes()));
+        }
+    }
+
+    /// Keeps those pairs of the query that `keep` says. It happens in place, behind which nothing moves.
+    pub fn keep_query(&mut self, keep: impl Fn(&[u8]) -> bool) {
+        let Some(span) = self.query else { return };
+        let Some(query) = self.buf.bytes_mut().get_mut(span.start()..span.end()) else { return };
+        let (mut kept, mut at, mut pairs) = (0, 0, 0);
+        while let Some(rest) = query.get(at..) {
+            let end = at + memchr::memchr(b'&', rest).unwrap_or(rest.len());
+            if query.get(at..end).is_some_and(&keep) {
+                if pairs > 0
+                    && let Some(between) = query.get_mut(kept)
+                {
+                    *between = b'&';
+                    kept += 1;
+                }
+                // What is kept never runs ahead of what is read.
+                query.copy_within(at..end, kept);
+                kept += end - at;
+                pairs += 1;
+            }
+            at = end + 1;
+        }
+        self.query = (pairs > 0).then(|| {
+            let bytes = self.buf.bytes();
+            Span::within(bytes, bytes.get(span.start()..span.start() + kept).unwrap_or_default())
+        });
+    }
+
+    /// Appends what the client is told in every answer: last in a head of which `out` has all else.
+    #[inline]
+    pub fn write_own(&self, out: &mut Vec<u8>) {
+        self.quota.write(out);
+        self.own.write(out);
+    }
+
     /// The host as text; it is ASCII by construction.
     pub fn host_str(&self) -> &str {
         std::str::from_utf8(&self.host).unwrap_or_default()
+    }
+}
+
+/// Who calls, once that is known. Its memory is reused.
+#[derive(Debug, Default)]
+pub struct Principal {
+    name: String,
+    is_known: bool,
+}
+
+impl Principal {
+    /// The caller's name, once a filter has made it out.
+    #[must_use]
+    pub fn get(&self) -> Option<&str> {
+        self.is_known.then_some(self.name.as_str())
+    }
+
+    /// It is this one.
+    pub fn set(&mut self, name: &str) {
+        self.name.clear();
+        self.name.push_str(name);
+        self.is_known = true;
+    }
+
+    /// Nobody knows.
+    pub fn clear(&mut self) {
+        self.name.clear();
+        self.is_known = false;
     }
 }
 
@@ -157,5 +237,34 @@ impl Facts for Request {
 
     fn header(&self, name: &str) -> Option<&[u8]> {
         self.head.fields.get(name.as_bytes(), self.bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::Buffers;
+
+    #[test]
+    fn pairs_of_a_query_are_taken_out_in_place() {
+        for (query, left) in [
+            ("key=1", None),
+            ("a=1&key=2&b=3", Some("a=1&b=3")),
+            ("key=1&a", Some("a")),
+            ("a&key", Some("a")),
+            ("key&key=2", None),
+            ("a=1&&b=key", Some("a=1&&b=key")),
+            ("", Some("")),
+            ("keys=1&key=", Some("keys=1")),
+        ] {
+            let text = format!("GET /?{query} HTTP/1.1");
+            let mut req = Request { buf: Buffers::default().take(1024), ..Request::default() };
+            req.buf.extend(text.as_bytes());
+            let bytes = req.buf.bytes();
+            req.query = bytes.get(6..6 + query.len()).map(|part| Span::within(bytes, part));
+            req.keep_query(|pair| pair.split(|b| *b == b'=').next() != Some(b"key"));
+            assert_eq!(req.query_str(), left, "{query}");
+            assert!(req.buf.bytes().ends_with(b" HTTP/1.1") && req.buf.bytes().starts_with(b"GET /?"));
+        }
     }
 }

@@ -9,6 +9,7 @@
     reason = "a scenario ends by panicking, and a test binary has no public interface"
 )]
 
+mod access;
 mod aggregate;
 mod aggregate_envelope;
 mod aggregate_fallback;
@@ -19,10 +20,13 @@ mod aggregate_lessons;
 mod aggregate_limits;
 mod aggregate_requests;
 mod aggregate_status;
+mod api_keys;
 mod attacks;
+mod basic_auth;
 mod bodies;
 mod client_gone;
 mod config;
+mod cors;
 mod deadlines;
 mod demo;
 mod drain;
@@ -37,6 +41,7 @@ mod requests_strict;
 mod responses_strict;
 mod robustness;
 mod routes;
+mod security_headers;
 mod support;
 mod tls;
 mod tls_clients;

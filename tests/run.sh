@@ -12,7 +12,7 @@ readonly THREADS="${RINGWAY_TEST_THREADS:-6}"
 
 # What the scenarios with other people's programs need: command → package.
 declare -A NEEDED=([nginx]=nginx-light [haproxy]=haproxy [curl]=curl [nc]=netcat-openbsd [wrk]=wrk [python3]=python3
-    [openssl]=openssl [redis-server]=redis-server)
+    [openssl]=openssl [redis-server]=redis-server [htpasswd]=apache2-utils [argon2]=argon2)
 
 install_missing() {
     local command packages=()

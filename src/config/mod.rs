@@ -13,6 +13,7 @@ use std::path::Path;
 use ipnet::IpNet;
 
 pub mod aggregate;
+pub mod credentials;
 mod decode;
 pub mod filters;
 pub mod headers;
@@ -238,7 +239,7 @@ fn workers(value: &Value<'_>) -> Option<Workers> {
 }
 
 /// `10.0.0.0/8`, or one address.
-fn network(text: &str) -> Result<IpNet, Invalid> {
+pub(in crate::config) fn network(text: &str) -> Result<IpNet, Invalid> {
     let invalid = || Invalid::new("is not a network", "write an address, or one with a prefix length, like 10.0.0.0/8");
     let net: IpNet = match text.parse::<std::net::IpAddr>() {
         Ok(address) => address.into(),
@@ -268,6 +269,8 @@ fn check_admin(admin: Option<SocketAddr>, given: Option<&Value<'_>>, listeners: 
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_access;
 #[cfg(test)]
 mod tests_at_once;
 #[cfg(test)]

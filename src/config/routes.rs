@@ -310,7 +310,7 @@ fn path(value: &Value<'_>) -> Option<Located<String>> {
     Some(value.locate(path))
 }
 
-fn methods(value: &Value<'_>) -> Option<Vec<Method>> {
+pub(super) fn methods(value: &Value<'_>) -> Option<Vec<Method>> {
     let items = value.list(1..=32)?;
     let mut methods: Vec<Method> = items.iter().filter_map(|item| item.parse(method)).collect();
     let all_right = methods.len() == items.len();

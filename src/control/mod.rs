@@ -5,9 +5,11 @@ pub mod admin;
 mod bind;
 pub mod certificates;
 pub mod cpus;
+pub mod credentials;
 pub mod demo;
 pub mod descriptors;
 pub mod limit_sync;
+pub mod passwords;
 pub mod prometheus;
 pub mod publish;
 mod report;
@@ -25,12 +27,14 @@ use async_channel::Receiver;
 use tokio::net::TcpListener;
 
 use crate::config::filters::{Filter, NamedFilter};
+use crate::config::credentials::Credentials;
 use crate::config::observe::AccessLog;
 use crate::config::{Config, hosts};
 use crate::shared::limits::Limits;
 use crate::shared::log_ring::{self, RING_BYTES_DEFAULT};
 use crate::shared::mailbox::{FromWorker, mailbox, to_control};
 use crate::shared::metrics::Registry;
+use crate::shared::passwords::queue;
 use crate::snapshot::Snapshot;
 use crate::snapshot::start::WorkerStart;
 use crate::tls;
@@ -39,7 +43,7 @@ use access_log::{Options, Stopped, Target, Writer};
 use admin::AdminState;
 use certificates::{Certificates, Loaded};
 use limit_sync::{LimitSync, Shared};
-use publish::Publisher;
+use publish::{Made, Publisher};
 use report::report;
 pub use report::{counted, last_words, say, say_panics};
 use resolve::{Names, Resolved};
@@ -57,6 +61,7 @@ pub struct Control {
     drain: Duration,
     names: Names,
     certificates: Receiver<Loaded>,
+    credentials: Receiver<Credentials>,
     publisher: Publisher,
     limit_sync: Option<LimitSync>,
     from_workers: Receiver<FromWorker<Snapshot>>,
@@ -124,9 +129,23 @@ pub async fn prepare(mut config: Config, hangup: Hangup) -> Result<Option<(Contr
     certificates.watch(read_again).map_err(|e| format!("the thread that watches certificates can not start: {e}"))?;
     let limits = Arc::new(Limits::new(workers));
     let limit_sync = start_limits(&config, &limits, material.redis.as_ref(), workers, &admin);
-    let (mut publisher, snapshots) =
-        Publisher::new(config, Arc::clone(&registry), limits, workers, material, resolved.addresses)
-            .map_err(|e| e.to_string())?;
+    let (watch, credentials) = credentials::Watch::load(&config)?;
+    let (read_again, credentials_read) = async_channel::bounded(1);
+    watch.watch(read_again).map_err(|e| format!("the thread that watches credentials can not start: {e}"))?;
+    let (asker, questions) = queue(passwords::QUEUE_LENGTH);
+    if !credentials.users.is_empty() {
+        passwords::start(&questions, workers).map_err(|e| format!("the threads for passwords can not start: {e}"))?;
+    }
+    let made = Made {
+        metrics: Arc::clone(&registry),
+        limits,
+        workers,
+        tls: material,
+        credentials,
+        passwords: asker,
+        addresses: resolved.addresses,
+    };
+    let (mut publisher, snapshots) = Publisher::new(config, made).map_err(|e| e.to_string())?;
     admin.set_unresolved(resolved.unresolved);
 
     let (to_control, from_workers) = to_control();
@@ -160,6 +179,7 @@ pub async fn prepare(mut config: Config, hangup: Hangup) -> Result<Option<(Contr
         drain,
         names,
         certificates: certificates_read,
+        credentials: credentials_read,
         publisher,
         limit_sync,
         from_workers,
@@ -263,6 +283,7 @@ impl Control {
                 },
                 Ok((resolved, changed)) = resolved.recv() => self.follow(resolved, changed).await,
                 Ok(loaded) = self.certificates.recv() => self.follow_certificates(loaded).await,
+                Ok(credentials) = self.credentials.recv() => self.follow_credentials(credentials).await,
             }
         };
         if code == 0
@@ -291,6 +312,13 @@ impl Control {
         }
         if let Err(e) = self.publisher.follow_certificates(material).await {
             report(format_args!("error: new certificates are not used: {e}"));
+        }
+    }
+
+    /// Takes in keys and passwords that were read again.
+    async fn follow_credentials(&mut self, credentials: Credentials) {
+        if let Err(e) = self.publisher.follow_credentials(credentials).await {
+            report(format_args!("error: new keys and passwords are not used: {e}"));
         }
     }
 

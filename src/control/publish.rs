@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use async_channel::Sender;
 
+use crate::config::credentials::Credentials;
 use crate::config::{Config, Errors};
 use crate::core::random_u64;
 use crate::shared::limits::Limits;
 use crate::shared::mailbox::ToWorker;
 use crate::shared::metrics::Registry;
+use crate::shared::passwords::Asker;
 use crate::snapshot::Snapshot;
 use crate::snapshot::build::{Addresses, Inputs, build};
 use crate::tls::Material;
@@ -16,12 +18,26 @@ use crate::tls::Material;
 /// The config that runs, and the way to the workers.
 pub struct Publisher {
     config: Config,
-    metrics: Arc<Registry>,
-    limits: Arc<Limits>,
-    workers: usize,
-    tls: Material,
-    addresses: Addresses,
+    made: Made,
     mailboxes: Vec<Sender<ToWorker<Snapshot>>>,
+}
+
+/// What snapshots are made of beside the config.
+pub struct Made {
+    /// Where counters come from.
+    pub metrics: Arc<Registry>,
+    /// Where limits keep their keys.
+    pub limits: Arc<Limits>,
+    /// How many workers there are.
+    pub workers: usize,
+    /// Certificates and keys.
+    pub tls: Material,
+    /// Keys and passwords of callers.
+    pub credentials: Credentials,
+    /// Who compares passwords with hashes.
+    pub passwords: Asker,
+    /// Addresses by host name.
+    pub addresses: Addresses,
 }
 
 impl Publisher {
@@ -29,15 +45,8 @@ impl Publisher {
     ///
     /// # Errors
     /// Everything that is wrong with the config.
-    pub fn new(
-        config: Config,
-        metrics: Arc<Registry>,
-        limits: Arc<Limits>,
-        workers: usize,
-        tls: Material,
-        addresses: Addresses,
-    ) -> Result<(Self, Vec<Snapshot>), Errors> {
-        let publisher = Self { config, metrics, limits, workers, tls, addresses, mailboxes: Vec::new() };
+    pub fn new(config: Config, made: Made) -> Result<(Self, Vec<Snapshot>), Errors> {
+        let publisher = Self { config, made, mailboxes: Vec::new() };
         let snapshots = publisher.build_all()?;
         Ok((publisher, snapshots))
     }
@@ -49,11 +58,23 @@ impl Publisher {
 
     fn build_all(&self) -> Result<Vec<Snapshot>, Errors> {
         let one = |worker: usize| {
-            let Self { config, metrics, limits, workers, tls, addresses, .. } = self;
+            let Self { config, made, .. } = self;
+            let Made { metrics, limits, workers, tls, credentials, passwords, addresses } = made;
             let seed = random_u64();
-            build(&Inputs { config, addresses, tls, worker, workers: *workers, metrics, limits, seed })
+            build(&Inputs {
+                config,
+                addresses,
+                tls,
+                credentials,
+                passwords,
+                worker,
+                workers: *workers,
+                metrics,
+                limits,
+                seed,
+            })
         };
-        (0..self.workers).map(one).collect()
+        (0..self.made.workers).map(one).collect()
     }
 
     /// Publishes the config with other addresses.
@@ -61,7 +82,7 @@ impl Publisher {
     /// # Errors
     /// As for [`Publisher::new`]; what runs goes on.
     pub async fn follow_names(&mut self, addresses: Addresses) -> Result<(), Errors> {
-        self.addresses = addresses;
+        self.made.addresses = addresses;
         self.publish().await
     }
 
@@ -70,7 +91,16 @@ impl Publisher {
     /// # Errors
     /// As for [`Publisher::new`]; what runs goes on.
     pub async fn follow_certificates(&mut self, tls: Material) -> Result<(), Errors> {
-        self.tls = tls;
+        self.made.tls = tls;
+        self.publish().await
+    }
+
+    /// Publishes the config with other keys and passwords.
+    ///
+    /// # Errors
+    /// As for [`Publisher::new`]; what runs goes on.
+    pub async fn follow_credentials(&mut self, credentials: Credentials) -> Result<(), Errors> {
+        self.made.credentials = credentials;
         self.publish().await
     }
 

@@ -84,7 +84,7 @@ impl Fact {
                 PRESENT
             }
             Fact::Name(name) => append(Some(name.as_bytes()), out),
-            Fact::Principal => append(req.principal.as_deref().map(str::as_bytes), out),
+            Fact::Principal => append(req.principal.get().map(str::as_bytes), out),
         };
         if let Some(place) = out.get_mut(start) {
             *place = mark;

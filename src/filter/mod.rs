@@ -1,11 +1,19 @@
 //! Filters: what happens to a request between its route and its action, in the order listed: those of all routes, then
-//! the listener's, then the route's. One file per filter, one arm per filter here.
+//! the listener's, then the route's. Those that only add to answers (`cors`, `security_headers`) come before all others,
+//! wherever they are listed: answers of filters that refuse must have what they add. One file per filter, one arm per
+//! filter here.
 
+pub mod api_key;
+pub mod basic;
 pub mod concurrency;
+pub mod cors;
 pub mod header_edits;
+pub mod ip;
 pub mod limit_key;
 pub mod rate_limit;
 pub mod request_headers;
+pub mod request_limits;
+pub mod security_headers;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,17 +22,36 @@ use crate::core::Core;
 use crate::http::reply::Reply;
 use crate::request::Request;
 
+use crate::shared::Rules;
 use crate::shared::in_flight::Guard;
 
+use api_key::ApiKey;
+use basic::Basic;
 use concurrency::Concurrency;
+use cors::Cors;
+use ip::Ip;
 use rate_limit::RateLimit;
 use request_headers::RequestHeaders;
+use request_limits::RequestLimits;
+use security_headers::SecurityHeaders;
 
 /// A filter as a snapshot holds it: plain data.
 #[derive(Clone, Debug)]
 pub enum Filter {
     /// Sets, adds and removes request fields.
     RequestHeaders(RequestHeaders),
+    /// What browsers are told in every answer.
+    SecurityHeaders(Rules<SecurityHeaders>),
+    /// Which pages of other origins may read the answers.
+    Cors(Rules<Cors>),
+    /// Who may call, by address.
+    Ip(Rules<Ip>),
+    /// What a request may be like.
+    RequestLimits(Rules<RequestLimits>),
+    /// Callers that show a key.
+    ApiKey(Rules<ApiKey>),
+    /// Callers that send name and password.
+    Basic(Rules<Basic>),
     /// A token bucket per key.
     RateLimit(Box<RateLimit>),
     /// Requests in flight per key.
@@ -45,6 +72,8 @@ pub enum Flow {
 pub enum Verdict {
     /// Go on with the next one; the request counts for this to its end.
     Admit(Guard),
+    /// Ask the same filter again: what it waited for is there.
+    Again,
     /// Answer this, and ask no upstream.
     Refuse {
         /// The filter's name.
@@ -59,13 +88,22 @@ pub fn on_request(filters: &[Filter], req: &mut Request, core: &Core) -> (usize,
     for (index, filter) in filters.iter().enumerate() {
         let flow = match filter {
             Filter::RequestHeaders(filter) => filter.on_request(req, core),
+            Filter::SecurityHeaders(filter) => filter.on_request(req, core),
+            Filter::Cors(filter) => filter.on_request(req, core),
+            Filter::Ip(filter) => filter.on_request(req, core),
+            Filter::RequestLimits(filter) => filter.on_request(req, core),
+            Filter::ApiKey(filter) => filter.on_request(req, core),
+            Filter::Basic(filter) => filter.on_request(req, core),
             Filter::RateLimit(filter) => filter.on_request(req, core),
             Filter::Concurrency(filter) => filter.on_request(req, core),
         };
         match flow {
             Flow::Continue => {}
             Flow::Reply(_) => {
-                give_back(filters.get(..index).unwrap_or_default(), req, core);
+                // Only what a limit refuses: attempts that fail because of who calls are what limits before them count.
+                if matches!(filter, Filter::RateLimit(_) | Filter::Concurrency(_)) {
+                    give_back(filters.get(..index).unwrap_or_default(), req, core);
+                }
                 return (index + 1, flow);
             }
             Flow::Wait(_) => return (index + 1, flow),

@@ -108,6 +108,13 @@ impl Edits {
         }
     }
 
+    /// Writes the added lines but those whose names `leave_out` tells.
+    pub fn write_added_but(&self, leave_out: impl Fn(&[u8]) -> bool, out: &mut Vec<u8>) {
+        for line in self.added.iter().filter(|line| !leave_out(line_name(&self.arena, line))) {
+            out.extend_from_slice(self.arena.get(line.start..line.end).unwrap_or_default());
+        }
+    }
+
     /// Writes the added lines.
     pub fn write_added(&self, out: &mut Vec<u8>) {
         for line in &self.added {

@@ -6,6 +6,7 @@ pub mod framing;
 pub mod h1;
 pub mod head;
 pub mod known;
+pub mod own;
 pub mod quota;
 pub mod reply;
 pub mod target;

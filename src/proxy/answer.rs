@@ -78,7 +78,8 @@ pub async fn send(
     let keep = keep && !until_close && asked_whole;
     // Trailers may be merged into the head by who receives them (RFC 9110 6.5.1): where fields are edited or listed by
     // Connection, none pass.
-    let trailers_pass = req.answer_edits.is_empty() && req.answer.fields.listed.is_empty();
+    let edited = !req.answer_edits.is_empty() || req.own.replaces_any();
+    let trailers_pass = !edited && req.answer.fields.listed.is_empty();
 
     let mut out = core.buffers.take(OUT_BYTES);
     write_head(req, buf.bytes(), framing, coding, keep, &rules.hsts, core, out.vec());
@@ -146,7 +147,10 @@ fn write_head(
             }
             _ => false,
         };
-        dropped || head.fields.is_listed(field, bytes) || req.answer_edits.removes(field.name, bytes)
+        dropped
+            || head.fields.is_listed(field, bytes)
+            || req.answer_edits.removes(field.name, bytes)
+            || (!req.own.is_empty() && req.own.replaces(field.name.of(bytes)))
     };
     copy_fields(&head.fields, bytes, drop, out);
     let listed_length = |f: &crate::http::head::Field| f.value.of(bytes).contains(&b',');
@@ -163,9 +167,9 @@ fn write_head(
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     out.extend_from_slice(hsts);
-    req.quota.write(out);
     write_connection(req.head.version, keep, out);
-    req.answer_edits.write_added(out);
+    req.answer_edits.write_added_but(|name| req.own.replaces(name), out);
+    req.write_own(out);
     out.extend_from_slice(b"\r\n");
 }
 

@@ -418,8 +418,8 @@ fn write_reply(reply: &Reply, req: &Request, core: &crate::core::Core, keep: boo
     let framing = if bodiless { Framing::None } else { Framing::Length(reply.body.len() as u64) };
     upload::write_framing(framing, out);
     out.extend_from_slice(hsts);
-    req.quota.write(out);
     answer::write_connection(req.head.version, keep, out);
+    req.write_own(out);
     out.extend_from_slice(b"\r\n");
     if !bodiless && req.head.method != http::Method::HEAD {
         out.extend_from_slice(&reply.body);

@@ -9,7 +9,7 @@ use http::Method;
 use crate::context::Context;
 use crate::core::ms;
 use crate::error::Kind;
-use crate::filter::{self, Filter, Flow, Verdict};
+use crate::filter::{self, Filter, Flow, Verdict, cors};
 use crate::http::encode;
 use crate::http::reply::Reply;
 use crate::io::guard;
@@ -52,19 +52,25 @@ pub async fn exchange(
     if let Some(port) = live.snapshot.listeners.get(down.listener).and_then(|rules| rules.https_redirect) {
         return to_https(req, port);
     }
-    let (host, path) = (req.host_str(), req.path_str());
-    let index = match live.snapshot.router.find(host, path, &req.head.method) {
+    let index = match find(req, live, down) {
         Lookup::Found { route, params } => {
             req.params = params;
             route
         }
-        Lookup::MethodNotAllowed { allow } => return not_allowed(req, allow.as_bytes()),
-        Lookup::NotFound => return Response::Reply(Reply::from_error(Kind::NoRoute, &req.request_id, b"")),
+        Lookup::MethodNotAllowed { allow } => {
+            without_route(req, live, plane, down);
+            return not_allowed(req, allow.as_bytes());
+        }
+        Lookup::NotFound => {
+            without_route(req, live, plane, down);
+            return Response::Reply(Reply::from_error(Kind::NoRoute, &req.request_id, b""));
+        }
     };
     let Some(route) = live.snapshot.routes.get(index) else {
         return Response::Reply(Reply::from_error(Kind::Internal, &req.request_id, b""));
     };
     cx.route = Some(index);
+    req.body_limit = route.body_limit;
     receive::count_forward(req);
     let filters = route.filters.get(down.listener).map(Vec::as_slice).unwrap_or_default();
     let (ran, flow) = filter::on_request(filters, req, &plane.core);
@@ -72,8 +78,8 @@ pub async fn exchange(
         Flow::Continue => None,
         Flow::Reply(reply) => Some(reply),
         Flow::Wait(verdict) => {
-            let others = filters.get(ran..).unwrap_or_default();
-            Box::pin(wait_for_filter(verdict, others, req, route, live, plane, down, cx)).await
+            let from_it = filters.get(ran.saturating_sub(1)..).unwrap_or_default();
+            Box::pin(wait_for_filter(verdict, from_it, req, route, live, plane, down, cx)).await
         }
     };
     if let Some(reply) = refused {
@@ -82,7 +88,7 @@ pub async fn exchange(
     act(index, route, req, live, plane, down, cx).await
 }
 
-/// A filter waits: the rare case. Then the others in order, any of which may wait as well.
+/// A filter waits, the first of `filters`: the rare case. Then the others in order, any of which may wait as well.
 #[allow(clippy::too_many_arguments)] // each is another owner's; a struct of them would be built for this call alone
 async fn wait_for_filter(
     mut verdict: Pin<Box<dyn Future<Output = Verdict>>>,
@@ -103,7 +109,11 @@ async fn wait_for_filter(
         down.slot.unwatch();
         req.received_us = plane.core.clock.now_us(); // for those that follow it comes now
         match waited {
-            Ok(Verdict::Admit(guard)) => req.in_flight.push(guard),
+            Ok(Verdict::Admit(guard)) => {
+                req.in_flight.push(guard);
+                filters = filters.get(1..).unwrap_or_default();
+            }
+            Ok(Verdict::Again) => {}
             Ok(Verdict::Refuse { by, reply }) => {
                 req.refused_by = by;
                 return Some(reply);
@@ -111,7 +121,7 @@ async fn wait_for_filter(
             Err(fired) => return Some(Reply::from_error(kind_of(fired, Kind::RouteTimeout), &req.request_id, b"")),
         }
         let (ran, flow) = filter::on_request(filters, req, &plane.core);
-        filters = filters.get(ran..).unwrap_or_default();
+        filters = filters.get(ran.saturating_sub(1)..).unwrap_or_default();
         verdict = match flow {
             Flow::Continue => return None,
             Flow::Reply(reply) => return Some(reply),
@@ -141,7 +151,7 @@ async fn act(
         },
         Action::Respond(respond) => {
             let mut fields = Vec::new();
-            for (name, value) in &respond.fields {
+            for (name, value) in respond.fields.iter().filter(|(name, _)| !req.own.replaces(name.as_bytes())) {
                 encode::field_of(name.as_bytes(), |out| value.render(req, Place::Header, out), &mut fields);
             }
             Response::Reply(Reply {
@@ -163,6 +173,30 @@ async fn act(
                 kind: None,
             })
         }
+    }
+}
+
+/// The route. A preflight's is the one of the request that it announces, if a filter there answers preflights; otherwise it
+/// is a request like any other, which an upstream may answer.
+fn find(req: &mut Request, live: &Live, down: &Downstream) -> Lookup {
+    let router = &live.snapshot.router;
+    if let Some(method) = cors::announced(req)
+        && let found @ Lookup::Found { route, .. } = router.find(req.host_str(), req.path_str(), &method)
+    {
+        let filters = live.snapshot.routes.get(route).and_then(|route| route.filters.get(down.listener));
+        if filters.is_some_and(|filters| filters.iter().any(|filter| matches!(filter, Filter::Cors(_)))) {
+            req.is_preflight = true;
+            return found;
+        }
+    }
+    router.find(req.host_str(), req.path_str(), &req.head.method)
+}
+
+/// Notes what goes into answers to requests that no route matches.
+#[cold]
+fn without_route(req: &mut Request, live: &Live, plane: &Plane, down: &Downstream) {
+    if let Some(rules) = live.snapshot.listeners.get(down.listener) {
+        let _ = filter::on_request(&rules.filters, req, &plane.core); // filters that only add to answers
     }
 }
 

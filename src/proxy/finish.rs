@@ -31,6 +31,15 @@ pub fn end_of(kind: Kind) -> End {
         Kind::Misdirected => End::Misdirected,
         Kind::RateLimited => End::RateLimited,
         Kind::TooManyInFlight => End::ConcurrencyLimited,
+        Kind::AddressDenied
+        | Kind::CredentialsMissing
+        | Kind::CredentialsWrong
+        | Kind::RightMissing
+        | Kind::OriginRefused
+        | Kind::MethodRefused
+        | Kind::FieldsRefused
+        | Kind::HeadRefused
+        | Kind::TypeRefused => End::FilterRefused,
         Kind::NoEndpoint => End::NoEndpoint,
         Kind::Connect => End::UpstreamConnect,
         Kind::ConnectTimeout => End::UpstreamConnectTimeout,
@@ -41,7 +50,7 @@ pub fn end_of(kind: Kind) -> End {
         Kind::BadResponse(_) => End::UpstreamBadResponse,
         Kind::UpstreamBodyTimeout => End::UpstreamTimeoutBody,
         Kind::Truncated => End::UpstreamTruncated,
-        Kind::Overloaded | Kind::MemoryFull => End::Overloaded,
+        Kind::Overloaded | Kind::MemoryFull | Kind::PasswordsBusy => End::Overloaded,
         Kind::Drained => End::Drain,
         Kind::Internal => End::Internal,
     }

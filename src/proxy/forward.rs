@@ -58,7 +58,7 @@ pub async fn forward(
     };
     cx.upstream = Some(action.upstream);
     let core = &plane.core;
-    if matches!((req.framing, route.body_limit), (framing::Framing::Length(n), Some(limit)) if n > limit) {
+    if matches!((req.framing, req.body_limit), (framing::Framing::Length(n), Some(limit)) if n > limit) {
         return Err(Kind::BodyTooLarge.never());
     }
     if !action.request_headers.is_empty() {
@@ -76,7 +76,7 @@ pub async fn forward(
         send_continue(down, rules.write_ms, cx).await?;
     }
     let bounds = upload::Bounds {
-        limit: route.body_limit,
+        limit: req.body_limit,
         read_ms: rules.request_body_ms,
         write_ms: spec.body_ms,
         trailers_pass: req.edits.is_empty() && req.head.fields.listed.is_empty(),

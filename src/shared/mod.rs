@@ -5,6 +5,7 @@ pub mod limits;
 pub mod log_ring;
 pub mod mailbox;
 pub mod metrics;
+pub mod passwords;
 pub mod wallet;
 
 use std::sync::Arc;
@@ -17,5 +18,7 @@ pub type RouteMetrics = Arc<metrics::RouteBlock>;
 pub type UpstreamMetrics = Arc<metrics::UpstreamBlock>;
 /// One core's counters for one filter.
 pub type FilterMetrics = Arc<metrics::FilterBlock>;
+/// The rules of a filter that is the same for many routes: made once for them, and never changed.
+pub type Rules<T> = Arc<T>;
 /// One core's counters for one part of an aggregation.
 pub type PartMetrics = Arc<metrics::PartBlock>;

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use rustls::pki_types::ServerName;
 
+use crate::config::credentials::Credentials;
 use crate::config::headers::{HeaderEdits as RawEdits, HeaderTemplate};
 use crate::config::listeners::{EncodedSlashes, HalfClose, Listener};
 use crate::config::rewrite::{HostRewrite, PathRewrite as RawPath};
@@ -18,16 +19,18 @@ use crate::route::rewrite::PathRewrite;
 use crate::route::template::Template;
 use crate::shared::limits::Limits;
 use crate::shared::metrics::{NO_ROUTE, Registry};
+use crate::shared::passwords::Asker;
 use crate::tls::{self, Material};
 use crate::upstream::balance::{Balance, P2c, RoundRobin};
 use crate::upstream::pool::PoolLimits;
 use crate::value::ByteSize;
 
+use super::filters::{self, Common};
+use super::parts;
 use super::{
     Action, EndpointSpec, Forward, HostPolicy, ListenerSpec, ListenerTls, Redirect, Respond, Route, Snapshot,
     UpstreamSpec,
 };
-use super::{filters, parts};
 
 /// Addresses by host name, as control resolved them.
 pub type Addresses = BTreeMap<String, Vec<IpAddr>>;
@@ -40,6 +43,10 @@ pub struct Inputs<'a> {
     pub addresses: &'a Addresses,
     /// Certificates and keys, as control read them.
     pub tls: &'a Material,
+    /// Keys and passwords, as control read them.
+    pub credentials: &'a Credentials,
+    /// Who compares passwords with hashes.
+    pub passwords: &'a Asker,
     /// Which worker it is for, from 0.
     pub worker: usize,
     /// How many workers share what is counted per process.
@@ -61,12 +68,14 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Snapshot, Errors> {
     let report = Report::new(&config.file);
     let matches: Vec<_> = config.routes.iter().map(|raw| (&raw.name, &raw.matches)).collect();
     let router = routes::router(&matches, &report);
-    let routes: Vec<Route> = config.routes.iter().filter_map(|raw| route(raw, inputs, &report)).collect();
+    let common = filters::common(inputs, &report);
+    let routes: Vec<Route> = config.routes.iter().filter_map(|raw| route(raw, inputs, &common, &report)).collect();
+    let listener = |(i, raw)| listener(i, raw, inputs, &common, &report);
     let snapshot = router.map(|router| Snapshot {
         router,
         routes,
         upstreams: config.upstreams.iter().enumerate().map(|(i, raw)| upstream(i, raw, inputs, &report)).collect(),
-        listeners: config.listeners.iter().enumerate().map(|(i, raw)| listener(i, raw, inputs, &report)).collect(),
+        listeners: config.listeners.iter().enumerate().map(listener).collect(),
         rate_limits: filters::rate_limits(config, inputs.limits, &report),
         trusted_proxies: config.trusted_proxies.clone(),
         no_route: metrics.route(*worker, NO_ROUTE),
@@ -76,11 +85,12 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Snapshot, Errors> {
     report.finish(snapshot)
 }
 
-fn route(raw: &routes::Route, inputs: &Inputs<'_>, report: &Report) -> Option<Route> {
+fn route(raw: &routes::Route, inputs: &Inputs<'_>, common: &Common, report: &Report) -> Option<Route> {
     let config = inputs.config;
     // A bad pattern is reported by the router.
     let params = param_names(&raw.matches.path.value).ok()?;
-    let filters = config.listeners.iter().map(|listener| filters::of(raw, listener, inputs, &params, report)).collect();
+    let of = |listener| filters::of(raw, listener, inputs, common, &params, report);
+    let filters = config.listeners.iter().map(of).collect();
     let name = &raw.name.value;
     let action = match &raw.action {
         routes::Action::Forward(raw) => Action::Forward(forward(raw, config, &params, report)?),
@@ -223,7 +233,7 @@ fn server_name(tls: &tls::Upstream, address: &hosts::Address) -> Option<ServerNa
     tls.server_name.clone().or_else(of_host)
 }
 
-fn listener(index: usize, raw: &Listener, inputs: &Inputs<'_>, report: &Report) -> ListenerSpec {
+fn listener(index: usize, raw: &Listener, inputs: &Inputs<'_>, common: &Common, report: &Report) -> ListenerSpec {
     let workers = inputs.workers;
     let tls = inputs.tls.listeners.get(index).cloned().flatten();
     if tls.is_none() && raw.tls.is_some() {
@@ -245,6 +255,7 @@ fn listener(index: usize, raw: &Listener, inputs: &Inputs<'_>, report: &Report) 
             .into_bytes()
             .into(),
         https_redirect: raw.https_redirect,
+        filters: filters::without_route(raw, inputs.config, common),
         connections_max: share(raw.bounds.connections, workers),
         bounds: Bounds {
             head: bytes(raw.bounds.head),

@@ -1,34 +1,135 @@
-//! Filters as a worker runs them.
+//! Filters as a worker runs them. What is the same for every route is made once for a snapshot.
 
-use crate::config::filters::{self as raw, Filter as Raw, limits};
+use std::collections::HashMap;
+
+use crate::config::filters::{self as raw, Filter as Raw, api_key, limits};
 use crate::config::listeners::Listener;
 use crate::config::{Config, Located, Report, routes};
 use crate::filter::Filter;
+use crate::filter::api_key::ApiKey;
+use crate::filter::basic::Basic;
 use crate::filter::concurrency::Concurrency;
+use crate::filter::cors::Cors;
+use crate::filter::ip::{Ip, Networks};
 use crate::filter::limit_key::{Fact, LimitKey};
 use crate::filter::rate_limit::RateLimit;
 use crate::filter::request_headers::RequestHeaders;
+use crate::filter::request_limits::RequestLimits;
+use crate::filter::security_headers::SecurityHeaders;
 use crate::http::quota::Policy;
+use crate::shared::Rules;
 use crate::shared::limits::Limits;
+use crate::value::ByteSize;
 
 use super::RateLimitSpec;
 use super::build::{Inputs, edits, millis, share};
+
+/// Filters that are the same for every route and listener, by name.
+pub(super) type Common = HashMap<String, Filter>;
+
+/// Makes them.
+pub(super) fn common(inputs: &Inputs<'_>, report: &Report) -> Common {
+    let make = |named: &raw::NamedFilter| {
+        let name = &named.name.value;
+        let metrics = || inputs.metrics.filter(inputs.worker, name);
+        let filter = match &named.filter {
+            Raw::SecurityHeaders(raw) => Filter::SecurityHeaders(Rules::new(SecurityHeaders {
+                fields: raw.fields.clone(),
+                is_override: raw.is_override,
+                metrics: metrics(),
+            })),
+            Raw::Cors(raw) => Filter::Cors(Rules::new(Cors {
+                name: name.clone(),
+                origins: raw.origins.clone(),
+                credentials: raw.credentials,
+                methods: raw.methods.clone(),
+                headers: raw.headers.clone(),
+                expose_headers: raw.expose_headers.clone(),
+                max_age_s: raw.max_age.get().as_secs().to_string(),
+                private_network: raw.private_network,
+                metrics: metrics(),
+            })),
+            Raw::Ip(raw) => Filter::Ip(Rules::new(Ip {
+                name: name.clone(),
+                networks: Networks::new(&raw.allow, &raw.deny),
+                metrics: metrics(),
+            })),
+            Raw::RequestLimits(raw) => {
+                let bytes = |size: ByteSize| usize::try_from(size.bytes()).unwrap_or(usize::MAX);
+                Filter::RequestLimits(Rules::new(RequestLimits {
+                    name: name.clone(),
+                    body: raw.body.map(ByteSize::bytes),
+                    fields: raw.headers.and_then(|n| usize::try_from(n).ok()),
+                    field_bytes: raw.header_bytes.map(bytes),
+                    methods: raw.methods.clone(),
+                    types: raw.content_types.clone(),
+                    metrics: metrics(),
+                }))
+            }
+            Raw::ApiKey(raw) => Filter::ApiKey(Rules::new(ApiKey {
+                name: name.clone(),
+                header: raw.header.clone(),
+                query: raw.query.clone(),
+                keys: match &raw.source {
+                    api_key::Source::Inline(keys) => keys.clone(),
+                    api_key::Source::File(path) => {
+                        inputs.credentials.keys.get(path).cloned().or_else(|| not_read(named, report))?
+                    }
+                },
+                required_tags: raw.required_tags.clone(),
+                principal_header: raw.principal_header.clone(),
+                metrics: metrics(),
+            })),
+            Raw::Basic(raw) => Filter::Basic(Rules::new(Basic {
+                name: name.clone(),
+                users: inputs.credentials.users.get(&raw.file).cloned().or_else(|| not_read(named, report))?,
+                asker: inputs.passwords.clone(),
+                challenge: format!("Basic realm=\"{}\", charset=\"UTF-8\"", raw.realm),
+                is_forwarded: raw.forward,
+                principal_header: raw.principal_header.clone(),
+                cache_ms: millis(raw.cache.get()).into(),
+                metrics: metrics(),
+            })),
+            Raw::RequestHeaders(_) | Raw::RateLimit(_) | Raw::Concurrency(_) => return None,
+        };
+        Some((name.clone(), filter))
+    };
+    inputs.config.filters.iter().filter_map(make).collect()
+}
+
+/// A filter that is missing would let everybody in: such a snapshot is never published.
+fn not_read<T>(named: &raw::NamedFilter, report: &Report) -> Option<T> {
+    report.error(&named.name.at, "its file was not read", "");
+    None
+}
+
+/// What goes into answers to requests that no route matches: filters of all routes, then the listener's.
+pub(super) fn without_route(listener: &Listener, config: &Config, common: &Common) -> Vec<Filter> {
+    let names = config.all_routes_filters.iter().chain(&listener.filters).map(|name| name.value.as_str());
+    let by_name = |name: &str| config.filters.iter().find(|filter| filter.name.value == name);
+    let about_answers = names.filter_map(by_name).filter(|named| named.filter.is_about_answers());
+    about_answers.filter_map(|named| common.get(&named.name.value).cloned()).collect()
+}
 
 /// Those of all routes, then the listener's, then the route's; each once, and without those that the route refuses.
 pub(super) fn of(
     route: &routes::Route,
     listener: &Listener,
     inputs: &Inputs<'_>,
+    common: &Common,
     params: &[String],
     report: &Report,
 ) -> Vec<Filter> {
     let config = inputs.config;
     let by_name = |name: &&str| config.filters.iter().find(|filter| filter.name.value == *name);
-    config
-        .filters_of(route, listener)
-        .iter()
-        .filter_map(by_name)
+    let mut named: Vec<&raw::NamedFilter> = config.filters_of(route, listener).iter().filter_map(by_name).collect();
+    named.sort_by_key(|named| !named.filter.is_about_answers());
+    named
+        .into_iter()
         .filter_map(|named| {
+            if let Some(filter) = common.get(&named.name.value) {
+                return Some(filter.clone());
+            }
             Some(match &named.filter {
                 Raw::RequestHeaders(raw) => {
                     Filter::RequestHeaders(RequestHeaders { edits: edits(raw, params, report) })
@@ -56,6 +157,8 @@ pub(super) fn of(
                     dry_run: raw.dry_run,
                     metrics: inputs.metrics.filter(inputs.worker, &named.name.value),
                 })),
+                // Made above, unless something is wrong with it.
+                _ => return None,
             })
         })
         .collect()

@@ -73,6 +73,8 @@ pub struct ListenerSpec {
     pub hsts: Box<[u8]>,
     /// Requests are sent to the same URL with `https`, at this port.
     pub https_redirect: Option<u16>,
+    /// What goes into answers to requests that no route matches.
+    pub filters: Vec<Filter>,
     /// Connections this worker may have on it.
     pub connections_max: usize,
     /// Bounds of request heads.

@@ -4,6 +4,7 @@
 
 pub mod aggregate;
 pub mod authority;
+pub mod browser;
 pub mod client;
 pub mod foreign;
 pub mod gateway;

@@ -1,7 +1,13 @@
 //! `filters`: what is done to a request or an answer on its way, named here and used by name.
 
+pub mod api_key;
+pub mod basic;
+pub mod cors;
+pub mod ip;
 pub mod limits;
 pub(super) mod order;
+pub mod request_limits;
+pub mod security_headers;
 
 use std::collections::HashMap;
 
@@ -12,11 +18,27 @@ use super::routes::Draft;
 use super::templates::Params;
 use crate::limit::OnUnavailable;
 use crate::route::template::{Template, TemplateError};
+use api_key::ApiKey;
+use basic::Basic;
+use cors::Cors;
+use ip::Ip;
 use limits::{Concurrency, Fact, RateLimit};
+use request_limits::RequestLimits;
+use security_headers::SecurityHeaders;
 
 pub(super) const KEYS: Keys = Keys {
-    known: &["request_headers", "rate_limit", "concurrency"],
-    later: &[("jwt", "JWT authentication"), ("api_key", "API keys"), ("cors", "CORS")],
+    known: &[
+        "request_headers",
+        "security_headers",
+        "cors",
+        "ip",
+        "request_limits",
+        "api_key",
+        "basic",
+        "rate_limit",
+        "concurrency",
+    ],
+    later: &[("jwt", "JWT authentication")],
 };
 
 const FILTERS_MAX: usize = 1000;
@@ -35,6 +57,18 @@ pub struct NamedFilter {
 pub enum Filter {
     /// Changes the header fields of the request before it is forwarded.
     RequestHeaders(HeaderEdits),
+    /// What browsers are told in every answer.
+    SecurityHeaders(SecurityHeaders),
+    /// Which pages of other origins may read the answers.
+    Cors(Cors),
+    /// Who may call, by address.
+    Ip(Ip),
+    /// What a request may be like.
+    RequestLimits(RequestLimits),
+    /// Callers that show a key.
+    ApiKey(ApiKey),
+    /// Callers that send name and password.
+    Basic(Basic),
     /// So many requests in which time.
     RateLimit(Box<RateLimit>),
     /// So many requests at a time.
@@ -63,6 +97,12 @@ fn filter(value: &Value<'_>) -> Option<Filter> {
     let read = |(key, value): &(&str, &Value<'_>)| match *key {
         // Which parameters its templates may name depends on the routes that use it.
         "request_headers" => headers::edits(value, Direction::Request, &Params::Any).map(Filter::RequestHeaders),
+        "security_headers" => security_headers::decode(value).map(Filter::SecurityHeaders),
+        "cors" => cors::decode(value).map(Filter::Cors),
+        "ip" => ip::decode(value).map(Filter::Ip),
+        "request_limits" => request_limits::decode(value).map(Filter::RequestLimits),
+        "api_key" => api_key::decode(value).map(Filter::ApiKey),
+        "basic" => basic::decode(value).map(Filter::Basic),
         "rate_limit" => limits::rate_limit(value).map(|limit| Filter::RateLimit(Box::new(limit))),
         _ => limits::concurrency(value).map(Filter::Concurrency),
     };
@@ -88,17 +128,22 @@ impl Filter {
     fn templates(&self) -> impl Iterator<Item = &Located<String>> {
         let edits = match self {
             Self::RequestHeaders(edits) => Some(edits),
-            Self::RateLimit(_) | Self::Concurrency(_) => None,
+            _ => None,
         };
         edits.into_iter().flat_map(|edits| edits.set.iter().chain(&edits.add)).map(|field| &field.value)
+    }
+
+    /// Whether it only adds to answers: such filters come first, so that answers of those that refuse have it too.
+    pub fn is_about_answers(&self) -> bool {
+        matches!(self, Self::SecurityHeaders(_) | Self::Cors(_))
     }
 
     /// What it counts by.
     fn key(&self) -> &[Located<Fact>] {
         match self {
-            Self::RequestHeaders(_) => &[],
             Self::RateLimit(limit) => &limit.key,
             Self::Concurrency(limit) => &limit.key,
+            _ => &[],
         }
     }
 }

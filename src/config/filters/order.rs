@@ -30,7 +30,7 @@ pub(in crate::config) fn check<'c>(
 ) {
     let is_waited_for = |named: &&NamedFilter| match &named.filter {
         Filter::Concurrency(limit) => limit.queue > 0 && !limit.dry_run,
-        Filter::RequestHeaders(_) | Filter::RateLimit(_) => false,
+        _ => false,
     };
     let waited: HashSet<&str> = filters.iter().filter(is_waited_for).map(|named| named.name.value.as_str()).collect();
     if waited.len() < 2 {

@@ -41,7 +41,6 @@ pub fn of<'a>(req: &'a Request, collected: Option<&'a Collected>) -> &'a [u8] {
 #[allow(clippy::too_many_arguments)] // each is another owner's; a struct of them would be built for this call alone
 pub async fn collect(
     req: &Request,
-    route_limit: Option<u64>,
     plan: &Aggregate,
     down: &Rc<Downstream>,
     rules: &ListenerSpec,
@@ -50,8 +49,8 @@ pub async fn collect(
     cx: &mut Context,
 ) -> Result<Option<Collected>, Error> {
     let limit = match plan.passes_body {
-        true => plan.request_bytes_max.min(route_limit.unwrap_or(u64::MAX)),
-        false => route_limit.unwrap_or(u64::MAX),
+        true => plan.request_bytes_max.min(req.body_limit.unwrap_or(u64::MAX)),
+        false => req.body_limit.unwrap_or(u64::MAX),
     };
     if matches!(req.framing, Framing::Length(n) if n > limit) {
         return Err(Kind::BodyTooLarge.never());

@@ -65,7 +65,7 @@ pub async fn aggregate(
         req.answer_edits = edits;
     }
     let due_ms = ms(cx.started_us).saturating_add(route.timeout_ms.into());
-    let collected = body::collect(req, route.body_limit, plan, down, rules, &plane.core, due_ms, cx).await?;
+    let collected = body::collect(req, plan, down, rules, &plane.core, due_ms, cx).await?;
     let mut memory = plane.take_fanout();
     let about = About { plan, route: index, req, body: body::of(req, collected.as_ref()), live, plane, down, due_ms };
     down.slot.watch(down.stream.watch_fd(), rules.half_close_is_gone);
@@ -138,12 +138,14 @@ fn write_fields(
     let lines = lines.and_then(|index| outcomes.get(index));
     for line in lines.map(|outcome| outcome.lines.as_slice()).unwrap_or_default().split_inclusive(|b| *b == b'\n') {
         let name = line.split(|b| *b == b':').next().unwrap_or_default();
-        let replaced = edits.replaces(name) || (!complete && name.eq_ignore_ascii_case(b"cache-control"));
+        let replaced = edits.replaces(name)
+            || req.own.replaces(name)
+            || (!complete && name.eq_ignore_ascii_case(b"cache-control"));
         if !replaced {
             out.extend_from_slice(line);
         }
     }
-    edits.write_added(out);
+    edits.write_added_but(|name| req.own.replaces(name), out);
 }
 
 /// `user;dur=12.3, orders;dur=200.1;desc="timeout"` (W3C Server Timing), of those parts that were asked.

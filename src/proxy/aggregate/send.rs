@@ -47,8 +47,8 @@ pub async fn send(
     }
     write_framing(Framing::Length(body.len as u64), head);
     head.extend_from_slice(&rules.hsts);
-    req.quota.write(head);
     write_connection(req.head.version, keep, head);
+    req.write_own(head);
     head.extend_from_slice(b"\r\n");
     cx.status = merged.status;
     let mut writer = Writer { out, down, rules, core };

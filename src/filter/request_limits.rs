@@ -1,0 +1,134 @@
+//! `request_limits`: what a request may be like, tighter than the listener's bounds and the route's `body_limit`.
+//!
+//! A body that announces too much is refused before the upstream hears of it; one that does not say its length is cut off
+//! where it goes too far, as at the route's limit, of which the tighter one holds.
+
+use http::Method;
+
+use crate::core::Core;
+use crate::error::Kind;
+use crate::http::encode;
+use crate::http::framing::Framing;
+use crate::http::reply::Reply;
+use crate::request::Request;
+use crate::shared::FilterMetrics;
+
+use super::Flow;
+
+/// The filter.
+#[derive(Clone, Debug)]
+pub struct RequestLimits {
+    /// Its name.
+    pub name: String,
+    /// Bytes of a body.
+    pub body: Option<u64>,
+    /// Header fields.
+    pub fields: Option<usize>,
+    /// Bytes of the header fields' lines.
+    pub field_bytes: Option<usize>,
+    /// Methods, HEAD wherever GET is; empty: any.
+    pub methods: Vec<Method>,
+    /// Types of bodies; empty: any.
+    pub types: Vec<MediaRange>,
+    /// This core's counters.
+    pub metrics: FilterMetrics,
+}
+
+/// `image/png`, or `image/*`; in small letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaRange {
+    /// In front of the slash.
+    pub kind: String,
+    /// Behind it; `None`: any.
+    pub subtype: Option<String>,
+}
+
+impl MediaRange {
+    /// Whether a type is within it.
+    #[must_use]
+    pub fn holds(&self, kind: &[u8], subtype: &[u8]) -> bool {
+        kind.eq_ignore_ascii_case(self.kind.as_bytes())
+            && self.subtype.as_ref().is_none_or(|own| subtype.eq_ignore_ascii_case(own.as_bytes()))
+    }
+}
+
+impl RequestLimits {
+    /// Lets pass what keeps to all limits.
+    pub fn on_request(&self, req: &mut Request, _core: &Core) -> Flow {
+        if let Some(kind) = self.fault(req) {
+            return self.refuse(kind, req);
+        }
+        if let Some(limit) = self.body {
+            let tighter = req.body_limit.map_or(limit, |other| other.min(limit));
+            req.body_limit = Some(tighter);
+        }
+        self.metrics.passed.add(1);
+        Flow::Continue
+    }
+
+    fn fault(&self, req: &Request) -> Option<Kind> {
+        let fields = &req.head.fields;
+        if !self.methods.is_empty() && !self.methods.contains(&req.head.method) {
+            return Some(Kind::MethodRefused);
+        }
+        if self.fields.is_some_and(|max| fields.count() > max) {
+            return Some(Kind::FieldsRefused);
+        }
+        if self.field_bytes.is_some_and(|max| lines_len(req) > max) {
+            return Some(Kind::HeadRefused);
+        }
+        if !self.types.is_empty() && has_body(req.framing) && !self.takes(req) {
+            return Some(Kind::TypeRefused);
+        }
+        match (self.body, req.framing) {
+            (Some(max), Framing::Length(n)) if n > max => Some(Kind::BodyTooLarge),
+            _ => None,
+        }
+    }
+
+    /// Whether the type of the body is one of those allowed. Two are none: who reads which is anybody's guess.
+    fn takes(&self, req: &Request) -> bool {
+        let bytes = req.bytes();
+        let is_type = |field: &&crate::http::head::Field| field.name.of(bytes).eq_ignore_ascii_case(b"content-type");
+        let mut given = req.head.fields.iter().filter(is_type).map(|field| field.value.of(bytes));
+        let (Some(value), None) = (given.next(), given.next()) else { return false };
+        let essence = value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+        let mut halves = essence.splitn(2, |&byte| byte == b'/');
+        let (Some(kind), Some(subtype)) = (halves.next(), halves.next()) else { return false };
+        self.types.iter().any(|range| range.holds(kind, subtype))
+    }
+
+    #[cold]
+    fn refuse(&self, kind: Kind, req: &mut Request) -> Flow {
+        self.metrics.refused.add(1);
+        req.refused_by.push_str(&self.name);
+        let mut line = Vec::new();
+        match kind {
+            // RFC 9110 15.5.6
+            Kind::MethodRefused => {
+                let names: Vec<&str> = self.methods.iter().map(Method::as_str).collect();
+                encode::field(b"Allow", names.join(", ").as_bytes(), &mut line);
+            }
+            // RFC 9110 15.5.16, 12.5.1
+            Kind::TypeRefused => {
+                let name = |range: &MediaRange| format!("{}/{}", range.kind, range.subtype.as_deref().unwrap_or("*"));
+                let names: Vec<String> = self.types.iter().map(name).collect();
+                encode::field(b"Accept", names.join(", ").as_bytes(), &mut line);
+            }
+            _ => {}
+        }
+        Flow::Reply(Reply::from_error(kind, &req.request_id, &line))
+    }
+}
+
+fn has_body(framing: Framing) -> bool {
+    !matches!(framing, Framing::None | Framing::Length(0))
+}
+
+/// Bytes of the lines of all fields.
+fn lines_len(req: &Request) -> usize {
+    let fields = &req.head.fields;
+    let start = fields.iter().next().map_or(fields.len, |field| field.name.start());
+    // Behind them is the empty line.
+    fields.len.saturating_sub(2).saturating_sub(start)
+}
