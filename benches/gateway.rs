@@ -31,6 +31,7 @@ pub(crate) fn plane(config: &str) -> (Rc<Plane>, Consumer) {
         tls: &Default::default(),
         credentials: &Default::default(),
         passwords: &ringway::shared::passwords::queue(1).0,
+        key_sets: &Default::default(),
         worker: 0,
         workers: 1,
         metrics: &metrics,

@@ -14,6 +14,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use crate::error::{Error, Kind};
 use crate::io::buffers::ANSWER_BYTES;
 use crate::io::{Buf, Buffers, Deadlines, Stream};
+use crate::jwt;
 use crate::limit::CoreWallet;
 use crate::limit::queue::Queues;
 use crate::observe::access_log::{Record, TimeCache, write_json};
@@ -60,6 +61,8 @@ pub struct Core {
     pub verified: Rc<Verified>,
     /// Who waits for a place under a concurrency limit.
     pub queues: Rc<Queues>,
+    /// Tokens that were found right.
+    pub tokens: RefCell<jwt::Cache>,
     wallets: RefCell<Vec<Option<Rc<CoreWallet>>>>,
     limit_key: RefCell<Vec<u8>>,
     notes: RefCell<Notes>,
@@ -95,6 +98,7 @@ impl Core {
             random: RefCell::new(XorShift::new(random_u64())),
             verified: Rc::default(),
             queues: Rc::default(),
+            tokens: RefCell::default(),
             wallets: RefCell::default(),
             limit_key: RefCell::default(),
             notes: RefCell::default(),
@@ -171,11 +175,12 @@ impl Core {
         Held { memory: Rc::clone(&self.shadows_held), bytes: 0 }
     }
 
-    /// Tells the metrics what aggregations hold. Called once a second.
+    /// Tells the metrics what aggregations and remembered tokens hold. Called once a second.
     pub fn report_memory(&self) {
         let as_gauge = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
         self.metrics.aggregation_bytes.set(as_gauge(self.held.bytes.get()));
         self.metrics.stale_bytes.set(as_gauge(self.last_good.bytes()));
+        self.metrics.token_bytes.set(as_gauge(self.tokens.borrow().bytes()));
     }
 
     /// Where notes for the operator go.

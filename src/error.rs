@@ -35,6 +35,14 @@ pub enum Kind {
     MethodNotAllowed,
     /// The host asked for is not the one named in the TLS handshake.
     Misdirected,
+    /// More than one token, where one is read.
+    TokenRepeated,
+    /// No token, where one is required.
+    TokenMissing,
+    /// A token that is not accepted.
+    TokenInvalid,
+    /// A token that can not be checked, since its keys were never fetched.
+    KeysMissing,
     /// More requests than a rate limit allows.
     RateLimited,
     /// More requests in flight than a limit allows.
@@ -137,6 +145,9 @@ impl Kind {
             | Self::NoRoute
             | Self::MethodNotAllowed
             | Self::Misdirected
+            | Self::TokenRepeated
+            | Self::TokenMissing
+            | Self::TokenInvalid
             | Self::RateLimited
             | Self::TooManyInFlight
             | Self::AddressDenied
@@ -161,6 +172,7 @@ impl Kind {
             | Self::Overloaded
             | Self::MemoryFull
             | Self::PasswordsBusy
+            | Self::KeysMissing
             | Self::Drained
             | Self::Internal => Side::Internal,
         }

@@ -18,7 +18,7 @@
 //! # The import rule
 //!
 //! Each layer knows only the ones before it, and siblings do not know each other:
-//! `value error context end` · `io http json shared observe` · `tls limit` · `route upstream` · `core request` · `filter` · `config` ·
+//! `value error context end` · `io http json shared observe` · `tls limit` · `jwt` · `route upstream` · `core request` · `filter` · `config` ·
 //! `snapshot` · `proxy | control` · `worker` · `main`. Proxy code never names tokio, control never names monoio, and
 //! monoio is named under `io` alone. A test checks it.
 //!
@@ -41,6 +41,7 @@ pub mod filter;
 pub mod http;
 pub mod io;
 pub mod json;
+pub mod jwt;
 pub mod limit;
 pub mod observe;
 pub mod proxy;

@@ -83,6 +83,7 @@ fn check(path: &Path, processes: u64) -> Result<u8, String> {
         tls: &tls,
         credentials: &credentials,
         passwords: &passwords,
+        key_sets: &Default::default(),
         worker: 0,
         workers: 1,
         metrics: &metrics,

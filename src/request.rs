@@ -153,6 +153,14 @@ impl Request {
         });
     }
 
+    /// Takes the parameters of that name out of the query.
+    pub fn remove_query(&mut self, name: &str) {
+        let is_named = |pair: &[u8]| {
+            pair.strip_prefix(name.as_bytes()).is_some_and(|rest| matches!(rest.first(), None | Some(b'=')))
+        };
+        self.keep_query(|pair| !is_named(pair));
+    }
+
     /// Appends what the client is told in every answer: last in a head of which `out` has all else.
     #[inline]
     pub fn write_own(&self, out: &mut Vec<u8>) {

@@ -13,11 +13,17 @@ readonly THREADS="${RINGWAY_TEST_THREADS:-6}"
 # What the scenarios with other people's programs need: command → package.
 declare -A NEEDED=([nginx]=nginx-light [haproxy]=haproxy [curl]=curl [nc]=netcat-openbsd [wrk]=wrk [python3]=python3
     [openssl]=openssl [redis-server]=redis-server [htpasswd]=apache2-utils [argon2]=argon2)
+# The same for modules of the distribution's own Python, which another one in front of it does not have: module → package.
+declare -A NEEDED_MODULES=([jwt]=python3-jwt [cryptography]=python3-cryptography)
 
 install_missing() {
     local command packages=()
     for command in "${!NEEDED[@]}"; do
         command -v "$command" >/dev/null || packages+=("${NEEDED[$command]}")
+    done
+    local module
+    for module in "${!NEEDED_MODULES[@]}"; do
+        /usr/bin/python3 -c "import $module" 2>/dev/null || packages+=("${NEEDED_MODULES[$module]}")
     done
     ((${#packages[@]})) || return 0
     local root=()

@@ -274,4 +274,6 @@ mod tests_access;
 #[cfg(test)]
 mod tests_at_once;
 #[cfg(test)]
+mod tests_jwt;
+#[cfg(test)]
 mod tests_limits;

@@ -9,7 +9,7 @@ use super::upstreams::{Balance, Pool};
 use super::*;
 
 const GATEWAY: &str = include_str!("../../config/gateway.yaml");
-const EXAMPLES: [(&str, &str); 10] = [
+const EXAMPLES: [(&str, &str); 11] = [
     ("demo", include_str!("../../config/demo.yaml")),
     ("minimal", include_str!("../../config/examples/minimal.yaml")),
     ("hosts-and-methods", include_str!("../../config/examples/hosts-and-methods.yaml")),
@@ -19,6 +19,7 @@ const EXAMPLES: [(&str, &str); 10] = [
     ("aggregate", include_str!("../../config/examples/aggregate.yaml")),
     ("behind-a-proxy", include_str!("../../config/examples/behind-a-proxy.yaml")),
     ("tls", include_str!("../../config/examples/tls.yaml")),
+    ("jwt", include_str!("../../config/examples/jwt.yaml")),
     ("mtls", include_str!("../../config/examples/mtls.yaml")),
 ];
 
@@ -137,6 +138,10 @@ fn gateway_yaml_names_every_key() {
         &tls::HSTS_KEYS,
         &tls::UPSTREAM_KEYS,
         &tls::UPSTREAM_CLIENT_KEYS,
+        &filters::jwt::KEYS,
+        &filters::jwt::JWKS_KEYS,
+        &filters::jwt::KEY_KEYS,
+        &filters::jwt::SCOPES_KEYS,
         &upstreams::KEYS,
         &upstreams::ENDPOINT_KEYS,
         &upstreams::POOL_KEYS,
@@ -231,7 +236,6 @@ f:12:8: admin: `127.0.0.1:9900` is not a word that is known here (allowed: off)"
 fn keys_of_later_versions_are_refused_by_name() {
     let listener = |keys: &str| read(&format!("listeners: [{{ address: 127.0.0.1:80, {keys} }}]")).unwrap_err();
     let upstream = |keys: &str| errors(&format!("upstreams: {{ u: {{ endpoints: [a:1], {keys} }} }}"));
-    let filter = |keys: &str| errors(&format!("filters: {{ f: {{ {keys} }} }}"));
     let route = |keys: &str| route_errors(&format!("match: {{ path: / }}, {keys}"));
     let matching = |keys: &str| route_errors(&format!("match: {{ path: /, {keys} }}, respond: {{}}"));
     let refused = [
@@ -246,7 +250,6 @@ fn keys_of_later_versions_are_refused_by_name() {
         upstream("balance: least_request"),
         upstream("balance: { hash: { header: x } }"),
         errors("upstreams: { u: { endpoints: [unix:/run/x] } }"),
-        filter("jwt: {}"),
         route("forward: { split: {} }"),
         matching("headers: {}"),
         matching("cookies: {}"),

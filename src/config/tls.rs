@@ -69,17 +69,28 @@ pub(super) fn upstream(value: &Value<'_>) -> Option<ClientFiles> {
 /// `ca` and `client` of a block: whom the gateway trusts, and who it is to them. The system's authorities have to be
 /// there if they are relied on.
 pub(super) fn client_files(block: &Block<'_>, value: &Value<'_>, verifies: bool) -> ClientFiles {
-    // `None`: what is given is wrong, which was said.
-    let given = |v: &Value<'_>| v.or_word("system", |v| file(v, files::roots).map(|(path, _)| path));
-    let ca = block.get("ca").map_or(Some(None), given);
+    let ca = match verifies {
+        true => authorities(block.get("ca"), value).flatten(),
+        false => block.get("ca").and_then(given_authorities).flatten(),
+    };
+    let certificate = block.get("client").and_then(|v| certificate(v, &UPSTREAM_CLIENT_KEYS));
+    ClientFiles { ca, certificate, ..ClientFiles::default() }
+}
+
+/// The file of who may sign a server's certificate; without it, or with `system`, those that the system trusts. `value` is
+/// what they are for. `None`: what is given is wrong, which was said.
+pub(super) fn authorities(given: Option<&Value<'_>>, value: &Value<'_>) -> Option<Option<PathBuf>> {
+    let ca = given.map_or(Some(None), given_authorities);
     if ca == Some(None)
-        && verifies
         && let Err(fault) = files::system_roots()
     {
         value.error(fault.what, fault.remedy);
     }
-    let certificate = block.get("client").and_then(|v| certificate(v, &UPSTREAM_CLIENT_KEYS));
-    ClientFiles { ca: ca.flatten(), certificate, ..ClientFiles::default() }
+    ca
+}
+
+fn given_authorities(value: &Value<'_>) -> Option<Option<PathBuf>> {
+    value.or_word("system", |v| file(v, files::roots).map(|(path, _)| path))
 }
 
 fn certificate(value: &Value<'_>, keys: &Keys) -> Option<CertificateFiles> {

@@ -1,6 +1,6 @@
 //! The admin listener: metrics, liveness and readiness. Read only; by default it listens on loopback alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use super::limit_sync::Status;
+use super::jwks::KeySetState;
 use super::prometheus;
 use super::resolve::Unresolved;
 use crate::shared::metrics::{Driver, Registry};
@@ -40,6 +41,8 @@ struct Phase {
     certificates_stale: bool,
     redis: Option<Arc<Status>>,
     limits: Vec<(String, Arc<Table>)>,
+    /// By filter.
+    key_sets: BTreeMap<String, KeySetState>,
 }
 
 /// A longer id of a request is not repeated in the answer.
@@ -84,6 +87,11 @@ impl AdminState {
         (phase.limits, phase.redis) = (limits, redis);
     }
 
+    /// What is known of the key sets of these filters; that of others stays.
+    pub fn set_key_sets(&self, states: Vec<KeySetState>) {
+        self.phase().key_sets.extend(states.into_iter().map(|state| (state.filter.clone(), state)));
+    }
+
     fn phase(&self) -> MutexGuard<'_, Phase> {
         // Nothing that can panic runs under the lock, and half of a change would still be readable.
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
@@ -117,6 +125,7 @@ async fn metrics(State(state): State<Arc<AdminState>>, headers: HeaderMap) -> Re
             certificates_stale: phase.certificates_stale,
             limits: phase.limits.clone(),
             redis: phase.redis.as_ref().map(|status| status.facts()),
+            key_sets: phase.key_sets.values().cloned().collect(),
         }
     };
     match prometheus::encode(&state.metrics, facts) {
@@ -143,12 +152,17 @@ async fn readiness(State(state): State<Arc<AdminState>>) -> Response {
         let state = if facts.is_up { "up" } else { "away" };
         json!({"state": state, "since_s": facts.since_s, "processes": facts.processes, "cause": cause})
     });
+    let key_sets = phase.key_sets.values().map(|set| {
+        let age_s = set.fetched.map(|at| at.elapsed().as_secs());
+        json!({"filter": set.filter, "up": set.fault.is_none(), "keys": set.keys, "age_s": age_s, "error": set.fault})
+    });
     let body = json!({
         "status": word,
         "workers": {"configured": state.workers, "running": running},
         "driver": {"io_uring": count(Driver::IoUring), "epoll": count(Driver::Epoll)},
         "unresolved": unresolved.collect::<Vec<_>>(),
         "redis": redis,
+        "jwks": key_sets.collect::<Vec<_>>(),
         "version": env!("CARGO_PKG_VERSION"),
     });
     answer(status, body)

@@ -10,6 +10,8 @@ pub mod demo;
 pub mod descriptors;
 pub mod limit_sync;
 pub mod passwords;
+mod fetch;
+pub mod jwks;
 pub mod prometheus;
 pub mod publish;
 mod report;
@@ -42,6 +44,7 @@ use crate::tls;
 use access_log::{Options, Stopped, Target, Writer};
 use admin::AdminState;
 use certificates::{Certificates, Loaded};
+use jwks::{Fetched, Sets};
 use limit_sync::{LimitSync, Shared};
 use publish::{Made, Publisher};
 use report::report;
@@ -62,6 +65,7 @@ pub struct Control {
     names: Names,
     certificates: Receiver<Loaded>,
     credentials: Receiver<Credentials>,
+    key_sets: Receiver<Fetched>,
     publisher: Publisher,
     limit_sync: Option<LimitSync>,
     from_workers: Receiver<FromWorker<Snapshot>>,
@@ -127,6 +131,14 @@ pub async fn prepare(mut config: Config, hangup: Hangup) -> Result<Option<(Contr
     admin.set_certificates(expiries, false);
     let (read_again, certificates_read) = async_channel::bounded(1);
     certificates.watch(read_again).map_err(|e| format!("the thread that watches certificates can not start: {e}"))?;
+    let sets = tokio::select! {
+        sets = Sets::new(&config).fetched() => sets,
+        () = signals.end() => return Ok(None),
+    };
+    admin.set_key_sets(sets.states());
+    let key_sets = sets.key_sets();
+    let (keys_fetched, fetched_keys) = async_channel::unbounded();
+    sets.watch(&keys_fetched);
     let limits = Arc::new(Limits::new(workers));
     let limit_sync = start_limits(&config, &limits, material.redis.as_ref(), workers, &admin);
     let (watch, credentials) = credentials::Watch::load(&config)?;
@@ -142,6 +154,7 @@ pub async fn prepare(mut config: Config, hangup: Hangup) -> Result<Option<(Contr
         workers,
         tls: material,
         credentials,
+        key_sets,
         passwords: asker,
         addresses: resolved.addresses,
     };
@@ -180,6 +193,7 @@ pub async fn prepare(mut config: Config, hangup: Hangup) -> Result<Option<(Contr
         names,
         certificates: certificates_read,
         credentials: credentials_read,
+        key_sets: fetched_keys,
         publisher,
         limit_sync,
         from_workers,
@@ -284,6 +298,7 @@ impl Control {
                 Ok((resolved, changed)) = resolved.recv() => self.follow(resolved, changed).await,
                 Ok(loaded) = self.certificates.recv() => self.follow_certificates(loaded).await,
                 Ok(credentials) = self.credentials.recv() => self.follow_credentials(credentials).await,
+                Ok(fetched) = self.key_sets.recv() => self.follow_keys(fetched).await,
             }
         };
         if code == 0
@@ -319,6 +334,18 @@ impl Control {
     async fn follow_credentials(&mut self, credentials: Credentials) {
         if let Err(e) = self.publisher.follow_credentials(credentials).await {
             report(format_args!("error: new keys and passwords are not used: {e}"));
+        }
+    }
+
+    /// Takes in the outcome of a fetch of keys.
+    async fn follow_keys(&mut self, fetched: Fetched) {
+        let Fetched { states, source } = fetched;
+        let filters: Vec<String> = states.iter().map(|state| state.filter.clone()).collect();
+        self.admin.set_key_sets(states);
+        if let Some(source) = source
+            && let Err(e) = self.publisher.follow_keys(filters.into_iter(), &source).await
+        {
+            report(format_args!("error: new keys are not used: {e}"));
         }
     }
 

@@ -24,6 +24,7 @@ use crate::shared::wallet::Table;
 use crate::tls::server::Expiry;
 
 use super::limit_sync;
+use super::jwks::KeySetState;
 
 /// The media type of what [`encode`] returns.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -41,6 +42,8 @@ pub struct Facts {
     pub limits: Vec<(String, Arc<Table>)>,
     /// The state of their Redis, if they have one.
     pub redis: Option<limit_sync::Facts>,
+    /// Keys that are fetched for filters.
+    pub key_sets: Vec<KeySetState>,
 }
 
 /// The whole exposition, with `# EOF` at its end.
@@ -207,7 +210,26 @@ impl Scrape {
             "Requests that a filter decided on; who waited is passed or refused later.",
             None,
             rows,
-        )
+        )?;
+        self.key_sets(out)?;
+        let rows = [("known", self.cores(|c| c.tokens_known.get())), ("new", self.cores(|c| c.tokens_checked.get()))];
+        let rows = rows.map(|(result, n)| (["result"], [result], n));
+        let help = "Looks for a token among those found right before; a new one is checked.";
+        out.counters("ringway_token_lookups", help, None, rows.into_iter())?;
+        let held = self.cores_gauge(|c| c.token_bytes.get());
+        out.gauge("ringway_token_memory", "Bytes of remembered tokens, as of the last second.", held)
+    }
+
+    fn key_sets(&self, out: &mut Out<'_>) -> fmt::Result {
+        let rows = |value: fn(&KeySetState) -> Option<i64>| {
+            self.facts.key_sets.iter().filter_map(move |set| Some((["filter"], [set.filter.as_str()], value(set)?)))
+        };
+        let up = rows(|set| Some(i64::from(set.fault.is_none())));
+        out.gauges("ringway_jwks_up", "1 if the last fetch of a filter's key set was good.", up)?;
+        let keys = rows(|set| Some(i64::try_from(set.keys).unwrap_or(i64::MAX)));
+        out.gauges("ringway_jwks_keys", "Fetched keys that a filter uses.", keys)?;
+        let age = rows(|set| Some(i64::try_from(set.fetched?.elapsed().as_secs()).unwrap_or(i64::MAX)));
+        out.gauges("ringway_jwks_age_seconds", "Seconds since the last good fetch of a filter's key set.", age)
     }
 
     fn parts(&self, out: &mut Out<'_>) -> fmt::Result {

@@ -7,12 +7,13 @@ use async_channel::Sender;
 use crate::config::credentials::Credentials;
 use crate::config::{Config, Errors};
 use crate::core::random_u64;
+use crate::jwt::Source;
 use crate::shared::limits::Limits;
 use crate::shared::mailbox::ToWorker;
 use crate::shared::metrics::Registry;
 use crate::shared::passwords::Asker;
 use crate::snapshot::Snapshot;
-use crate::snapshot::build::{Addresses, Inputs, build};
+use crate::snapshot::build::{Addresses, Inputs, KeySets, build};
 use crate::tls::Material;
 
 /// The config that runs, and the way to the workers.
@@ -34,6 +35,8 @@ pub struct Made {
     pub tls: Material,
     /// Keys and passwords of callers.
     pub credentials: Credentials,
+    /// What was fetched for filters that check tokens.
+    pub key_sets: KeySets,
     /// Who compares passwords with hashes.
     pub passwords: Asker,
     /// Addresses by host name.
@@ -59,13 +62,14 @@ impl Publisher {
     fn build_all(&self) -> Result<Vec<Snapshot>, Errors> {
         let one = |worker: usize| {
             let Self { config, made, .. } = self;
-            let Made { metrics, limits, workers, tls, credentials, passwords, addresses } = made;
+            let Made { metrics, limits, workers, tls, credentials, key_sets, passwords, addresses } = made;
             let seed = random_u64();
             build(&Inputs {
                 config,
                 addresses,
                 tls,
                 credentials,
+                key_sets,
                 passwords,
                 worker,
                 workers: *workers,
@@ -101,6 +105,15 @@ impl Publisher {
     /// As for [`Publisher::new`]; what runs goes on.
     pub async fn follow_credentials(&mut self, credentials: Credentials) -> Result<(), Errors> {
         self.made.credentials = credentials;
+        self.publish().await
+    }
+
+    /// Publishes the config with other keys for the tokens of these filters.
+    ///
+    /// # Errors
+    /// As for [`Publisher::new`]; what runs goes on.
+    pub async fn follow_keys(&mut self, filters: impl Iterator<Item = String>, source: &Source) -> Result<(), Errors> {
+        self.made.key_sets.extend(filters.map(|filter| (filter, source.clone())));
         self.publish().await
     }
 

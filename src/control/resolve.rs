@@ -181,6 +181,15 @@ pub async fn watch(mut names: Names, mut on_round: impl FnMut(Resolved, bool)) {
     }
 }
 
+/// The addresses of one name that control itself asks, now.
+///
+/// # Errors
+/// Why it has none.
+pub async fn addresses_of(name: &str) -> Result<Vec<IpAddr>, String> {
+    let answer = System::load().lookup(name).await;
+    answer.map(|answer| answer.addresses).map_err(|cause| format!("its host does not resolve: {cause}"))
+}
+
 /// Looks up `due`, all at once. True if the addresses of any have changed.
 async fn round(names: &mut Names, due: Vec<String>) -> bool {
     if due.is_empty() {

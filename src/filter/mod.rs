@@ -9,6 +9,7 @@ pub mod concurrency;
 pub mod cors;
 pub mod header_edits;
 pub mod ip;
+pub mod jwt;
 pub mod limit_key;
 pub mod rate_limit;
 pub mod request_headers;
@@ -30,6 +31,7 @@ use basic::Basic;
 use concurrency::Concurrency;
 use cors::Cors;
 use ip::Ip;
+use jwt::Jwt;
 use rate_limit::RateLimit;
 use request_headers::RequestHeaders;
 use request_limits::RequestLimits;
@@ -56,6 +58,8 @@ pub enum Filter {
     RateLimit(Box<RateLimit>),
     /// Requests in flight per key.
     Concurrency(Box<Concurrency>),
+    /// A signed token.
+    Jwt(Box<Jwt>),
 }
 
 /// What a filter decided.
@@ -96,6 +100,7 @@ pub fn on_request(filters: &[Filter], req: &mut Request, core: &Core) -> (usize,
             Filter::Basic(filter) => filter.on_request(req, core),
             Filter::RateLimit(filter) => filter.on_request(req, core),
             Filter::Concurrency(filter) => filter.on_request(req, core),
+            Filter::Jwt(filter) => filter.on_request(req, core),
         };
         match flow {
             Flow::Continue => {}

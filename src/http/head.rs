@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 
 use http::Method;
 
-use super::known::Known;
+use super::known::{Known, is_same_name};
 
 /// Most fields a head may have whatever the config says: the parser's table lives on the stack.
 pub const FIELDS_MAX: usize = 256;
@@ -38,6 +38,12 @@ impl Span {
     /// Where it ends.
     pub fn end(self) -> usize {
         (self.start + self.len) as usize
+    }
+
+    /// Its first `len` bytes; `None` if that is nothing.
+    pub fn shortened(self, len: usize) -> Option<Self> {
+        let len = u32::try_from(len).ok().filter(|len| *len > 0)?;
+        Some(Self { start: self.start, len: self.len.min(len) })
     }
 
     /// Where `part`, a slice of `base`, lies in it.
@@ -134,6 +140,18 @@ impl Fields {
     pub fn get<'b>(&self, name: &[u8], bytes: &'b [u8]) -> Option<&'b [u8]> {
         let field = self.list.iter().find(|field| field.name.of(bytes).eq_ignore_ascii_case(name))?;
         Some(field.value.of(bytes))
+    }
+
+    /// From now on the fields of that name are not there for anybody: no template, no key and no condition finds them, and
+    /// they are not passed on. Their lines keep their place, since what is passed on is copied in runs.
+    pub fn hide(&mut self, name: &[u8], bytes: &[u8]) {
+        let Ok(len) = u32::try_from(name.len()) else { return };
+        // Of few names the length is the same.
+        let same = |field: &&mut Field| field.name.len == len && is_same_name(field.name.of(bytes), name);
+        for field in self.list.iter_mut().filter(same) {
+            field.name.len = 0;
+            field.known = Known::HopByHop;
+        }
     }
 
     /// Whether Connection lists this field, and may remove it: never Host, credentials, framing, or what tells who

@@ -29,12 +29,14 @@ pub fn end_of(kind: Kind) -> End {
         Kind::NoRoute => End::RouteNotFound,
         Kind::MethodNotAllowed => End::MethodNotAllowed,
         Kind::Misdirected => End::Misdirected,
+        Kind::TokenRepeated | Kind::TokenMissing | Kind::TokenInvalid => End::Unauthenticated,
+        Kind::RightMissing => End::Forbidden,
+        Kind::KeysMissing => End::KeysMissing,
         Kind::RateLimited => End::RateLimited,
         Kind::TooManyInFlight => End::ConcurrencyLimited,
         Kind::AddressDenied
         | Kind::CredentialsMissing
         | Kind::CredentialsWrong
-        | Kind::RightMissing
         | Kind::OriginRefused
         | Kind::MethodRefused
         | Kind::FieldsRefused

@@ -218,6 +218,12 @@ pub struct CoreBlock {
     pub aggregation_bytes: Gauge,
     /// Bytes of last good answers that are kept now.
     pub stale_bytes: Gauge,
+    /// Tokens that were known to be right.
+    pub tokens_known: Counter,
+    /// Tokens that were checked.
+    pub tokens_checked: Counter,
+    /// Bytes that known tokens hold now.
+    pub token_bytes: Gauge,
     /// Access log lines that found the ring full.
     pub log_lines_dropped: Counter,
     /// 0 until the runtime is up, then 1 + the [`Driver`].

@@ -1,5 +1,6 @@
 //! Where the two planes meet, one small file per meeting point.
 
+pub mod doorbell;
 pub mod in_flight;
 pub mod limits;
 pub mod log_ring;

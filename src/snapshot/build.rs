@@ -14,6 +14,7 @@ use crate::config::{Config, Errors, Located, Report, hosts, routes, upstreams};
 use crate::filter::header_edits::HeaderEdits;
 use crate::http::head::Bounds;
 use crate::http::target;
+use crate::jwt;
 use crate::route::param_names;
 use crate::route::rewrite::PathRewrite;
 use crate::route::template::Template;
@@ -35,6 +36,9 @@ use super::{
 /// Addresses by host name, as control resolved them.
 pub type Addresses = BTreeMap<String, Vec<IpAddr>>;
 
+/// Keys that control has fetched, by the name of the filter that they are for.
+pub type KeySets = BTreeMap<String, jwt::Source>;
+
 /// What a snapshot is built from.
 pub struct Inputs<'a> {
     /// The config.
@@ -47,6 +51,8 @@ pub struct Inputs<'a> {
     pub credentials: &'a Credentials,
     /// Who compares passwords with hashes.
     pub passwords: &'a Asker,
+    /// What has been fetched for filters that check tokens.
+    pub key_sets: &'a KeySets,
     /// Which worker it is for, from 0.
     pub worker: usize,
     /// How many workers share what is counted per process.

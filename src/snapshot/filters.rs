@@ -1,8 +1,9 @@
 //! Filters as a worker runs them. What is the same for every route is made once for a snapshot.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use crate::config::filters::{self as raw, Filter as Raw, api_key, limits};
+use crate::config::filters::{self as raw, Filter as Raw, api_key, jwt as raw_jwt, limits};
 use crate::config::listeners::Listener;
 use crate::config::{Config, Located, Report, routes};
 use crate::filter::Filter;
@@ -11,6 +12,7 @@ use crate::filter::basic::Basic;
 use crate::filter::concurrency::Concurrency;
 use crate::filter::cors::Cors;
 use crate::filter::ip::{Ip, Networks};
+use crate::filter::jwt::{Jwt, Place};
 use crate::filter::limit_key::{Fact, LimitKey};
 use crate::filter::rate_limit::RateLimit;
 use crate::filter::request_headers::RequestHeaders;
@@ -18,6 +20,7 @@ use crate::filter::request_limits::RequestLimits;
 use crate::filter::security_headers::SecurityHeaders;
 use crate::http::quota::Policy;
 use crate::shared::Rules;
+use crate::jwt::KeySet;
 use crate::shared::limits::Limits;
 use crate::value::ByteSize;
 
@@ -90,7 +93,7 @@ pub(super) fn common(inputs: &Inputs<'_>, report: &Report) -> Common {
                 cache_ms: millis(raw.cache.get()).into(),
                 metrics: metrics(),
             })),
-            Raw::RequestHeaders(_) | Raw::RateLimit(_) | Raw::Concurrency(_) => return None,
+            Raw::RequestHeaders(_) | Raw::RateLimit(_) | Raw::Concurrency(_) | Raw::Jwt(_) => return None,
         };
         Some((name.clone(), filter))
     };
@@ -157,11 +160,36 @@ pub(super) fn of(
                     dry_run: raw.dry_run,
                     metrics: inputs.metrics.filter(inputs.worker, &named.name.value),
                 })),
+                Raw::Jwt(raw) => Filter::Jwt(Box::new(jwt(&named.name.value, raw, inputs))),
                 // Made above, unless something is wrong with it.
                 _ => return None,
             })
         })
         .collect()
+}
+
+fn jwt(name: &str, raw: &raw_jwt::Jwt, inputs: &Inputs<'_>) -> Jwt {
+    let source = raw.jwks.is_some().then(|| inputs.key_sets.get(name).cloned().unwrap_or_default());
+    let keys = KeySet::new(Arc::clone(&raw.keys), source);
+    let place = |place: &raw_jwt::Place| match place {
+        raw_jwt::Place::Header(name) if name == "authorization" => Place::Authorization,
+        raw_jwt::Place::Header(name) => Place::Header(name.clone()),
+        raw_jwt::Place::Cookie(name) => Place::Cookie(name.clone()),
+        raw_jwt::Place::Query(name) => Place::Query(name.clone()),
+    };
+    Jwt {
+        name: name.to_owned(),
+        from: raw.from.iter().map(place).collect(),
+        token_bytes_max: usize::try_from(raw.token_max.bytes()).unwrap_or(usize::MAX),
+        rules: raw.rules.clone(),
+        identity: keys.identity(name, &raw.rules),
+        keys,
+        headers: raw.headers.clone(),
+        forward: raw.forward,
+        optional: raw.optional,
+        realm: raw.realm.clone(),
+        metrics: inputs.metrics.filter(inputs.worker, name),
+    }
 }
 
 /// What clients are told. Of what does not hold yet they are told nothing.

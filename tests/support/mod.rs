@@ -9,6 +9,7 @@ pub mod client;
 pub mod foreign;
 pub mod gateway;
 pub mod load;
+pub mod issuer;
 pub mod message;
 pub mod metrics;
 pub mod misbehave;

@@ -4,6 +4,7 @@ pub mod api_key;
 pub mod basic;
 pub mod cors;
 pub mod ip;
+pub mod jwt;
 pub mod limits;
 pub(super) mod order;
 pub mod request_limits;
@@ -22,6 +23,7 @@ use api_key::ApiKey;
 use basic::Basic;
 use cors::Cors;
 use ip::Ip;
+use jwt::Jwt;
 use limits::{Concurrency, Fact, RateLimit};
 use request_limits::RequestLimits;
 use security_headers::SecurityHeaders;
@@ -34,11 +36,12 @@ pub(super) const KEYS: Keys = Keys {
         "ip",
         "request_limits",
         "api_key",
+        "jwt",
         "basic",
         "rate_limit",
         "concurrency",
     ],
-    later: &[("jwt", "JWT authentication")],
+    later: &[],
 };
 
 const FILTERS_MAX: usize = 1000;
@@ -73,6 +76,8 @@ pub enum Filter {
     RateLimit(Box<RateLimit>),
     /// So many requests at a time.
     Concurrency(Concurrency),
+    /// A signed token.
+    Jwt(Box<Jwt>),
 }
 
 /// All filters, in the order of the file.
@@ -104,6 +109,7 @@ fn filter(value: &Value<'_>) -> Option<Filter> {
         "api_key" => api_key::decode(value).map(Filter::ApiKey),
         "basic" => basic::decode(value).map(Filter::Basic),
         "rate_limit" => limits::rate_limit(value).map(|limit| Filter::RateLimit(Box::new(limit))),
+        "jwt" => jwt::jwt(value).map(|jwt| Filter::Jwt(Box::new(jwt))),
         _ => limits::concurrency(value).map(Filter::Concurrency),
     };
     let mut filters: Vec<Option<Filter>> = given.iter().map(read).collect();

@@ -1,0 +1,345 @@
+//! `jwt`: who calls, as a signed token says. A token that was found right is remembered by the core; keys are there or are
+//! not: nothing here waits for them. Of a token nothing is told to anyone but the upstream.
+
+use std::rc::Rc;
+
+use crate::core::Core;
+use crate::error::Kind;
+use crate::http::encode::{self, Edits};
+use crate::http::head::{Field, Span};
+use crate::http::known::Known;
+use crate::http::reply::Reply;
+use crate::jwt::{Fault, KeySet, Rules, Verified, verify};
+use crate::request::Request;
+use crate::shared::FilterMetrics;
+
+use super::Flow;
+
+/// The filter, as one route and listener use it.
+#[derive(Clone, Debug)]
+pub struct Jwt {
+    /// Its name.
+    pub name: String,
+    /// Where a token may be; the first place that has one counts.
+    pub from: Vec<Place>,
+    /// Longer tokens are not read, in bytes.
+    pub token_bytes_max: usize,
+    /// What a token must say.
+    pub rules: Rules,
+    /// Who may have signed it.
+    pub keys: KeySet,
+    /// Stands for keys and rules: under what tokens are remembered.
+    pub identity: u64,
+    /// Fields that tell the upstream of claims: [`Rules::taken`], in its order.
+    pub headers: Vec<String>,
+    /// The token goes on to the upstream.
+    pub forward: bool,
+    /// Requests without a token pass.
+    pub optional: bool,
+    /// For WWW-Authenticate; visible ASCII without `"` and `\`.
+    pub realm: String,
+    /// This core's counters.
+    pub metrics: FilterMetrics,
+}
+
+/// A place in a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// `Authorization: Bearer TOKEN` (RFC 6750 2.1).
+    Authorization,
+    /// The whole value of a field.
+    Header(String),
+    /// A cookie (RFC 6265 5.4).
+    Cookie(String),
+    /// A query parameter (RFC 6750 2.3), as it is: no byte of a token needs an escape.
+    Query(String),
+}
+
+/// What a place holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    One(Span),
+    /// More than one: which of them the upstream would read is not known.
+    Several,
+}
+
+impl Jwt {
+    /// Lets the request pass if its token is right, and says then who calls; answers it otherwise.
+    pub fn on_request(&self, req: &mut Request, core: &Core) -> Flow {
+        // Whoever else claims to tell this is not believed, with a token and without.
+        for name in &self.headers {
+            req.head.fields.hide(name.as_bytes(), req.buf.bytes());
+            req.edits.remove(name.as_bytes());
+        }
+        let token = match self.find(req) {
+            Found::One(token) => token,
+            Found::Several => return self.refuse(req, Kind::TokenRepeated, None),
+            Found::Nothing if self.optional => {
+                self.metrics.passed.add(1);
+                return Flow::Continue;
+            }
+            Found::Nothing => return self.refuse(req, Kind::TokenMissing, None),
+        };
+        let verified = match self.check(token.of(req.bytes()), core, req.received_us) {
+            Ok(verified) => verified,
+            Err(Fault::NoKeys) => return self.refuse(req, Kind::KeysMissing, None),
+            Err(fault) => return self.refuse(req, Kind::TokenInvalid, Some(fault.words())),
+        };
+        if !verified.has_right {
+            return self.refuse(req, Kind::RightMissing, None);
+        }
+        self.metrics.passed.add(1);
+        for (name, value) in self.headers.iter().zip(&verified.values) {
+            if let Some(value) = value {
+                req.edits.add(name.as_bytes(), |out| out.extend_from_slice(value));
+            }
+        }
+        if let Some(principal) = &verified.principal {
+            req.principal.set(principal);
+        }
+        if !self.forward {
+            self.from.iter().for_each(|place| place.strip(req));
+        }
+        Flow::Continue
+    }
+
+    fn find(&self, req: &Request) -> Found {
+        self.from.iter().map(|place| place.find(req)).find(|found| *found != Found::Nothing).unwrap_or(Found::Nothing)
+    }
+
+    /// `at_us` is the time of the request, in µs since the process began.
+    #[inline]
+    fn check(&self, token: &[u8], core: &Core, at_us: u64) -> Result<Rc<Verified>, Fault> {
+        // Exact to the µs until 2255.
+        let now_s = core.clock.unix_us(at_us) as f64 / 1e6;
+        if token.len() > self.token_bytes_max {
+            return Err(Fault::TooLong);
+        }
+        let known = core.tokens.borrow_mut().get(self.identity, token);
+        let Some(verified) = known else { return self.check_anew(token, core, now_s) };
+        core.metrics.tokens_known.add(1);
+        if let Err(fault) = verified.at(now_s) {
+            core.tokens.borrow_mut().forget(self.identity, token);
+            return Err(fault);
+        }
+        Ok(verified)
+    }
+
+    #[cold]
+    fn check_anew(&self, token: &[u8], core: &Core, now_s: f64) -> Result<Rc<Verified>, Fault> {
+        core.metrics.tokens_checked.add(1);
+        match verify(token, &self.keys, &self.rules, now_s) {
+            Ok(verified) => {
+                let verified = Rc::new(verified);
+                core.tokens.borrow_mut().put(self.identity, token, Rc::clone(&verified), now_s);
+                Ok(verified)
+            }
+            Err(fault) => {
+                // The issuer may have new keys: control looks, this request does not wait for it.
+                if matches!(fault, Fault::UnknownKey | Fault::NoKeys) {
+                    self.keys.ask();
+                }
+                Err(fault)
+            }
+        }
+    }
+
+    /// The answer, with a challenge (RFC 6750 3) where another token would help.
+    #[cold]
+    fn refuse(&self, req: &mut Request, kind: Kind, words: Option<&str>) -> Flow {
+        self.metrics.refused.add(1);
+        req.refused_by.push_str(&self.name);
+        let mut lines = Vec::with_capacity(160);
+        let error = match kind {
+            Kind::TokenRepeated => Some(("invalid_request", "more than one token")),
+            Kind::TokenInvalid => Some(("invalid_token", words.unwrap_or_default())),
+            Kind::RightMissing => Some(("insufficient_scope", "the token does not have this right")),
+            // RFC 6750 3.1: who has not tried is not told what was wrong.
+            _ => None,
+        };
+        if kind != Kind::KeysMissing {
+            let challenge = |out: &mut Vec<u8>| {
+                let mut param = |name: &str, value: &str| {
+                    let comma = if name == "realm" { "" } else { ", " };
+                    out.extend_from_slice(format!("{comma}{name}=\"{value}\"").as_bytes());
+                };
+                param("realm", &self.realm);
+                if let Some((error, words)) = error {
+                    param("error", error);
+                    param("error_description", words);
+                }
+                if kind == Kind::RightMissing && !self.rules.scopes.names().is_empty() {
+                    param("scope", &self.rules.scopes.names().join(" "));
+                }
+            };
+            encode::field_of(
+                b"WWW-Authenticate",
+                |out| {
+                    out.extend_from_slice(b"Bearer ");
+                    challenge(out);
+                },
+                &mut lines,
+            );
+        }
+        Flow::Reply(Reply::from_error(kind, &req.request_id, &lines))
+    }
+}
+
+impl Place {
+    fn find(&self, req: &Request) -> Found {
+        let bytes = req.bytes();
+        let span = |token: &[u8]| Span::within(bytes, token);
+        match self {
+            Self::Authorization => {
+                let fields = req.head.fields.all(Known::Authorization);
+                only(fields.filter_map(|field| bearer(field.value.of(bytes))).map(span))
+            }
+            Self::Header(name) => {
+                let same = |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes());
+                only(req.head.fields.iter().filter(same).map(|field| field.value))
+            }
+            Self::Cookie(name) => only(pairs(req).filter_map(|pair| cookie(pair, name)).map(span)),
+            Self::Query(name) => {
+                let query = req.query.map(|query| query.of(bytes)).unwrap_or_default();
+                only(query.split(|byte| *byte == b'&').filter_map(|pair| parameter(pair, name)).map(span))
+            }
+        }
+    }
+
+    /// Takes its tokens out of what goes to the upstream.
+    fn strip(&self, req: &mut Request) {
+        if self.find(req) == Found::Nothing {
+            return;
+        }
+        match self {
+            Self::Authorization => req.edits.remove(b"authorization"),
+            Self::Header(name) => req.edits.remove(name.as_bytes()),
+            Self::Cookie(name) => {
+                let mut edits = std::mem::take(&mut req.edits); // the request is read while they are written
+                keep_cookies(req, |pair| cookie(pair, name).is_none(), &mut edits);
+                req.edits = edits;
+            }
+            Self::Query(name) => req.remove_query(name),
+        }
+    }
+}
+
+fn only(mut tokens: impl Iterator<Item = Span>) -> Found {
+    match (tokens.next(), tokens.next()) {
+        (None, _) => Found::Nothing,
+        (Some(token), None) => Found::One(token),
+        (Some(_), Some(_)) => Found::Several,
+    }
+}
+
+/// The credentials of the scheme Bearer, which is told in any case (RFC 9110 11.1); `None` for other schemes.
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    const SCHEME: &[u8] = b"bearer";
+    let (scheme, rest) = value.split_at_checked(SCHEME.len())?;
+    let is_whole = rest.first().is_none_or(|byte| *byte == b' ');
+    (scheme.eq_ignore_ascii_case(SCHEME) && is_whole).then(|| rest.trim_ascii_start())
+}
+
+/// All cookies, over all fields.
+fn pairs(req: &Request) -> impl Iterator<Item = &[u8]> {
+    let bytes = req.bytes();
+    let fields = req.head.fields.iter().filter(|field| field.name.of(bytes).eq_ignore_ascii_case(b"cookie"));
+    fields.flat_map(|field| field.value.of(bytes).split(|byte| *byte == b';')).map(<[u8]>::trim_ascii)
+}
+
+/// Notes that of all cookies only those are passed on. What an earlier filter made of them counts.
+fn keep_cookies(req: &Request, wanted: impl Fn(&[u8]) -> bool, edits: &mut Edits) {
+    let mut line = Vec::new();
+    edits.write_added_of(b"cookie", &mut line);
+    let edited = line.strip_prefix(b"cookie: ").unwrap_or(&line).split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+    let all: Vec<&[u8]> = if edits.replaces(b"cookie") { edited.collect() } else { pairs(req).collect() };
+    let rest: Vec<&[u8]> = all.into_iter().filter(|pair| !pair.is_empty() && wanted(pair)).collect();
+    edits.remove(b"cookie");
+    if !rest.is_empty() {
+        edits.add(b"cookie", |out| out.extend_from_slice(&rest.join(b"; ".as_slice())));
+    }
+}
+
+fn cookie<'p>(pair: &'p [u8], name: &str) -> Option<&'p [u8]> {
+    Some(pair.strip_prefix(name.as_bytes())?.trim_ascii_start().strip_prefix(b"=")?.trim_ascii())
+}
+
+fn parameter<'p>(pair: &'p [u8], name: &str) -> Option<&'p [u8]> {
+    pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::http::head::Bounds;
+    use crate::io::Buffers;
+
+    fn request(query: &str, fields: &str) -> Request {
+        let text = format!("GET /a?{query} HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+        let mut req = Request { buf: Buffers::default().take(4096), ..Request::default() };
+        req.buf.extend(text.as_bytes());
+        assert!(req.head.parse(text.as_bytes(), &Bounds { head: 4096, fields: 10, target: 1000 }).unwrap());
+        let at = text.find('?').unwrap() + 1;
+        req.query = Some(Span::within(req.buf.bytes(), &req.buf.bytes()[at..at + query.len()]));
+        req
+    }
+
+    fn found(place: &Place, req: &Request) -> Result<String, &'static str> {
+        match place.find(req) {
+            Found::Nothing => Err("nothing"),
+            Found::Several => Err("several"),
+            Found::One(span) => Ok(String::from_utf8(span.of(req.bytes()).to_vec()).unwrap()),
+        }
+    }
+
+    #[test]
+    fn a_token_is_found_in_its_place_and_only_one() {
+        let authorization = |fields: &str| found(&Place::Authorization, &request("", fields));
+        assert_eq!(authorization("authorization: bEARER  a.b.c\r\n").unwrap(), "a.b.c");
+        assert_eq!(authorization("Authorization: Bearer\r\n").unwrap(), "");
+        assert_eq!(authorization("Authorization: Basic Bearer\r\n"), Err("nothing"));
+        assert_eq!(authorization("Authorization: Bearera\r\nX-Authorization: Bearer a\r\n"), Err("nothing"));
+        assert_eq!(authorization("Authorization: Bearer a\r\nAuthorization: Bearer a\r\n"), Err("several"));
+        let header = Place::Header("X-Token".into());
+        assert_eq!(found(&header, &request("", "x-token: a\r\n")).unwrap(), "a");
+        assert_eq!(found(&header, &request("", "x-token: a\r\nX-TOKEN: b\r\n")), Err("several"));
+        let cookie = Place::Cookie("t".into());
+        assert_eq!(found(&cookie, &request("", "Cookie: tt=x; t=a ; u=t\r\n")).unwrap(), "a");
+        assert_eq!(found(&cookie, &request("", "Cookie: t=a\r\nCookie: t=a\r\n")), Err("several"));
+        let query = Place::Query("t".into());
+        assert_eq!(found(&query, &request("tt=x&t=a&u", "")).unwrap(), "a");
+        assert_eq!(found(&query, &request("t=a&t=b", "")), Err("several"));
+        assert_eq!(found(&query, &request("t", "")), Err("nothing"));
+    }
+
+    #[test]
+    fn what_is_stripped_leaves_the_rest_as_it_was() {
+        let query = |query: &str| {
+            let mut req = request(query, "");
+            Place::Query("t".into()).strip(&mut req);
+            req.query_str().map(str::to_owned)
+        };
+        assert_eq!(query("a=1&t=x&b=2").as_deref(), Some("a=1&b=2"));
+        assert_eq!(query("t=x&b=2").as_deref(), Some("b=2"));
+        assert_eq!(query("a=1&t=x").as_deref(), Some("a=1"));
+        assert_eq!(query("a=1&tt=x").as_deref(), Some("a=1&tt=x"));
+        assert_eq!(query("t=x"), None);
+        let cookie = |fields: &str| {
+            let mut req = request("", fields);
+            Place::Cookie("t".into()).strip(&mut req);
+            let mut out = Vec::new();
+            req.edits.write_added(&mut out);
+            (req.edits.replaces(b"Cookie"), String::from_utf8(out).unwrap())
+        };
+        assert_eq!(cookie("Cookie: a=1; t=x; b=2\r\nCookie: c=3\r\n"), (true, "cookie: a=1; b=2; c=3\r\n".into()));
+        assert_eq!(cookie("Cookie: t=x\r\n"), (true, String::new()));
+        assert_eq!(cookie("Cookie: a=1\r\n"), (false, String::new()));
+        let mut req = request("", "Cookie: a=1; t=x; u=y; b=2\r\n");
+        ["t", "u", "t"].iter().for_each(|name| Place::Cookie((*name).into()).strip(&mut req));
+        let mut out = Vec::new();
+        req.edits.write_added(&mut out);
+        assert_eq!(out, b"cookie: a=1; b=2\r\n", "what one has taken out another does not bring back");
+    }
+}
