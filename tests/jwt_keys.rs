@@ -126,7 +126,7 @@ fn without_a_server_the_gateway_starts_and_says_so() {
     let gateway = guarded(&upstream, &format!("{own}, {}", jwks_at(addr, "")));
     let answer = gateway.ask(bearer(&signed_by("p256-far")));
     answer.is_gateways_own(503);
-    assert_eq!(answer.json()["code"], 50306);
+    assert_eq!(answer.json()["code"], 50307);
     assert!(!answer.fields.has("www-authenticate"), "another token would not help");
     let line = gateway.wait_log(|line| line["status"] == 503);
     assert_eq!((&line["end"], &line["refused_by"]), (&"keys_missing".into(), &"who".into()));

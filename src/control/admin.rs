@@ -14,8 +14,8 @@ use axum::routing::get;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use super::limit_sync::Status;
 use super::jwks::KeySetState;
+use super::limit_sync::Status;
 use super::prometheus;
 use super::resolve::Unresolved;
 use crate::shared::metrics::{Driver, Registry};

@@ -14,8 +14,8 @@ pub const QUEUE_LENGTH: usize = 64;
 /// Threads, for a quarter of the processors and within these bounds. Each may need the memory of one hash.
 const THREADS_MIN: usize = 2;
 const THREADS_MAX: usize = 8;
-/// Beside whatever else wants to run, they get a small share of a processor.
-const NICE: i32 = 15;
+/// Beside whatever else wants to run, they get about a tenth of a processor.
+const NICE: i32 = 10;
 
 /// Starts the threads, for as long as somebody may ask.
 ///

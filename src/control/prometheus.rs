@@ -23,8 +23,8 @@ use crate::shared::metrics::{
 use crate::shared::wallet::Table;
 use crate::tls::server::Expiry;
 
-use super::limit_sync;
 use super::jwks::KeySetState;
+use super::limit_sync;
 
 /// The media type of what [`encode`] returns.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -19,8 +19,8 @@ use crate::filter::request_headers::RequestHeaders;
 use crate::filter::request_limits::RequestLimits;
 use crate::filter::security_headers::SecurityHeaders;
 use crate::http::quota::Policy;
-use crate::shared::Rules;
 use crate::jwt::KeySet;
+use crate::shared::Rules;
 use crate::shared::limits::Limits;
 use crate::value::ByteSize;
 
