@@ -149,9 +149,10 @@ fn what_was_right_is_not_hashed_again_until_the_file_changes() {
     std::fs::write(&file, "ann:$apr1$nonsense$x\n").unwrap();
     let said = eventually("it says so", || {
         let said = gateway.process.stderr.lock().unwrap().clone();
-        said.contains("stays in use").then_some(said)
+        // It may be read half written before, which is told too.
+        said.contains("users:1:1: the user `ann` has a hash of a kind that is not understood").then_some(said)
     });
-    assert!(said.contains("users:1:1: the user `ann` has a hash of a kind that is not understood"), "{said}");
+    assert!(said.contains("stays in use"), "{said}");
     assert!(!said.contains("nonsense"), "{said}");
     assert_eq!(gateway.ask(as_user("ann:second")).status, 200);
 }
@@ -220,16 +221,14 @@ fn a_flood_of_wrong_passwords_stops_nobody_else() {
 #[test]
 fn a_full_queue_is_503_with_retry_after() {
     let upstream = upstream();
-    let file = file("10", "ann", "secret");
+    let file = file("9", "ann", "secret");
     let gateway = guarded(&upstream, &file, "").start();
     let request = as_user("ann:guess");
-    let mut flood: Vec<Client> = (0..80).map(|_| Client::connect(&gateway)).collect();
+    let mut flood: Vec<Client> = (0..120).map(|_| Client::connect(&gateway)).collect();
     flood.iter_mut().for_each(|client| client.send(&request));
-    eventually("the queue is full", || (counted(&gateway, "refused") > 0.0).then_some(()));
-    let refused = eventually("one is refused", || {
-        let answer = gateway.ask(&request);
-        (answer.status == 503).then_some(answer)
-    });
+    // Which of them came in vain is nobody's choice; most likely the last.
+    let mut answers = flood.iter_mut().rev().map(Client::response);
+    let refused = answers.find(|answer| answer.status == 503).expect("one of 120 comes in vain");
     refused.is_gateways_own(503);
     assert_eq!((refused.json()["code"].as_u64(), refused.fields.get("retry-after")), (Some(50306), Some("1")));
 }
