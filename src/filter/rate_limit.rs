@@ -41,16 +41,14 @@ impl RateLimit {
         if self.cost == 0 {
             return Flow::Continue;
         }
-        let (decision, remaining) = core.with_limit_key(
+        let decision = core.with_limit_key(
             |out| self.key.write(req, out),
             |key| {
                 let wallet = core.wallet(&self.wallet);
-                let decision = wallet.check(&self.spec, key, self.cost, req.received_us);
-                let remaining = match self.policy {
-                    None => 0,
-                    Some(_) => wallet.remaining(&self.spec, key, &decision, req.received_us),
-                };
-                (decision, remaining)
+                match self.policy {
+                    None => wallet.check(&self.spec, key, self.cost, req.received_us),
+                    Some(_) => wallet.check_and_tell(&self.spec, key, self.cost, req.received_us),
+                }
             },
         );
         match decision {
@@ -59,14 +57,14 @@ impl RateLimit {
                 access_log::write_name(&self.name, &mut req.would_refuse);
                 Flow::Continue
             }
-            Decision::Allow { .. } => {
+            Decision::Allow { remaining } => {
                 self.metrics.passed.add(1);
                 if let Some(policy) = &self.policy {
                     tell(policy, req, remaining, self.spec.reset_ms(remaining).div_ceil(1000), false);
                 }
                 Flow::Continue
             }
-            Decision::Deny { retry_after_ms, .. } => self.refuse(req, remaining, retry_after_ms),
+            Decision::Deny { retry_after_ms, remaining } => self.refuse(req, remaining, retry_after_ms),
         }
     }
 

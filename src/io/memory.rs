@@ -80,7 +80,10 @@ impl MemoryStream {
     /// Takes all bytes that have arrived; how many there were.
     pub fn drain(&self, into: &mut Vec<u8>) -> usize {
         let mut bytes = self.incoming.bytes.borrow_mut();
-        into.extend(bytes.iter());
+        // Not byte by byte: what a bench measures would mostly be this.
+        let (front, back) = bytes.as_slices();
+        into.extend_from_slice(front);
+        into.extend_from_slice(back);
         let n = bytes.len();
         bytes.clear();
         n

@@ -74,7 +74,7 @@ pub const HEARTBEAT: &str = include_str!("heartbeat.lua");
 pub enum Decision {
     /// Yes.
     Allow {
-        /// Tokens left at hand. For `RateLimit: r` see [`CoreWallet::remaining`], for `t` [`Spec::reset_ms`].
+        /// Tokens left at hand. For `RateLimit: r` see [`CoreWallet::check_and_tell`], for `t` [`Spec::reset_ms`].
         remaining: u64,
     },
     /// No.

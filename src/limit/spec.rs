@@ -1,11 +1,13 @@
 //! What a limit is: its numbers as the operator set them, and what follows from them for N processes.
 
+use std::hash::BuildHasher;
+
 use crate::limit::bucket::{N_MAX, Shape, UNITS_MAX};
 use crate::limit::lease::TOKENS_MAX;
 use crate::value::Invalid;
 
 /// What to do with a key's requests while Redis is away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum OnUnavailable {
     /// Each process keeps its share: R/N and B/N, empty when Redis went away.
     #[default]
@@ -19,7 +21,7 @@ pub enum OnUnavailable {
 }
 
 /// A limit as set. Times are in µs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Settings {
     /// So many tokens ...
     pub tokens: u64,
@@ -83,6 +85,7 @@ pub const ANSWER_MAX_US: u64 = 50_000;
 pub struct Spec {
     shape: Shape,
     set: Settings,
+    fingerprint: u64,
 }
 
 impl Spec {
@@ -110,13 +113,21 @@ impl Spec {
             let remedy = format!("write at least {}ms, twice what an answer may take", 2 * ANSWER_MAX_US / 1000);
             return Err(Invalid::new("is too soon to give Redis up", remedy));
         }
-        Ok(Self { shape: Shape::new(n, p, set.burst), set })
+        let fingerprint = foldhash::quality::FixedState::default().hash_one(set);
+        Ok(Self { shape: Shape::new(n, p, set.burst), set, fingerprint })
     }
 
     /// Its settings.
     #[must_use]
     pub const fn set(&self) -> &Settings {
         &self.set
+    }
+
+    /// What tells its numbers from others at one look.
+    #[inline]
+    #[must_use]
+    pub const fn fingerprint(&self) -> u64 {
+        self.fingerprint
     }
 
     /// The whole limit as a bucket.

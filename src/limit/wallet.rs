@@ -68,9 +68,9 @@ struct Own {
     pockets: Vec<[u64; 4]>,
     held: VecDeque<Held>,
     latest_us: u64,
-    /// The limit's numbers at the last check, and how often they changed (modulo 256): what a core holds of a key, and
+    /// The fingerprint of the limit's numbers at the last check, and how often they changed (modulo 256): what a core holds of a key, and
     /// until when it denies it, is forgotten when they do.
-    spec: Option<Spec>,
+    spec: Option<u64>,
     epoch: u64,
     counts: Counts,
 }
@@ -96,6 +96,8 @@ struct Call<'a> {
     hash: u64,
     cost: u64,
     now_us: u64,
+    /// Whether the answer is to say what Redis has besides.
+    tells: bool,
 }
 
 /// The slot has another tenant: look again.
@@ -120,6 +122,18 @@ impl CoreWallet {
     /// nothing. With several limits, ask the one most likely to deny first: what was taken is not given back.
     #[inline]
     pub fn check(&self, spec: &Spec, key: &[u8], cost: u64, now_us: u64) -> Decision {
+        self.decide(spec, key, cost, now_us, false)
+    }
+
+    /// The same, and `remaining` is what is left of `key` as far as this process knows: with what Redis had besides, for a
+    /// `RateLimit` field. It costs another cache miss where the key is not busy.
+    #[inline]
+    pub fn check_and_tell(&self, spec: &Spec, key: &[u8], cost: u64, now_us: u64) -> Decision {
+        self.decide(spec, key, cost, now_us, true)
+    }
+
+    #[inline]
+    fn decide(&self, spec: &Spec, key: &[u8], cost: u64, now_us: u64, tells: bool) -> Decision {
         if cost == 0 {
             return Decision::Allow { remaining: spec.set().burst };
         }
@@ -130,8 +144,8 @@ impl CoreWallet {
         // Time stands still rather than going back: the cores' clocks are read at different moments.
         own.latest_us = own.latest_us.max(now_us);
         let now_us = own.latest_us;
-        if own.spec.as_ref() != Some(spec) {
-            own.spec = Some(*spec);
+        if own.spec != Some(spec.fingerprint()) {
+            own.spec = Some(spec.fingerprint());
             own.epoch = (own.epoch + 1) & 0xff;
         }
         let hash = self.table.hash(key);
@@ -139,7 +153,7 @@ impl CoreWallet {
             return decision;
         }
         let mut call =
-            Call { table: &self.table, spec, cores: self.cores, at: self.table.overflow(), hash, cost, now_us };
+            Call { table: &self.table, spec, cores: self.cores, at: self.table.overflow(), hash, cost, now_us, tells };
         for _ in 0..TRIES {
             call.at = match self.table.find(hash) {
                 Some(at) => at,
@@ -171,26 +185,6 @@ impl CoreWallet {
         );
         counts.expired += forgotten.get();
         at
-    }
-
-    /// Tokens left of `key` as far as this process knows, for a `RateLimit` field: what the decision said and what Redis
-    /// said that it had besides. It costs another look-up, so it is only for limits that show the field.
-    #[must_use]
-    pub fn remaining(&self, spec: &Spec, key: &[u8], decision: &Decision, now_us: u64) -> u64 {
-        let (Decision::Allow { remaining } | Decision::Deny { remaining, .. }) = *decision;
-        if !spec.set().is_shared {
-            return remaining;
-        }
-        let Some(at) = self.table.find(self.table.hash(key)) else { return remaining };
-        // Of a key that Redis has not answered about yet the bucket is taken to be full.
-        let there = match self.table.get(at, KNOWN) {
-            0 => spec.set().burst,
-            word => {
-                Known::unpack(word).tokens_now(spec, now_us) + Lease::unpack(self.table.get(at, LEASE)).usable(now_us)
-            }
-        };
-        let spent = Debt::unpack(self.table.get(at, DEBT)).overdrawn;
-        there.saturating_sub(spent).min(spec.set().burst)
     }
 
     /// Takes back what [`Self::check`] just let pass, since the request goes no further: the tokens are this core's, to be
@@ -354,8 +348,8 @@ impl Own {
                 }
                 pocket.put_in(tokens, left.expiry_us(), chunk, call.now_us);
                 self.spend(call, pocket, 0);
-                // What Redis has besides would be one cache miss more: see `CoreWallet::remaining`.
-                Ok(pocket.allow(left.tokens + pocket.tokens))
+                let besides = if call.tells { besides(call) } else { 0 };
+                Ok(pocket.allow((left.tokens + pocket.tokens + besides).min(call.spec.set().burst)))
             }
             Err(Unchanged::Refused(())) => self.without_lease(call, pocket),
             Err(Unchanged::Gone) => Err(Gone),
@@ -396,8 +390,7 @@ impl Own {
                 Ok(()) => {
                     self.counts.overdrawn += call.cost;
                     call.table.mark(call.at, true);
-                    let known = Known::unpack(call.table.get(call.at, KNOWN)).tokens_now(call.spec, call.now_us);
-                    return Ok(pocket.allow(known.saturating_sub(call.cost)));
+                    return Ok(pocket.allow(besides(call)));
                 }
                 Err(Unchanged::Gone) => return Err(Gone),
                 Err(Unchanged::Refused(())) => {}
@@ -484,6 +477,16 @@ fn first_word(spec: &Spec, share: &Shape, since_us: u64) -> u64 {
 fn may_overdraw(call: &Call<'_>) -> bool {
     let word = call.table.get(call.at, KNOWN);
     word == 0 || Known::unpack(word).tokens_now(call.spec, call.now_us) >= call.cost
+}
+
+/// What Redis has of the key as far as is known here, without what was spent ahead of it. A bucket that Redis has not
+/// answered about yet is taken to be full.
+fn besides(call: &Call<'_>) -> u64 {
+    let there = match call.table.get(call.at, KNOWN) {
+        0 => call.spec.set().burst,
+        word => Known::unpack(word).tokens_now(call.spec, call.now_us),
+    };
+    there.saturating_sub(Debt::unpack(call.table.get(call.at, DEBT)).overdrawn)
 }
 
 /// Asks for an answer.
