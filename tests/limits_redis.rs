@@ -1,7 +1,7 @@
 //! Limits through a real Redis: several processes' worth of wallets and of control's side in this one, each on its own,
 //! against what is promised. Gateways as a whole are in `limits_measured`.
 
-use crate::support::load::well_used;
+use crate::support::load::{Stop, well_used};
 use crate::support::redis::{Options, Redis, Reply, Sentinel, cluster};
 use crate::support::{Setup, eventually, free_port, gateway, tls};
 use ringway::config::rate_limits::Redis as Config;
@@ -141,8 +141,9 @@ fn drive(members: &[&Member], limit: usize, demand: u64, keys: usize, meanwhile:
         };
         let threads: Vec<_> =
             members.iter().flat_map(|m| (0..CORES as usize).map(|n| core(m, n)).collect::<Vec<_>>()).collect();
+        let stopped = Stop(&stop);
         meanwhile();
-        stop.store(true, Ordering::SeqCst);
+        drop(stopped);
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
     all.sort_by_key(|asked| asked.us);
@@ -478,7 +479,7 @@ fn sentinels_are_asked_again_when_the_master_is_gone() {
 
 #[test]
 fn a_cluster_has_keys_on_all_its_masters() {
-    let all = cluster();
+    let all = cluster(2_000);
     // One seed that is not there, and one that is.
     let url = format!("url: 'redis+cluster://127.0.0.1:{},127.0.0.1:{}'", free_port(), all[1].port);
     let spec = spec(|s| (s.tokens, s.burst) = (100, 100));
@@ -503,7 +504,7 @@ fn a_cluster_has_keys_on_all_its_masters() {
 
 #[test]
 fn slots_that_move_are_followed() {
-    let all = cluster();
+    let all = cluster(30_000); // a loaded machine is no reason to call a master dead
     let url = format!("url: 'redis+cluster://127.0.0.1:{}'", all[0].port);
     let spec = spec(|_| ());
     let member = Member::join(&config(&url), &[("fair", spec)]);
@@ -524,7 +525,7 @@ fn slots_that_move_are_followed() {
     let asked = drive(&[&member], 0, 2 * RATE, 1, || {
         to.command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]);
         from.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]);
-        from.command(&["MIGRATE", "127.0.0.1", &to_port, &key, "0", "1000"]);
+        assert_eq!(from.command(&["MIGRATE", "127.0.0.1", &to_port, &key, "0", "10000"]), Reply::Text("OK".into()));
         to.command(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]);
         from.command(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]);
         eventually("the key is asked about where it is now", || {

@@ -45,12 +45,22 @@ fn drive_until(
             let (first, gateway): (Instant, &Gateway) = (start + every * n / clients, gateway);
             threads.push(scope.spawn(move || one(gateway, first, every, request, stop)));
         }
+        let stopped = Stop(stop);
         meanwhile();
-        stop.store(true, Ordering::SeqCst);
+        drop(stopped);
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
     all.sort_by_key(|asked| asked.sent);
     all
+}
+
+/// Ends the load when it is dropped: also when what was to run meanwhile panics, which would wait for the load for ever.
+pub struct Stop<'a>(pub &'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 fn one(gateway: &Gateway, first: Instant, every: Duration, request: &str, stop: &AtomicBool) -> Vec<Asked> {

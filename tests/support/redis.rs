@@ -246,12 +246,13 @@ impl Sentinel {
 }
 
 /// Three masters that share the slots.
-pub fn cluster() -> Vec<Redis> {
+pub fn cluster(node_timeout_ms: u32) -> Vec<Redis> {
+    let timeout = node_timeout_ms.to_string();
     let one = |_| {
         let port = free_port();
         // Its bus would be 10,000 higher: above the ephemeral range's begin, where others may be.
         let bus = free_port().to_string();
-        let options = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "2000"];
+        let options = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", &timeout];
         (Redis::start_at(port, Options::new().with(&options)), bus)
     };
     let all: Vec<(Redis, String)> = (0..3).map(one).collect();
