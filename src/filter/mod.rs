@@ -59,7 +59,7 @@ pub enum Filter {
     /// Requests in flight per key.
     Concurrency(Box<Concurrency>),
     /// A signed token.
-    Jwt(Box<Jwt>),
+    Jwt(Rules<Jwt>),
 }
 
 /// What a filter decided.

@@ -74,7 +74,7 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Snapshot, Errors> {
     let report = Report::new(&config.file);
     let matches: Vec<_> = config.routes.iter().map(|raw| (&raw.name, &raw.matches)).collect();
     let router = routes::router(&matches, &report);
-    let common = filters::common(inputs, &report);
+    let common = Common::new(inputs, &report);
     let routes: Vec<Route> = config.routes.iter().filter_map(|raw| route(raw, inputs, &common, &report)).collect();
     let listener = |(i, raw)| listener(i, raw, inputs, &common, &report);
     let snapshot = router.map(|router| Snapshot {
@@ -82,7 +82,7 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Snapshot, Errors> {
         routes,
         upstreams: config.upstreams.iter().enumerate().map(|(i, raw)| upstream(i, raw, inputs, &report)).collect(),
         listeners: config.listeners.iter().enumerate().map(listener).collect(),
-        rate_limits: filters::rate_limits(config, inputs.limits, &report),
+        rate_limits: common.rate_limits.clone(),
         trusted_proxies: config.trusted_proxies.clone(),
         no_route: metrics.route(*worker, NO_ROUTE),
         aggregate_bytes_max: share_bytes(config.aggregation.memory, inputs.workers),

@@ -27,11 +27,26 @@ use crate::value::ByteSize;
 use super::RateLimitSpec;
 use super::build::{Inputs, edits, millis, share};
 
-/// Filters that are the same for every route and listener, by name.
-pub(super) type Common = HashMap<String, Filter>;
+/// What is the same for every route and listener: made once, since there may be many routes.
+pub(super) struct Common {
+    /// Whole filters, by name.
+    filters: HashMap<String, Filter>,
+    /// All rate limits with their process wallets, used or not.
+    pub(super) rate_limits: Vec<RateLimitSpec>,
+}
 
-/// Makes them.
-pub(super) fn common(inputs: &Inputs<'_>, report: &Report) -> Common {
+impl Common {
+    pub(super) fn new(inputs: &Inputs<'_>, report: &Report) -> Self {
+        let of = |named: &raw::NamedFilter| match &named.filter {
+            Raw::RateLimit(raw) => rate_limit(named, raw, inputs.config, inputs.limits, report),
+            _ => None,
+        };
+        let rate_limits = inputs.config.filters.iter().filter_map(of).collect();
+        Self { filters: filters(inputs, report), rate_limits }
+    }
+}
+
+fn filters(inputs: &Inputs<'_>, report: &Report) -> HashMap<String, Filter> {
     let make = |named: &raw::NamedFilter| {
         let name = &named.name.value;
         let metrics = || inputs.metrics.filter(inputs.worker, name);
@@ -93,7 +108,8 @@ pub(super) fn common(inputs: &Inputs<'_>, report: &Report) -> Common {
                 cache_ms: millis(raw.cache.get()).into(),
                 metrics: metrics(),
             })),
-            Raw::RequestHeaders(_) | Raw::RateLimit(_) | Raw::Concurrency(_) | Raw::Jwt(_) => return None,
+            Raw::Jwt(raw) => Filter::Jwt(Rules::new(jwt(name, raw, inputs))),
+            Raw::RequestHeaders(_) | Raw::RateLimit(_) | Raw::Concurrency(_) => return None,
         };
         Some((name.clone(), filter))
     };
@@ -111,7 +127,7 @@ pub(super) fn without_route(listener: &Listener, config: &Config, common: &Commo
     let names = config.all_routes_filters.iter().chain(&listener.filters).map(|name| name.value.as_str());
     let by_name = |name: &str| config.filters.iter().find(|filter| filter.name.value == name);
     let about_answers = names.filter_map(by_name).filter(|named| named.filter.is_about_answers());
-    about_answers.filter_map(|named| common.get(&named.name.value).cloned()).collect()
+    about_answers.filter_map(|named| common.filters.get(&named.name.value).cloned()).collect()
 }
 
 /// Those of all routes, then the listener's, then the route's; each once, and without those that the route refuses.
@@ -130,7 +146,7 @@ pub(super) fn of(
     named
         .into_iter()
         .filter_map(|named| {
-            if let Some(filter) = common.get(&named.name.value) {
+            if let Some(filter) = common.filters.get(&named.name.value) {
                 return Some(filter.clone());
             }
             Some(match &named.filter {
@@ -138,16 +154,17 @@ pub(super) fn of(
                     Filter::RequestHeaders(RequestHeaders { edits: edits(raw, params, report) })
                 }
                 Raw::RateLimit(raw) => {
-                    let limit = rate_limit(named, raw, config, inputs.limits, report)?;
+                    let is_it = |limit: &&RateLimitSpec| limit.name == named.name.value;
+                    let limit = common.rate_limits.iter().find(is_it)?;
                     Filter::RateLimit(Box::new(RateLimit {
                         key: key(&raw.key, route, listener, params),
                         cost: route.costs.of(&limit.name).into(),
                         dry_run: raw.dry_run,
-                        policy: policy(raw, &limit),
+                        policy: policy(raw, limit),
                         metrics: inputs.metrics.filter(inputs.worker, &limit.name),
-                        name: limit.name,
+                        name: limit.name.clone(),
                         spec: limit.spec,
-                        wallet: limit.wallet,
+                        wallet: limit.wallet.clone(),
                     }))
                 }
                 Raw::Concurrency(raw) => Filter::Concurrency(Box::new(Concurrency {
@@ -160,7 +177,6 @@ pub(super) fn of(
                     dry_run: raw.dry_run,
                     metrics: inputs.metrics.filter(inputs.worker, &named.name.value),
                 })),
-                Raw::Jwt(raw) => Filter::Jwt(Box::new(jwt(&named.name.value, raw, inputs))),
                 // Made above, unless something is wrong with it.
                 _ => return None,
             })
@@ -199,15 +215,6 @@ fn policy(raw: &limits::RateLimit, limit: &RateLimitSpec) -> Option<Policy> {
     }
     let window_s = limit.spec.reset_ms(0).div_ceil(1000);
     Some(Policy::new(&limit.name, limit.spec.set().burst, window_s, raw.headers == limits::Headers::Legacy))
-}
-
-/// All rate limits of a config, with their process wallets: used or not.
-pub(super) fn rate_limits(config: &Config, limits: &Limits, report: &Report) -> Vec<RateLimitSpec> {
-    let of = |named: &raw::NamedFilter| match &named.filter {
-        Raw::RateLimit(raw) => rate_limit(named, raw, config, limits, report),
-        _ => None,
-    };
-    config.filters.iter().filter_map(of).collect()
 }
 
 fn rate_limit(
