@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::http::encode::Edits;
 use crate::http::framing::Framing;
-use crate::http::head::{RequestHead, ResponseHead, Span};
+use crate::http::head::{Field, RequestHead, ResponseHead, Span};
 use crate::http::own::OwnLines;
 use crate::http::quota::Quota;
 use crate::io::Buf;
@@ -126,6 +126,19 @@ impl Request {
         }
     }
 
+    /// The values of all fields of this name, in any case.
+    pub fn fields_named(&self, name: &[u8]) -> impl Iterator<Item = Span> {
+        let bytes = self.bytes();
+        let is_it = move |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(name);
+        self.head.fields.iter().filter(is_it).map(|field| field.value)
+    }
+
+    /// All cookies, as `name=value` (RFC 6265 5.4), over all Cookie fields: HTTP/2 clients may send several (RFC 9113 8.2.3).
+    pub fn cookies(&self) -> impl Iterator<Item = &[u8]> {
+        let fields = self.fields_named(b"cookie").map(|value| value.of(self.bytes()));
+        fields.flat_map(|value| value.split(|byte| *byte == b';')).map(<[u8]>::trim_ascii)
+    }
+
     /// Keeps those pairs of the query that `keep` says. It happens in place, behind which nothing moves.
     pub fn keep_query(&mut self, keep: impl Fn(&[u8]) -> bool) {
         let Some(span) = self.query else { return };
@@ -200,6 +213,11 @@ impl Principal {
         self.name.clear();
         self.is_known = false;
     }
+}
+
+/// The value of one of [`Request::cookies`], if it has this name.
+pub fn cookie_value<'p>(pair: &'p [u8], name: &[u8]) -> Option<&'p [u8]> {
+    Some(pair.strip_prefix(name)?.trim_ascii_start().strip_prefix(b"=")?.trim_ascii())
 }
 
 impl Facts for Request {

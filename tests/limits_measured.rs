@@ -59,7 +59,7 @@ fn no_errors(asked: &[Asked]) {
 fn keeps_the_promise(name: &str, asked: &[Asked], losses: u64) {
     no_errors(asked);
     let promised = i64::try_from(promise().bound(0) - u64::from(RATE) + losses * promise().per_loss()).unwrap();
-    let excess = worst_excess(&passed_us(asked), RATE.into(), RATE.into());
+    let excess = worst_excess(&passed_us(asked), f64::from(RATE) / 1e6, RATE.into());
     println!("{name}: worst excess {excess} of a promised {promised}");
     assert!(excess <= promised + blur(asked), "{name}: {excess} of a promised {promised}");
 }

@@ -1,7 +1,7 @@
 //! Limits through a real Redis: several processes' worth of wallets and of control's side in this one, each on its own,
 //! against what is promised. Gateways as a whole are in `limits_measured`.
 
-use crate::support::load::{Stop, well_used};
+use crate::support::load::{self, Stop, well_used};
 use crate::support::redis::{Options, Redis, Reply, Sentinel, cluster};
 use crate::support::{Setup, eventually, free_port, gateway, tls};
 use ringway::config::rate_limits::Redis as Config;
@@ -156,17 +156,13 @@ fn drive_for(members: &[&Member], limit: usize, demand: u64, keys: usize, ms: u6
 
 /// The most that passed of any key in any interval, beyond burst and rate.
 fn worst_excess(asked: &[Asked], spec: &Spec) -> i64 {
-    let burst = spec.set().burst as f64;
     let per_us = spec.set().tokens as f64 / spec.set().per_us as f64;
     let keys = asked.iter().map(|asked| asked.key).max().unwrap_or(0);
-    let (mut levels, mut worst) = (vec![(burst, 0_u64); keys + 1], 0.0_f64);
-    for Asked { key, us, .. } in asked.iter().filter(|asked| asked.passed) {
-        let (level, before) = levels[*key];
-        let level = (level + (us - before) as f64 * per_us).min(burst) - 1.0;
-        levels[*key] = (level, *us);
-        worst = worst.min(level);
-    }
-    (-worst).ceil() as i64
+    let of = |key: usize| {
+        let times: Vec<u64> = asked.iter().filter(|a| a.passed && a.key == key).map(|a| a.us).collect();
+        load::worst_excess(&times, per_us, spec.set().burst)
+    };
+    (0..=keys).map(of).max().unwrap_or(0)
 }
 
 /// What the promise allows for that, with so many losses of Redis' state.

@@ -107,14 +107,8 @@ impl Config {
     /// Names of the filters for requests of a route on a listener, in order: those of all routes, then the listener's, then
     /// the route's; each once, and without those that the route refuses.
     pub fn filters_of<'c>(&'c self, route: &'c Route, listener: &'c Listener) -> Vec<&'c str> {
-        let mut names: Vec<&str> = Vec::new();
-        for name in self.all_routes_filters.iter().chain(&listener.filters).chain(&route.filters) {
-            let refused = route.without.iter().any(|without| without.value == name.value);
-            if !refused && !names.contains(&name.value.as_str()) {
-                names.push(&name.value);
-            }
-        }
-        names
+        let names = filters::acting(&self.all_routes_filters, listener, &route.filters, &route.without);
+        names.into_iter().map(|name| name.value.as_str()).collect()
     }
 
     /// The numbers of the rate limit `name`: its own, and what follows from its routes and from Redis.

@@ -1,10 +1,7 @@
-//! Certificates and keys stay what their files say. Their stamps are looked at once a second, which needs no notice from
-//! a file system that may give none, and sees swapped links. What is wrong with a new file is said, and what was read of
-//! it before stays. A thread of its own does it: a file system may hang, and the signals must be heard all the same.
+//! Certificates and keys stay what their files say, see [`watch`](super::watch); and tickets' secrets are replaced.
 
 use std::io;
 use std::path::PathBuf;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use async_channel::Sender;
@@ -15,9 +12,8 @@ use crate::tls::tickets::Secrets;
 use crate::tls::{ClientFiles, Material, ServerFiles, Upstream, files};
 
 use super::report::report;
+use super::watch::{Watched, look_again};
 
-/// How often the files are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Secrets that this process makes for itself are replaced after this long; a ticket lives as long at most.
 const ROTATE_EVERY: Duration = Duration::from_secs(6 * 3600);
 /// Days before its end from which on a certificate is spoken of at the start.
@@ -31,9 +27,7 @@ pub struct Certificates {
     workers: usize,
     secrets: Secrets,
     rotated: Instant,
-    paths: Vec<PathBuf>,
-    stamps: Vec<(u64, u64, i64, i64, u64)>,
-    faults: Vec<String>,
+    watched: Watched,
 }
 
 struct Server {
@@ -96,15 +90,11 @@ impl Certificates {
             workers,
             secrets: Secrets::default().rotated()?,
             rotated: Instant::now(),
-            paths: Vec::new(),
-            stamps: Vec::new(),
-            faults: Vec::new(),
+            watched: Watched::new(Vec::new()),
         };
         let mut paths: Vec<PathBuf> = certificates.servers().flat_map(ServerFiles::paths).collect();
         paths.extend(certificates.clients().flat_map(ClientFiles::paths));
-        certificates.paths = paths;
-        // Before they are read: a change within that time is seen at the next look.
-        certificates.stamps = files::stamp(&certificates.paths);
+        certificates.watched = Watched::new(paths);
         let (material, faults) = certificates.read();
         if !faults.is_empty() {
             return Err(faults.join("\n"));
@@ -155,29 +145,18 @@ impl Certificates {
 
     /// What is in use from now on, if that is something new.
     fn look(&mut self) -> Option<Loaded> {
-        let stamps = files::stamp(&self.paths);
-        let changed = stamps != self.stamps;
+        let changed = self.watched.have_changed();
         let rotate = self.rotated.elapsed() >= ROTATE_EVERY;
-        // A file that was half written, or one of a pair, is looked at again until it is whole.
-        if !changed && !rotate && self.faults.is_empty() {
+        if !changed && !rotate && !self.watched.is_faulty() {
             return None;
         }
         if rotate && let Ok(secrets) = self.secrets.rotated() {
             self.secrets = secrets;
             self.rotated = Instant::now();
         }
-        self.stamps = stamps;
         let (material, faults) = self.read();
-        for fault in faults.iter().filter(|fault| !self.faults.contains(fault)) {
-            report(format_args!("error: {fault}; what was read of it before stays in use"));
-        }
-        if faults.is_empty() && (changed || !self.faults.is_empty()) {
-            report(format_args!("certificates and keys were read again"));
-        }
-        // With the same faults and the same files there is nothing new.
-        let is_new = changed || rotate || faults != self.faults;
-        self.faults = faults;
-        is_new.then(|| Loaded { material, expiries: self.expiries(), stale: !self.faults.is_empty() })
+        let is_new = self.watched.were_read(changed, faults, "certificates and keys") || rotate;
+        is_new.then(|| Loaded { material, expiries: self.expiries(), stale: self.watched.is_faulty() })
     }
 
     /// Watches the files from a thread of its own, for as long as the process lives; nothing if there are none.
@@ -188,17 +167,7 @@ impl Certificates {
         if self.servers().next().is_none() && self.clients().next().is_none() {
             return Ok(());
         }
-        let watching = move || {
-            loop {
-                thread::sleep(LOOK_EVERY);
-                if let Some(loaded) = self.look()
-                    && tell.send_blocking(loaded).is_err()
-                {
-                    return;
-                }
-            }
-        };
-        thread::Builder::new().name("certificates".into()).spawn(watching).map(drop)
+        look_again("certificates", tell, move || self.look())
     }
 
     /// Says what an operator should know at every start.

@@ -17,6 +17,7 @@ pub mod publish;
 mod report;
 pub mod resolve;
 pub mod signal;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

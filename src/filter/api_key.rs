@@ -14,10 +14,10 @@ use crate::error::Kind;
 use crate::http::encode;
 use crate::http::reply::Reply;
 use crate::request::Request;
-use crate::route::encode::{Source, decode};
+use crate::route::encode::{Source, decode, means};
 use crate::shared::{FilterMetrics, Rules};
 
-use super::Flow;
+use super::{Flow, note_refusal};
 
 /// A SHA-256.
 pub type Digest = [u8; 32];
@@ -84,10 +84,8 @@ impl ApiKey {
 
     fn owner(&self, req: &Request) -> Result<&Owner, Fault> {
         let bytes = req.bytes();
-        let named = |field: &&crate::http::head::Field| {
-            self.header.as_ref().is_some_and(|name| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes()))
-        };
-        let mut fields = req.head.fields.iter().filter(named).map(|field| field.value.of(bytes));
+        let named = self.header.iter().flat_map(|name| req.fields_named(name.as_bytes()));
+        let mut fields = named.map(|value| value.of(bytes));
         let pairs = req.query.filter(|_| self.query.is_some()).map(|query| query.of(bytes)).unwrap_or_default();
         let mut values = pairs.split(|&byte| byte == b'&').filter_map(|pair| self.value_of(pair));
         // More than one is refused: which of them others would take is anybody's guess.
@@ -114,13 +112,7 @@ impl ApiKey {
         let wanted = self.query.as_ref()?.as_bytes();
         let at = memchr::memchr(b'=', pair).unwrap_or(pair.len());
         let (name, value) = (pair.get(..at)?, pair.get(at + 1..).unwrap_or_default());
-        let is_it = name == wanted
-            || name.iter().any(|byte| b"%+".contains(byte)) && {
-                let mut decoded = Vec::with_capacity(name.len());
-                decode(name, Source::Query, &mut decoded);
-                decoded == wanted
-            };
-        is_it.then_some(value)
+        (name == wanted || means(name, Source::Query, wanted)).then_some(value)
     }
 
     fn accept(&self, owner: &Owner, req: &mut Request) {
@@ -136,8 +128,7 @@ impl ApiKey {
 
     #[cold]
     fn refuse(&self, fault: &Fault, req: &mut Request) -> Flow {
-        self.metrics.refused.add(1);
-        req.refused_by.push_str(&self.name);
+        note_refusal(&self.name, &self.metrics, req);
         let kind = match fault {
             Fault::Missing => Kind::CredentialsMissing,
             Fault::Wrong => Kind::CredentialsWrong,

@@ -23,7 +23,7 @@ use crate::request::Request;
 use crate::shared::passwords::{Answer, Asker, Hash, next_reading};
 use crate::shared::{FilterMetrics, Rules};
 
-use super::{Flow, Verdict};
+use super::{Flow, Verdict, note_refusal};
 
 /// Name and password together are no longer, in bytes.
 const DECODED_BYTES_MAX: usize = 1024;
@@ -145,17 +145,11 @@ impl Basic {
 
     #[cold]
     fn refuse(&self, kind: Kind, req: &mut Request) -> Flow {
-        self.metrics.refused.add(1);
-        req.refused_by.push_str(&self.name);
-        let line = match kind {
-            Kind::PasswordsBusy => {
-                let mut line = Vec::new();
-                encode::field_of(b"Retry-After", |out| encode::number(RETRY_AFTER_S, out), &mut line);
-                line
-            }
-            _ => self.challenge_line(),
-        };
-        Flow::Reply(Reply::from_error(kind, &req.request_id, &line))
+        note_refusal(&self.name, &self.metrics, req);
+        Flow::Reply(match kind {
+            Kind::PasswordsBusy => Reply::come_again(kind, &req.request_id, RETRY_AFTER_S),
+            _ => Reply::from_error(kind, &req.request_id, &self.challenge_line()),
+        })
     }
 }
 

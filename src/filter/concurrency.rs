@@ -5,7 +5,6 @@ use std::future::Future;
 
 use crate::core::{Clock, Core, ms};
 use crate::error::Kind;
-use crate::http::encode;
 use crate::http::reply::Reply;
 use crate::io::sleep_ms;
 use crate::limit::queue::Ticket;
@@ -124,9 +123,7 @@ fn look_ms(ahead: usize, still_ms: u64) -> u64 {
 #[cold]
 fn refuse(metrics: &FilterMetrics, request_id: &str) -> Reply {
     metrics.refused.add(1);
-    let mut lines = Vec::with_capacity(32);
-    encode::field_of(b"Retry-After", |out| encode::number(RETRY_AFTER_S, out), &mut lines);
-    Reply::from_error(Kind::TooManyInFlight, request_id, &lines)
+    Reply::come_again(Kind::TooManyInFlight, request_id, RETRY_AFTER_S)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::http::reply::Reply;
 use crate::request::Request;
 use crate::shared::FilterMetrics;
 
-use super::Flow;
+use super::{Flow, note_refusal};
 
 const ORIGIN: &[u8] = b"origin";
 const REQUEST_METHOD: &[u8] = b"access-control-request-method";
@@ -128,8 +128,7 @@ impl Cors {
         };
         req.own.add(b"Vary", |out| out.extend_from_slice(varies));
         if !is_allowed {
-            self.metrics.refused.add(1);
-            req.refused_by.push_str(&self.name);
+            note_refusal(&self.name, &self.metrics, req);
             return Flow::Reply(Reply::from_error(Kind::OriginRefused, &req.request_id, b""));
         }
         self.metrics.passed.add(1);

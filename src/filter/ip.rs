@@ -16,7 +16,7 @@ use crate::request::Request;
 use crate::route::template::Facts;
 use crate::shared::FilterMetrics;
 
-use super::Flow;
+use super::{Flow, note_refusal};
 
 /// The filter.
 #[derive(Clone, Debug)]
@@ -71,8 +71,7 @@ impl Ip {
             self.metrics.passed.add(1);
             return Flow::Continue;
         }
-        self.metrics.refused.add(1);
-        req.refused_by.push_str(&self.name);
+        note_refusal(&self.name, &self.metrics, req);
         Flow::Reply(Reply::from_error(Kind::AddressDenied, &req.request_id, b""))
     }
 }

@@ -6,14 +6,14 @@ use std::rc::Rc;
 use crate::core::Core;
 use crate::error::Kind;
 use crate::http::encode::{self, Edits};
-use crate::http::head::{Field, Span};
+use crate::http::head::Span;
 use crate::http::known::Known;
 use crate::http::reply::Reply;
 use crate::jwt::{Fault, KeySet, Rules, Verified, verify};
-use crate::request::Request;
+use crate::request::{Request, cookie_value};
 use crate::shared::FilterMetrics;
 
-use super::Flow;
+use super::{Flow, note_refusal};
 
 /// The filter, as one route and listener use it.
 #[derive(Clone, Debug)]
@@ -148,8 +148,7 @@ impl Jwt {
     /// The answer, with a challenge (RFC 6750 3) where another token would help.
     #[cold]
     fn refuse(&self, req: &mut Request, kind: Kind, words: Option<&str>) -> Flow {
-        self.metrics.refused.add(1);
-        req.refused_by.push_str(&self.name);
+        note_refusal(&self.name, &self.metrics, req);
         let mut lines = Vec::with_capacity(160);
         let error = match kind {
             Kind::TokenRepeated => Some(("invalid_request", "more than one token")),
@@ -195,11 +194,8 @@ impl Place {
                 let fields = req.head.fields.all(Known::Authorization);
                 only(fields.filter_map(|field| bearer(field.value.of(bytes))).map(span))
             }
-            Self::Header(name) => {
-                let same = |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes());
-                only(req.head.fields.iter().filter(same).map(|field| field.value))
-            }
-            Self::Cookie(name) => only(pairs(req).filter_map(|pair| cookie(pair, name)).map(span)),
+            Self::Header(name) => only(req.fields_named(name.as_bytes())),
+            Self::Cookie(name) => only(req.cookies().filter_map(|pair| cookie_value(pair, name.as_bytes())).map(span)),
             Self::Query(name) => {
                 let query = req.query.map(|query| query.of(bytes)).unwrap_or_default();
                 only(query.split(|byte| *byte == b'&').filter_map(|pair| parameter(pair, name)).map(span))
@@ -217,7 +213,7 @@ impl Place {
             Self::Header(name) => req.edits.remove(name.as_bytes()),
             Self::Cookie(name) => {
                 let mut edits = std::mem::take(&mut req.edits); // the request is read while they are written
-                keep_cookies(req, |pair| cookie(pair, name).is_none(), &mut edits);
+                keep_cookies(req, |pair| cookie_value(pair, name.as_bytes()).is_none(), &mut edits);
                 req.edits = edits;
             }
             Self::Query(name) => req.remove_query(name),
@@ -241,28 +237,17 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     (scheme.eq_ignore_ascii_case(SCHEME) && is_whole).then(|| rest.trim_ascii_start())
 }
 
-/// All cookies, over all fields.
-fn pairs(req: &Request) -> impl Iterator<Item = &[u8]> {
-    let bytes = req.bytes();
-    let fields = req.head.fields.iter().filter(|field| field.name.of(bytes).eq_ignore_ascii_case(b"cookie"));
-    fields.flat_map(|field| field.value.of(bytes).split(|byte| *byte == b';')).map(<[u8]>::trim_ascii)
-}
-
 /// Notes that of all cookies only those are passed on. What an earlier filter made of them counts.
 fn keep_cookies(req: &Request, wanted: impl Fn(&[u8]) -> bool, edits: &mut Edits) {
     let mut line = Vec::new();
     edits.write_added_of(b"cookie", &mut line);
     let edited = line.strip_prefix(b"cookie: ").unwrap_or(&line).split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-    let all: Vec<&[u8]> = if edits.replaces(b"cookie") { edited.collect() } else { pairs(req).collect() };
+    let all: Vec<&[u8]> = if edits.replaces(b"cookie") { edited.collect() } else { req.cookies().collect() };
     let rest: Vec<&[u8]> = all.into_iter().filter(|pair| !pair.is_empty() && wanted(pair)).collect();
     edits.remove(b"cookie");
     if !rest.is_empty() {
         edits.add(b"cookie", |out| out.extend_from_slice(&rest.join(b"; ".as_slice())));
     }
-}
-
-fn cookie<'p>(pair: &'p [u8], name: &str) -> Option<&'p [u8]> {
-    Some(pair.strip_prefix(name.as_bytes())?.trim_ascii_start().strip_prefix(b"=")?.trim_ascii())
 }
 
 fn parameter<'p>(pair: &'p [u8], name: &str) -> Option<&'p [u8]> {

@@ -9,8 +9,8 @@ use std::net::IpAddr;
 
 use http::HeaderName;
 
-use crate::request::Request;
-use crate::route::encode::{Source, decode};
+use crate::request::{Request, cookie_value};
+use crate::route::encode::{Source, decode, means};
 use crate::route::template::Facts;
 
 /// What a limit counts by; without any fact there is one count for all requests.
@@ -76,8 +76,12 @@ impl Fact {
                 IpAddr::V4(v4) => append(Some(&v4.octets()), out),
                 IpAddr::V6(v6) => append(v6.octets().get(..NETWORK_BYTES), out),
             },
-            Fact::Header(name) => one(headers(req, name.as_str().as_bytes()), out),
-            Fact::Cookie(name) => one(cookies(req, name.as_bytes()), out),
+            Fact::Header(name) => {
+                one(req.fields_named(name.as_str().as_bytes()).map(|value| value.of(req.bytes())), out)
+            }
+            Fact::Cookie(name) => {
+                one(req.cookies().filter_map(|pair| cookie_value(pair, name.as_bytes())).map(unquoted), out)
+            }
             Fact::Query(name) => query(req, name.as_bytes(), out),
             Fact::Param(index) => {
                 decode(req.param(*index).as_bytes(), Source::Path, out);
@@ -103,20 +107,9 @@ fn one<'r>(mut values: impl Iterator<Item = &'r [u8]>, out: &mut Vec<u8>) -> u8 
     if values.next().is_some() { SEVERAL } else { append(first, out) }
 }
 
-fn headers<'r>(req: &'r Request, name: &[u8]) -> impl Iterator<Item = &'r [u8]> {
-    let bytes = req.bytes();
-    let fields = req.head.fields.iter().filter(move |field| field.name.of(bytes).eq_ignore_ascii_case(name));
-    fields.map(move |field| field.value.of(bytes))
-}
-
-/// Over all Cookie fields: HTTP/2 clients may send several (RFC 9113 8.2.3).
-fn cookies<'r>(req: &'r Request, name: &[u8]) -> impl Iterator<Item = &'r [u8]> {
-    let pairs = headers(req, b"cookie").flat_map(|value| value.split(|byte| *byte == b';'));
-    pairs
-        .map(<[u8]>::trim_ascii)
-        .filter_map(move |pair| pair.strip_prefix(name)?.trim_ascii_start().strip_prefix(b"="))
-        .map(<[u8]>::trim_ascii)
-        .map(|value| value.strip_prefix(b"\"").and_then(|inner| inner.strip_suffix(b"\"")).unwrap_or(value))
+/// A value in quotes is the same as one without (RFC 6265 4.1.1).
+fn unquoted(value: &[u8]) -> &[u8] {
+    value.strip_prefix(b"\"").and_then(|inner| inner.strip_suffix(b"\"")).unwrap_or(value)
 }
 
 /// What was escaped is the same as what was not, in names as in values.
@@ -126,25 +119,13 @@ fn query(req: &Request, name: &[u8], out: &mut Vec<u8>) -> u8 {
     for pair in query.of(req.bytes()).split(|byte| *byte == b'&') {
         let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
         let (written, value) = pair.split_at(end);
-        if is_name(written, name, out) && only.replace(value).is_some() {
+        if means(written, Source::Query, name) && only.replace(value).is_some() {
             return SEVERAL;
         }
     }
     let Some(value) = only else { return MISSING };
     decode(value.strip_prefix(b"=").unwrap_or_default(), Source::Query, out);
     PRESENT
-}
-
-/// Whether the name of a parameter means `name`. `scratch` is left as it is.
-fn is_name(written: &[u8], name: &[u8], scratch: &mut Vec<u8>) -> bool {
-    if !written.iter().any(|byte| matches!(byte, b'%' | b'+')) {
-        return written == name;
-    }
-    let start = scratch.len();
-    decode(written, Source::Query, scratch);
-    let same = scratch.get(start..) == Some(name);
-    scratch.truncate(start);
-    same
 }
 
 #[cfg(test)]

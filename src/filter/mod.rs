@@ -23,8 +23,8 @@ use crate::core::Core;
 use crate::http::reply::Reply;
 use crate::request::Request;
 
-use crate::shared::Rules;
 use crate::shared::in_flight::Guard;
+use crate::shared::{FilterMetrics, Rules};
 
 use api_key::ApiKey;
 use basic::Basic;
@@ -126,4 +126,10 @@ fn give_back(filters: &[Filter], req: &Request, core: &Core) {
             limit.give_back(req, core);
         }
     }
+}
+
+/// The filter of this name answers the request itself.
+fn note_refusal(name: &str, metrics: &FilterMetrics, req: &mut Request) {
+    metrics.refused.add(1);
+    req.refused_by.push_str(name);
 }

@@ -2,7 +2,6 @@
 
 use crate::core::Core;
 use crate::error::Kind;
-use crate::http::encode;
 use crate::http::quota::{self, Policy};
 use crate::http::reply::Reply;
 use crate::limit::{Decision, Spec};
@@ -11,8 +10,8 @@ use crate::request::Request;
 use crate::shared::FilterMetrics;
 use crate::shared::limits::Wallet;
 
-use super::Flow;
 use super::limit_key::LimitKey;
+use super::{Flow, note_refusal};
 
 /// The filter, as one route and listener use it.
 #[derive(Clone, Debug)]
@@ -79,15 +78,12 @@ impl RateLimit {
     #[cold]
     fn refuse(&self, req: &mut Request, remaining: u64, retry_after_ms: u64) -> Flow {
         let wait_s = retry_after_ms.div_ceil(1000).max(1);
-        self.metrics.refused.add(1);
-        req.refused_by.push_str(&self.name);
+        note_refusal(&self.name, &self.metrics, req);
         if let Some(policy) = &self.policy {
             // Whatever another process may have at hand: here it is not enough.
             tell(policy, req, remaining.min(self.cost.saturating_sub(1)), wait_s, true);
         }
-        let mut lines = Vec::with_capacity(32);
-        encode::field_of(b"Retry-After", |out| encode::number(wait_s, out), &mut lines);
-        Flow::Reply(Reply::from_error(Kind::RateLimited, &req.request_id, &lines))
+        Flow::Reply(Reply::come_again(Kind::RateLimited, &req.request_id, wait_s))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::http::reply::Reply;
 use crate::request::Request;
 use crate::shared::FilterMetrics;
 
-use super::Flow;
+use super::{Flow, note_refusal};
 
 /// The filter.
 #[derive(Clone, Debug)]
@@ -100,8 +100,7 @@ impl RequestLimits {
 
     #[cold]
     fn refuse(&self, kind: Kind, req: &mut Request) -> Flow {
-        self.metrics.refused.add(1);
-        req.refused_by.push_str(&self.name);
+        note_refusal(&self.name, &self.metrics, req);
         let mut line = Vec::new();
         match kind {
             // RFC 9110 15.5.6

@@ -143,6 +143,14 @@ impl Reply {
         fields.extend_from_slice(lines);
         Self { status: row.status, fields: fields.into(), body: body.into(), close: row.close, kind: Some(kind) }
     }
+
+    /// The same, with the advice to come again in so many seconds (RFC 9110 10.2.3).
+    #[cold]
+    pub fn come_again(kind: Kind, request_id: &str, seconds: u64) -> Self {
+        let mut line = Vec::with_capacity(32);
+        encode::field_of(b"Retry-After", |out| encode::number(seconds, out), &mut line);
+        Self::from_error(kind, request_id, &line)
+    }
 }
 
 /// The status line of an answer that the gateway makes.

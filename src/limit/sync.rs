@@ -138,6 +138,13 @@ struct Key {
     back_until_us: u64,
 }
 
+impl Key {
+    /// Whether a request may come again that only what lies ready can let through, since nothing may be spent ahead.
+    fn is_wanted(&self, spec: &Spec, n: u64, now_us: u64) -> bool {
+        spec.overdraft(n) == 0 && now_us < self.wanted_until_us
+    }
+}
+
 impl Sync {
     /// Control's side of the limit that `table` is the process wallet of, in a process with `cores` cores.
     #[must_use]
@@ -205,8 +212,7 @@ impl Sync {
         if waiting.us != 0 {
             (key.wanted, key.wanted_until_us) = (waiting.cost.max(1), now_us + WANTED_US);
         }
-        // Where nothing may be spent ahead, a request can only be let through by what lies ready when it comes again.
-        let is_wanted = spec.overdraft(n) == 0 && now_us < key.wanted_until_us;
+        let is_wanted = key.is_wanted(spec, n, now_us);
         let need = if is_wanted { key.wanted } else { waiting.cost.max(1) };
         let is_low_rate = spec.is_low_rate(n);
         if now_us >= key.back_until_us {
@@ -353,8 +359,8 @@ impl Sync {
             table.mark(at, false);
         }
         if granted > 0 {
-            let is_wanted = spec.overdraft(ask.processes) == 0 && now_us < key.wanted_until_us;
-            let is_prompt = spec.is_low_rate(ask.processes) && !is_wanted;
+            let n = ask.processes;
+            let is_prompt = spec.is_low_rate(n) && !key.is_wanted(spec, n, now_us);
             let after_us = if is_prompt { PROMPT_US } else { life_us / 2 };
             self.leased.push_back((ask.sent_us + after_us, at));
         }

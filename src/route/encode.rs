@@ -98,20 +98,30 @@ pub(super) fn decoded(value: &[u8], from: Source) -> Vec<u8> {
     out
 }
 
-/// The same, appended to `out`.
+/// Whether a percent-encoded value stands for `text`.
+pub(crate) fn means(value: &[u8], from: Source, text: &[u8]) -> bool {
+    bytes_of(value, from).eq(text.iter().copied())
+}
+
+/// What a percent-encoded value stands for, appended to `out`.
 pub(crate) fn decode(value: &[u8], from: Source, out: &mut Vec<u8>) {
+    out.extend(bytes_of(value, from));
+}
+
+fn bytes_of(value: &[u8], from: Source) -> impl Iterator<Item = u8> {
     let mut left = value;
-    while let Some((&b, tail)) = left.split_first() {
+    std::iter::from_fn(move || {
+        let (&b, tail) = left.split_first()?;
         left = tail;
-        match (b, triplet(left)) {
+        Some(match (b, triplet(left)) {
             (b'%', Some((byte, tail))) => {
-                out.push(byte);
                 left = tail;
+                byte
             }
-            (b'+', _) if from == Source::Query => out.push(b' '),
-            _ => out.push(b),
-        }
-    }
+            (b'+', _) if from == Source::Query => b' ',
+            _ => b,
+        })
+    })
 }
 
 /// Encodes the dots of the dot segments in `out[start..]`, up to its query, once more (`%252E`). Dot segments come about

@@ -14,6 +14,7 @@ use std::collections::HashMap;
 
 use super::decode::{Keys, Value, check_name};
 use super::headers::{self, Direction, HeaderEdits};
+use super::listeners::Listener;
 use super::report::{Located, Report, quote};
 use super::routes::Draft;
 use super::templates::Params;
@@ -152,6 +153,24 @@ impl Filter {
             _ => &[],
         }
     }
+}
+
+/// The filters that act on a route of a listener, in order: those of all routes, then the listener's, then the route's;
+/// each once, and `without` those that the route refuses.
+pub(super) fn acting<'c>(
+    all_routes: &'c [Located<String>],
+    listener: &'c Listener,
+    route: &'c [Located<String>],
+    without: &[Located<String>],
+) -> Vec<&'c Located<String>> {
+    let mut names: Vec<&Located<String>> = Vec::new();
+    for name in all_routes.iter().chain(&listener.filters).chain(route) {
+        let is = |other: &Located<String>| other.value == name.value;
+        if !without.iter().any(is) && !names.iter().any(|earlier| is(earlier)) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 /// What a filter says must be right for every route that uses it. What is not is recorded once, whatever the number of

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::super::listeners::Listener;
 use super::super::report::{Located, Report, quote};
 use super::super::routes::Draft;
-use super::{Filter, NamedFilter};
+use super::{Filter, NamedFilter, acting};
 
 /// `second` is waited for on this way while `first` is held, where both are named.
 struct Wait<'c> {
@@ -71,14 +71,8 @@ fn chain<'c>(
     route: &'c Draft<'_>,
     waited: &HashSet<&str>,
 ) -> Vec<&'c Located<String>> {
-    let mut chain: Vec<&Located<String>> = Vec::new();
-    for name in all_routes.iter().chain(&listener.filters).chain(&route.filters) {
-        let is_refused = route.without.iter().any(|without| without.value == name.value);
-        let is_there = chain.iter().any(|earlier| earlier.value == name.value);
-        if waited.contains(name.value.as_str()) && !is_refused && !is_there {
-            chain.push(name);
-        }
-    }
+    let mut chain = acting(all_routes, listener, &route.filters, &route.without);
+    chain.retain(|name| waited.contains(name.value.as_str()));
     chain
 }
 

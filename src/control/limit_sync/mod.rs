@@ -75,11 +75,9 @@ impl LimitSync {
         let (limits, limits_of_runner) = watch::channel(Vec::new());
         let (tls, tls_of_runner) = watch::channel(tls.map(without_alpn));
         let (leaving, leaving_of_runner) = watch::channel(false);
-        let random = random_u64();
         let runner = Runner {
             place: Place::new(redis.clone()),
-            author: Author::new(&redis.prefix, random),
-            name: format!("{random:016x}"), // as its author calls it
+            author: Author::new(&redis.prefix, random_u64()),
             cores,
             limits: limits_of_runner,
             tls: tls_of_runner,

@@ -82,6 +82,11 @@ impl Author {
         command
     }
 
+    /// Says that this process does not count any more.
+    pub(super) fn sign_off(&self, request: &mut Request) {
+        request.add(&["ZREM", &self.heartbeat_key(), &self.name]);
+    }
+
     /// A limit's key in Redis: `ringway:fair:100/1000000/200:0123…`, at most 64 + 128 + 100 bytes. Its numbers are part of it:
     /// two gateways of which one has another config have two buckets, where in one each would count by its own numbers
     /// and undo the other's debt.

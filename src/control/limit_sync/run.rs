@@ -37,8 +37,6 @@ const SINGLY_US: u64 = 1_000_000;
 pub(super) struct Runner {
     pub(super) place: Place,
     pub(super) author: Author,
-    /// This process, in the set of those that live.
-    pub(super) name: String,
     pub(super) cores: u64,
     pub(super) limits: watch::Receiver<Vec<Shared>>,
     pub(super) tls: watch::Receiver<Option<Arc<ClientConfig>>>,
@@ -127,10 +125,9 @@ impl Runner {
 
     /// Tells Redis that this process ends, so that the others have its share at once. Nothing is said after it.
     async fn sign_off(&mut self, connected: &mut Connected) {
-        let key = self.author.heartbeat_key();
-        let at = connected.link_of(&key);
+        let at = connected.link_of(&self.author.heartbeat_key());
         let mut request = Request::default();
-        request.add(&["ZREM", &key, &self.name]);
+        self.author.sign_off(&mut request);
         if let Some(link) = connected.links.get_mut(at).and_then(Option::as_mut) {
             let _ = link.ask(&request).await; // it is no loss: the entry ages
         }
