@@ -92,7 +92,7 @@ impl TcpIo {
     /// No bytes wait, and the other side neither closed nor reset. One `poll(2)` that does not wait: it takes no lock on
     /// the socket, where a `recv(MSG_PEEK)` does.
     pub(super) fn is_quiet(&self) -> bool {
-        let [quiet] = quiet([self.fd()]);
+        let [quiet] = quiet([self.fd()], 1);
         quiet
     }
 
@@ -105,11 +105,12 @@ impl TcpIo {
     }
 }
 
-/// Of which sockets nothing is to be told: no bytes wait, and nobody closed or reset.
-fn quiet<const N: usize>(sockets: [BorrowedFd<'_>; N]) -> [bool; N] {
+/// Of which of the first `n` sockets nothing is to be told: no bytes wait, and nobody closed or reset.
+fn quiet<const N: usize>(sockets: [BorrowedFd<'_>; N], n: usize) -> [bool; N] {
     // Errors and hang-ups are told without being asked for.
     let mut fds = sockets.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN | PollFlags::RDHUP));
-    let told = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+    let asked = fds.get_mut(..n).unwrap_or_default();
+    let told = poll(asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
     fds.map(|fd| told.is_ok() && fd.revents().is_empty())
 }
 
@@ -178,28 +179,28 @@ impl Stream {
         }
     }
 
-    /// [`Self::is_quiet`] of several, in one system call for those that speak no TLS. What is not there is not quiet.
-    pub fn are_quiet<const N: usize>(streams: [Option<&Self>; N]) -> [bool; N] {
-        fn tcp<'s>(stream: &Option<&'s Stream>) -> Option<BorrowedFd<'s>> {
-            match stream {
-                Some(Stream::Tcp(io)) => Some(io.fd()),
-                _ => None,
-            }
+    /// [`Self::is_quiet`] of several, in one system call, by a bit each: the first in the lowest. What is not there is not
+    /// quiet.
+    pub fn are_quiet<const N: usize>(streams: &[Option<&Self>; N]) -> u32 {
+        fn tcp<'s>(stream: &Option<&'s Stream>) -> Option<&'s TcpIo> {
+            stream.and_then(Stream::tcp)
         }
-        let mut quiet = streams.map(|stream| match stream {
-            Some(Self::Tcp(_)) => true,
-            Some(other) => other.is_quiet(),
+        let told = match streams.iter().find_map(tcp) {
+            // A place without a socket asks about the first once more; those at the end are not asked about.
+            Some(first) => {
+                let sockets = streams.each_ref().map(|stream| tcp(stream).unwrap_or(first).fd());
+                let there = streams.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+                quiet(sockets, there)
+            }
+            None => [false; N],
+        };
+        let is_quiet = |(stream, told): (&Option<&Self>, bool)| match stream {
+            Some(Self::Tcp(_)) => told,
+            Some(Self::Tls(io)) => io.is_quiet_if(told),
+            Some(Self::Memory(memory)) => memory.is_quiet(),
             None => false,
-        });
-        let Some(first) = streams.iter().find_map(tcp) else { return quiet };
-        // A place without such a stream asks about the first once more.
-        let told = self::quiet(streams.each_ref().map(|stream| tcp(stream).unwrap_or(first)));
-        for ((quiet, told), stream) in quiet.iter_mut().zip(told).zip(&streams) {
-            if tcp(stream).is_some() {
-                *quiet = told;
-            }
-        }
-        quiet
+        };
+        streams.iter().zip(told).enumerate().fold(0, |bits, (i, each)| bits | u32::from(is_quiet(each)) << i)
     }
 
     /// Bytes written that the other side has not acknowledged yet: a reader that is slow, not gone, makes it shrink.
@@ -323,12 +324,12 @@ mod tests {
     fn several_are_asked_at_once() {
         runtime::block_on_for_tests(async {
             let ((a, _far_a), (b, mut far_b), (c, far_c)) = (connected().await, connected().await, connected().await);
-            assert_eq!(Stream::are_quiet([Some(&a), None, Some(&b), Some(&c)]), [true, false, true, true]);
+            assert_eq!(Stream::are_quiet(&[Some(&a), None, Some(&b), Some(&c)]), 0b1101);
             far_b.write_all(b"x").unwrap();
             drop(far_c);
             while b.is_quiet() || c.is_quiet() {}
-            assert_eq!(Stream::are_quiet([Some(&c), Some(&b), Some(&a)]), [false, false, true]);
-            assert_eq!(Stream::are_quiet([None, None]), [false, false]);
+            assert_eq!(Stream::are_quiet(&[Some(&c), Some(&b), Some(&a), None]), 0b100);
+            assert_eq!(Stream::are_quiet(&[None, None]), 0);
         });
     }
 

@@ -302,11 +302,16 @@ impl TlsIo {
 
     /// See [`super::Stream::is_quiet`]. Tickets and key updates that wait are taken in: they are no answer to anything.
     pub(super) fn is_quiet(&self) -> bool {
+        self.is_quiet_if(self.tcp.is_quiet())
+    }
+
+    /// The same where the socket has been asked.
+    pub(super) fn is_quiet_if(&self, tcp_is_quiet: bool) -> bool {
         let mut session = self.session.borrow_mut();
         if !session.is_idle() || self.sending.borrow().is_some() {
             return false;
         }
-        if self.tcp.is_quiet() {
+        if tcp_is_quiet {
             return true;
         }
         let mut bytes = [0; 4096];

@@ -11,7 +11,7 @@ use crate::io::tls::HandshakeError;
 use crate::io::{Fired, Slot, Stream, dial, guard};
 use crate::snapshot::UpstreamSpec;
 use crate::upstream::endpoint::InFlight;
-use crate::upstream::pool::Pooled;
+use crate::upstream::pool::{ASKED_MAX, Pooled};
 
 use super::finish::kind_of;
 
@@ -60,25 +60,30 @@ impl Wanted<'_> {
         self.spec.balance.borrow_mut().pick(load, |_| true).ok_or(Kind::NoEndpoint.never())
     }
 
-    /// An idle connection to endpoint number `index`. Whether it is still quiet is for the caller to see, who may have
-    /// several to ask about.
-    pub fn take_idle(&self, index: usize) -> Option<Lease> {
+    /// An idle connection to endpoint number `index` that is quiet at `now_us` since the process began.
+    pub fn take_idle(&self, index: usize, now_us: u64) -> Option<Lease> {
         let endpoint = self.endpoints.get(index)?;
-        let pooled = endpoint.pool.borrow_mut().take(self.slot.now_ms(), &self.spec.pool)?;
-        let Pooled { conn, opened_ms, requests } = pooled;
+        let metrics = &self.core.metrics;
+        let are_quiet = |streams: &[Option<&UpstreamStream>; ASKED_MAX]| {
+            let quiet = Stream::are_quiet(&streams.map(|stream| stream.map(|stream| &**stream)));
+            let asked = streams.iter().flatten().count() as u64;
+            metrics.pool_discarded.add(asked.saturating_sub(quiet.count_ones().into()));
+            quiet
+        };
+        let Pooled { conn, opened_ms, requests } =
+            endpoint.pool.borrow_mut().take(now_us, &self.spec.pool, are_quiet)?;
+        metrics.pool_hits.add(1);
         Some(Lease { stream: conn, in_flight: endpoint.enter(), opened_ms, requests })
     }
 
-    /// An idle connection to endpoint number `index` that is still quiet, or a new one; only a new one if `fresh_only`.
-    pub async fn check_out(&self, index: usize, fresh_only: bool) -> Result<Lease, Error> {
+    /// An idle connection to endpoint number `index` that is quiet at `now_us` since the process began, or a new one; only a
+    /// new one if `fresh_only`.
+    pub async fn check_out(&self, index: usize, now_us: u64, fresh_only: bool) -> Result<Lease, Error> {
         let Self { spec, core, slot, .. } = *self;
-        let endpoint = self.endpoints.get(index).ok_or(Kind::NoEndpoint.never())?;
-        let idle = || if fresh_only { None } else { self.take_idle(index) };
-        while let Some(lease) = idle() {
-            if is_usable(lease.stream.is_quiet(), core) {
-                return Ok(lease);
-            }
+        if !fresh_only && let Some(lease) = self.take_idle(index, now_us) {
+            return Ok(lease);
         }
+        let endpoint = self.endpoints.get(index).ok_or(Kind::NoEndpoint.never())?;
         core.metrics.pool_misses.add(1);
         let in_flight = endpoint.enter();
         let now_ms = slot.now_ms();
@@ -105,14 +110,6 @@ impl Wanted<'_> {
         let is_over = self.slot.now_ms() >= self.due_ms;
         kind_of(fired, if is_over { Kind::RouteTimeout } else { phase })
     }
-}
-
-/// Whether an idle connection can be used that was found quiet, or not: bytes that wait on one were asked for by nobody, so
-/// it is poisoned. Counted either way.
-pub fn is_usable(quiet: bool, core: &Core) -> bool {
-    let counter = if quiet { &core.metrics.pool_hits } else { &core.metrics.pool_discarded };
-    counter.add(1);
-    quiet
 }
 
 /// A new connection to endpoint number `index`, over TLS if the upstream speaks it.

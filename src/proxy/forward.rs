@@ -90,10 +90,11 @@ pub async fn forward(
         route_due_ms: ms(cx.started_us).saturating_add(route.timeout_ms.into()),
     };
     down.slot.watch(down.stream.watch_fd(), rules.half_close_is_gone);
-    cx.upstream_from_us = Some(core.clock.now_us());
+    let now_us = core.clock.now_us();
+    cx.upstream_from_us = Some(now_us);
     let mut again = false;
     loop {
-        let result = attempt(req, action, &call, with_head, bounds, again, cx).await;
+        let result = attempt(req, action, &call, with_head, bounds, now_us, again, cx).await;
         cx.upstream_until_us = core.clock.now_us();
         let (error, reused) = match result {
             Ok(answer) => return Ok(answer),
@@ -110,19 +111,21 @@ pub async fn forward(
 }
 
 /// One try: its error comes with whether it was made on a reused connection.
+#[allow(clippy::too_many_arguments)]
 async fn attempt(
     req: &mut Request,
     action: &Forward,
     call: &Call<'_>,
     with_head: Option<usize>,
     bounds: upload::Bounds,
+    now_us: u64,
     fresh_only: bool,
     cx: &mut Context,
 ) -> Result<Answer, (Error, bool)> {
     let wanted = call.wanted();
     let index = wanted.pick().map_err(|e| (e, false))?;
     cx.endpoint = call.endpoints.get(index).map(|endpoint| endpoint.address);
-    let lease = wanted.check_out(index, fresh_only).await.map_err(|e| (e, false))?;
+    let lease = wanted.check_out(index, now_us, fresh_only).await.map_err(|e| (e, false))?;
     let reused = lease.is_reused();
     let failed = |e: Error| (e, reused);
     call.spec.metrics.requests.add(1);

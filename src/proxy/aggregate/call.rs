@@ -185,7 +185,7 @@ impl Asked<'_> {
         loop {
             let lease = match idle.take() {
                 Some(lease) => lease,
-                None => self.wanted.check_out(endpoint, again).await.map_err(|e| {
+                None => self.wanted.check_out(endpoint, core.clock.now_us(), again).await.map_err(|e| {
                     count_failure(self.spec, e);
                     Failed::from(e)
                 })?,

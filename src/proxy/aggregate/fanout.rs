@@ -12,13 +12,13 @@ use std::task::Poll;
 use crate::core::ms;
 use crate::end::PartReason;
 use crate::error::{Error, Kind};
+use crate::io::guard;
 use crate::io::recycle::{Recycler, Running};
-use crate::io::{Stream, guard};
 use crate::json;
 use crate::request::Request;
 use crate::snapshot::aggregate::{Aggregate, OnMissing, Part, Parts, Reference};
 
-use super::super::checkout::{Wanted, is_usable};
+use super::super::checkout::Wanted;
 use super::super::finish::kind_of;
 use super::super::plane::{Downstream, Live, Plane};
 use super::call::{Answered, Failed, Order};
@@ -29,9 +29,6 @@ use items::{Items, Known};
 
 /// Requests of parts are small: the client's fields are not passed on but for a few. Larger ones grow their buffer.
 const REQUEST_BYTES: usize = 2 * 1024;
-
-/// Idle connections that are asked about in one system call.
-const QUESTIONS: usize = 4;
 
 /// Why a fan-out ends before all of its parts have.
 pub enum Stop {
@@ -60,8 +57,6 @@ pub struct Memory {
     /// By the index of the part; empty where no part asks for each item of something.
     items: Vec<Items>,
     finished: Vec<Finished>,
-    /// Calls that are to be started in this turn: part, item, and what is asked.
-    orders: Vec<(usize, Option<usize>, Order)>,
 }
 
 /// What a fan-out is about.
@@ -146,7 +141,6 @@ where
     pub async fn run(&mut self) -> Result<(), Stop> {
         let result = self.run_parts().await;
         self.calls.clear();
-        self.memory.orders.clear();
         self.idle();
         for index in 0..self.about.plan.parts.len() {
             if self.outcome(index).phase != Phase::Ended {
@@ -160,7 +154,6 @@ where
     async fn run_parts(&mut self) -> Result<(), Stop> {
         loop {
             self.begin_ready()?;
-            self.launch();
             if self.calls.is_empty() {
                 return self.settle();
             }
@@ -303,7 +296,7 @@ where
             route: self.about.route,
             part: index,
             endpoint,
-            lease: if is_shadow { None } else { wanted.take_idle(endpoint) },
+            lease: if is_shadow { None } else { wanted.take_idle(endpoint, self.now_us) },
             out,
             due_ms,
             held,
@@ -321,25 +314,9 @@ where
         outcome.phase = Phase::Running;
         outcome.from_us.get_or_insert(now_us);
         self.busy_from_us.get_or_insert(now_us);
-        self.memory.orders.push((index, item, order));
+        let running = self.recycler.run(|| (self.make)(order));
+        self.calls.push(Call { part: index, item, running });
         Ok(())
-    }
-
-    /// Starts the calls that were asked for, on idle connections that are still quiet: one question for several of them.
-    fn launch(&mut self) {
-        let core = &self.about.plane.core;
-        for orders in self.memory.orders.chunks_mut(QUESTIONS) {
-            let stream =
-                |i: usize| orders.get(i).and_then(|(.., order)| order.lease.as_ref()).map(|lease| &*lease.stream);
-            let quiet = Stream::are_quiet::<QUESTIONS>(std::array::from_fn(stream));
-            for ((.., order), quiet) in orders.iter_mut().zip(quiet) {
-                order.lease = order.lease.take().filter(|_| is_usable(quiet, core));
-            }
-        }
-        for (part, item, order) in self.memory.orders.drain(..) {
-            let running = self.recycler.run(|| (self.make)(order));
-            self.calls.push(Call { part, item, running });
-        }
     }
 
     /// A request that can not be made.

@@ -220,7 +220,6 @@ where
     /// Ends the calls of a part that has failed.
     fn give_up(&mut self, index: usize) {
         self.calls.retain(|call| call.part != index);
-        self.memory.orders.retain(|(part, ..)| *part != index);
     }
 
     /// The JSON of an item, which is needed once, and what is known for all of them; to be put back.
