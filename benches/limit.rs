@@ -166,14 +166,16 @@ fn filter(c: &mut Criterion) {
         let address = |i: u64| Some(std::net::Ipv4Addr::from_bits(u32::try_from(i).unwrap_or_default()).into());
         (0..KEYS).for_each(|i| {
             req.client = address(i);
-            assert!(matches!(filter.on_request(&mut req, &core), Flow::Continue));
+            req.charges.clear();
+            assert!(matches!(filter.on_request(0, &mut req, &core), Flow::Continue));
         });
         let mut next = walk();
         let mut once = || {
             req.received_us += 1;
             req.client = address(next());
             req.quota.clear();
-            filter.on_request(&mut req, &core)
+            req.charges.clear();
+            filter.on_request(0, &mut req, &core)
         };
         let mut many = || (0..100_000).for_each(|_| drop(black_box(once())));
         many(); // what it remembers of chunks has its size

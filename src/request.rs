@@ -6,9 +6,11 @@ use std::rc::Rc;
 use crate::http::encode::Edits;
 use crate::http::framing::Framing;
 use crate::http::head::{Field, RequestHead, ResponseHead, Span};
+use crate::http::known::is_same_name;
 use crate::http::own::OwnLines;
 use crate::http::quota::Quota;
 use crate::io::Buf;
+use crate::limit::charges::Charges;
 use crate::route::Params;
 use crate::route::template::Facts;
 use crate::shared::in_flight::Guard;
@@ -25,6 +27,8 @@ pub struct Request {
     pub path: Vec<u8>,
     /// The query, without its `?`.
     pub query: Option<Span>,
+    /// Pairs of the query that filters have read and that go no further: they are taken out once all filters have run.
+    pub read_pairs: Vec<Span>,
     /// Whom the request is for: lower case, without port or trailing dot; empty if it does not say.
     pub host: Vec<u8>,
     /// The same as the client wrote it, with port.
@@ -63,6 +67,8 @@ pub struct Request {
     pub is_preflight: bool,
     /// Lines of filters, in every answer.
     pub own: OwnLines,
+    /// What rate limits have taken for it.
+    pub charges: Charges,
     /// Concurrency limits that it counts for, to its end.
     pub in_flight: Vec<Guard>,
     /// The filter that refused it.
@@ -76,6 +82,7 @@ impl Request {
     pub fn reset(&mut self) {
         self.path.clear();
         self.query = None;
+        self.read_pairs.clear();
         self.host.clear();
         self.authority.clear();
         self.edits.clear();
@@ -92,6 +99,7 @@ impl Request {
         self.quota.clear();
         self.own.clear();
         self.is_preflight = false;
+        self.charges.clear();
         self.in_flight.clear();
         self.refused_by.clear();
         self.would_refuse.clear();
@@ -122,14 +130,15 @@ impl Request {
     pub fn set_principal(&mut self, name: &str, field: Option<&str>) {
         self.principal.set(name);
         if let Some(field) = field {
+            self.head.fields.hide(field.as_bytes(), self.buf.bytes());
             self.edits.set(field.as_bytes(), |out| out.extend_from_slice(name.as_bytes()));
         }
     }
 
-    /// The values of all fields of this name, in any case.
+    /// The values of all fields that are of this name to anyone: in any case, and with `_` for `-`.
     pub fn fields_named(&self, name: &[u8]) -> impl Iterator<Item = Span> {
         let bytes = self.bytes();
-        let is_it = move |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(name);
+        let is_it = move |field: &&Field| is_same_name(field.name.of(bytes), name);
         self.head.fields.iter().filter(is_it).map(|field| field.value)
     }
 
@@ -139,14 +148,38 @@ impl Request {
         fields.flat_map(|value| value.split(|byte| *byte == b';')).map(<[u8]>::trim_ascii)
     }
 
-    /// Keeps those pairs of the query that `keep` says. It happens in place, behind which nothing moves.
-    pub fn keep_query(&mut self, keep: impl Fn(&[u8]) -> bool) {
+    /// The pairs of the query.
+    pub fn pairs(&self) -> impl Iterator<Item = &[u8]> {
+        let query = self.query.map(|query| query.of(self.bytes()));
+        query.into_iter().flat_map(|query| query.split(|byte| *byte == b'&'))
+    }
+
+    /// The upstream gets no pair of the query that `is_read` says. Other filters still find it.
+    pub fn drop_pairs(&mut self, is_read: impl Fn(&[u8]) -> bool) {
+        let mut read = std::mem::take(&mut self.read_pairs); // the request is read while they are written
+        let base = self.buf.bytes();
+        read.extend(self.pairs().filter(|pair| is_read(pair)).map(|pair| Span::within(base, pair)));
+        self.read_pairs = read;
+    }
+
+    /// Takes the pairs out of the query that go no further. It happens in place, behind which nothing moves.
+    pub fn cut_query(&mut self) {
+        if self.read_pairs.is_empty() {
+            return;
+        }
+        let read = std::mem::take(&mut self.read_pairs);
+        self.keep_query(|at| !read.iter().any(|pair| pair.start() == at));
+        self.read_pairs = read;
+        self.read_pairs.clear();
+    }
+
+    fn keep_query(&mut self, keeps: impl Fn(usize) -> bool) {
         let Some(span) = self.query else { return };
         let Some(query) = self.buf.bytes_mut().get_mut(span.start()..span.end()) else { return };
         let (mut kept, mut at, mut pairs) = (0, 0, 0);
         while let Some(rest) = query.get(at..) {
             let end = at + memchr::memchr(b'&', rest).unwrap_or(rest.len());
-            if query.get(at..end).is_some_and(&keep) {
+            if keeps(span.start() + at) {
                 if pairs > 0
                     && let Some(between) = query.get_mut(kept)
                 {
@@ -164,14 +197,6 @@ impl Request {
             let bytes = self.buf.bytes();
             Span::within(bytes, bytes.get(span.start()..span.start() + kept).unwrap_or_default())
         });
-    }
-
-    /// Takes the parameters of that name out of the query.
-    pub fn remove_query(&mut self, name: &str) {
-        let is_named = |pair: &[u8]| {
-            pair.strip_prefix(name.as_bytes()).is_some_and(|rest| matches!(rest.first(), None | Some(b'=')))
-        };
-        self.keep_query(|pair| !is_named(pair));
     }
 
     /// Appends what the client is told in every answer: last in a head of which `out` has all else.
@@ -288,7 +313,11 @@ mod tests {
             req.buf.extend(text.as_bytes());
             let bytes = req.buf.bytes();
             req.query = bytes.get(6..6 + query.len()).map(|part| Span::within(bytes, part));
-            req.keep_query(|pair| pair.split(|b| *b == b'=').next() != Some(b"key"));
+            let is_key = |pair: &[u8]| pair.split(|b| *b == b'=').next() == Some(b"key");
+            req.drop_pairs(is_key);
+            assert_eq!(req.query_str(), Some(query), "filters behind it find it");
+            req.drop_pairs(is_key);
+            req.cut_query();
             assert_eq!(req.query_str(), left, "{query}");
             assert!(req.buf.bytes().ends_with(b" HTTP/1.1") && req.buf.bytes().starts_with(b"GET /?"));
         }

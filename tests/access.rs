@@ -87,7 +87,19 @@ fn each_limit_has_its_answer() {
     for kind in ["application/json", "Application/JSON; charset=utf-8", "image/png", "IMAGE/x"] {
         assert_eq!(ask(&typed(&format!("Content-Type: {kind}\r\n"))).status, 200, "{kind}");
     }
-    for kind in ["text/plain", "application/jsonx", "application", "", "image", "application/json, text/plain", "é"] {
+    for kind in [
+        "text/plain",
+        "application/jsonx",
+        "application",
+        "",
+        "image",
+        "application/json, text/plain",
+        "é",
+        "image/",
+        "image/png, text/html",
+        "image/x y",
+        "image/<script>",
+    ] {
         let refused = ask(&typed(&format!("Content-Type: {kind}\r\n")));
         refused.is_gateways_own(415);
         assert_eq!(refused.fields.get("accept"), Some("application/json, image/*"));

@@ -159,6 +159,33 @@ fn every_answer_can_be_read_by_the_page() {
 }
 
 #[test]
+fn of_two_on_a_route_the_last_one_answers_everything() {
+    let upstream = upstream();
+    let gateway = Setup::new()
+        .upstream("u", &[&upstream], "")
+        .top(
+            "filters: { all: { cors: { origins: [\"https://a.example\"] } }, own: { cors: { origins: [\"https://b.example\"] } }, \
+             safe: { security_headers: {} } }",
+        )
+        .top("all_routes: { filters: [all] }")
+        .listener("filters: [safe]")
+        .forward_all("filters: [own]")
+        .start();
+    let mut client = Client::connect(&gateway);
+    for (origin, status, allowed) in
+        [("https://a.example", 403, None), ("https://b.example", 204, Some("https://b.example"))]
+    {
+        let before = client.ask(preflight("/a", origin, "GET", ""));
+        assert_eq!((before.status, before.fields.get("access-control-allow-origin")), (status, allowed), "{origin}");
+        assert_eq!(before.fields.get("x-content-type-options"), Some("nosniff"));
+        let behind = client.ask(format!("GET /a HTTP/1.1\r\nHost: h\r\nOrigin: {origin}\r\n\r\n"));
+        assert_eq!((behind.status, behind.fields.get("access-control-allow-origin")), (200, allowed), "{origin}");
+    }
+    let whole = client.ask("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!((whole.status, whole.fields.get("x-content-type-options")), (204, Some("nosniff")));
+}
+
+#[test]
 fn origins_by_wildcard_all_and_null() {
     let upstream = upstream();
     let gateway = cors(&upstream, "origins: [\"https://*.example.com\", \"null\"]").start();

@@ -213,6 +213,7 @@ fn a_token_is_taken_from_where_the_config_says() {
     let stripped =
         guarded(&upstream, "from: [header.authorization, cookie.session, query.access_token], forward: false");
     let good = es256(json!({}));
+    let evil = good.replace("ey", "ex");
     for gateway in [&gateway, &stripped] {
         let mut client = Client::connect(gateway);
         let header = if gateway.addr == stripped.addr { "Authorization: bearer" } else { "X-Token:" };
@@ -231,6 +232,7 @@ fn a_token_is_taken_from_where_the_config_says() {
             with(&format!("Cookie: session={good}; session={good}\r\n")),
             with(&format!("Cookie: session={good}\r\nCookie: session={wrong}\r\n")),
             format!("GET /q?access_token={good}&access_token={good} HTTP/1.1\r\nHost: h\r\n\r\n"),
+            format!("GET /q?access_token={good}&access%5Ftoken={evil} HTTP/1.1\r\nHost: h\r\n\r\n"),
         ] {
             assert_eq!(client.ask(&several).status, 400, "{several}");
         }
@@ -243,6 +245,33 @@ fn a_token_is_taken_from_where_the_config_says() {
     assert!(!taken[0].fields.has("authorization") && taken[0].fields.get("cookie") == Some("a=1"));
     assert_eq!(taken[1].fields.get("cookie"), Some("a=1; b=2"));
     assert_eq!((taken[2].target.as_str(), taken[3].target.as_str()), ("/q?a=1&b=%20", "/q"));
+    // What stands in another place was not looked at, and goes no further.
+    let both = format!(
+        "GET /both?access%5Ftoken={evil}&a HTTP/1.1\r\nHost: h\r\nX_Token: {good}\r\nCookie: session={evil}; b=2\r\n\r\n"
+    );
+    assert_eq!(gateway.ask(&both).status, 200);
+    let seen = upstream.requests().pop().unwrap();
+    assert_eq!((seen.target.as_str(), seen.fields.get("cookie")), ("/both?a", Some("b=2")));
+    assert!(!format!("{seen:?}").contains(&evil), "{seen:?}");
+}
+
+#[test]
+fn where_a_token_is_optional_one_that_is_not_good_is_refused_however_it_is_written() {
+    let upstream = upstream();
+    let gateway = guarded(&upstream, "from: [header.authorization, header.x-token, query.t], optional: true");
+    let (good, evil) = (es256(json!({})), es256(json!({})).replace("ey", "ex"));
+    for (ask, status) in [
+        (with("Authorization: Basic YTpi\r\n"), 200),
+        (with(&format!("Authorization: Bearer\t{evil}\r\n")), 401),
+        (with(&format!("Authorization: Bearer,{evil}\r\n")), 401),
+        (with(&format!("Authorization: Basic YTpi\r\nAuthorization: Bearer {good}\r\n")), 400),
+        (with(&format!("Authorization: Bearer\t{evil}\r\nAuthorization: Bearer {good}\r\n")), 400),
+        (with(&format!("X_Token: {evil}\r\n")), 401),
+        (with(&format!("X-Token: {good}\r\nX_Token: {evil}\r\n")), 400),
+        (format!("GET /q?%74={evil} HTTP/1.1\r\nHost: h\r\n\r\n"), 401),
+    ] {
+        assert_eq!(gateway.ask(&ask).status, status, "{ask}");
+    }
 }
 
 #[test]

@@ -227,6 +227,28 @@ fn who_is_refused_by_a_limit_of_his_own_takes_nothing_of_the_one_he_shares() {
 }
 
 #[test]
+fn who_waits_in_vain_takes_nothing_of_the_limits_before() {
+    let upstream = Upstream::start(|conn| {
+        while let Some(request) = conn.request() {
+            if request.target == "/hold" {
+                std::thread::sleep(Duration::from_millis(1500)); // so long the one place is taken
+            }
+            conn.write(ok("hello"));
+        }
+    });
+    let filters = "all: { rate_limit: { rate: 3/h, key: none } }, \
+                   one: { concurrency: { max: 1, key: none, queue: 5, queue_timeout: 100ms } }";
+    let gateway = limited(&upstream, filters, "[all, one]").start();
+    let mut holder = Client::connect(&gateway);
+    holder.send("GET /hold HTTP/1.1\r\nHost: h\r\n\r\n");
+    eventually("it is there", || (in_flight(&gateway) == 1.0).then_some(()));
+    let mut client = Client::connect(&gateway);
+    assert_eq!(statuses(&mut client, &with(""), 4), [429; 4], "there is no place in time");
+    assert_eq!(holder.response().status, 200);
+    assert_eq!(statuses(&mut client, &with(""), 3), [200, 200, 429], "2 of 3 tokens are left");
+}
+
+#[test]
 fn a_limit_behind_a_queue_decides_when_the_wait_is_over() {
     let upstream = Upstream::start(|conn| {
         while conn.request().is_some() {

@@ -34,6 +34,7 @@ mod variables;
 pub use report::{Error, Errors, Located, Position, Report};
 
 use crate::limit::Spec;
+use crate::tls::files;
 use crate::value::{Duration, Invalid};
 use aggregate::AggregationMemory;
 use decode::{Keys, Value};
@@ -141,7 +142,7 @@ pub enum Workers {
 /// Everything that is wrong with it.
 pub fn load(path: &Path) -> Result<Config, Errors> {
     let file_name = path.display().to_string();
-    match read_file(path) {
+    match read_config(path) {
         Ok(text) => parse(&file_name, &text, &|name| std::env::var(name).ok()),
         Err(fault) => {
             let report = Report::new(&file_name);
@@ -151,13 +152,23 @@ pub fn load(path: &Path) -> Result<Config, Errors> {
     }
 }
 
-fn read_file(path: &Path) -> Result<String, Invalid> {
+/// The config itself, which may come through a pipe.
+fn read_config(path: &Path) -> Result<String, Invalid> {
     let failed =
         |cause: std::io::Error| Invalid::new(format!("can not be read: {cause}"), "check path and permissions");
     // One byte more than is allowed shows that there is too much; a device that never ends is read no further.
     let limit = u64::try_from(tree::FILE_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
     let mut bytes = Vec::new();
     File::open(path).map_err(failed)?.take(limit).read_to_end(&mut bytes).map_err(failed)?;
+    utf8(bytes)
+}
+
+/// A file that a config names, and that is read again while the gateway runs: nothing of it may be waited for.
+fn read_named(path: &Path) -> Result<String, Invalid> {
+    utf8(files::read(path)?)
+}
+
+fn utf8(bytes: Vec<u8>) -> Result<String, Invalid> {
     String::from_utf8(bytes).map_err(|fault| {
         let valid = fault.as_bytes().get(..fault.utf8_error().valid_up_to()).unwrap_or_default();
         let line = valid.iter().filter(|byte| **byte == b'\n').count().saturating_add(1);

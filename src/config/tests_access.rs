@@ -172,9 +172,10 @@ fn a_file_of_users_has_names_and_safe_hashes() {
         read(&format!("basic: {{ file: {} }}", path.display())).map(drop).err().unwrap_or_default()
     };
     assert_eq!(said(&format!("# staff\n\n ann:{hash}\r\nbob:{hash}")), "");
+    assert_eq!(said("# nobody\n"), "");
     for (text, expected) in [
-        ("", "has no user (add one: `htpasswd -B FILE NAME`)"),
-        ("# ann\n", "has no user"),
+        ("", "has no user (add one: `htpasswd -B FILE NAME`"),
+        (" \n", "has no user"),
         ("ann", ":1:1: is no user (write name:hash)"),
         (&format!("\nann:{hash}\nann:{hash}"), ":3:1: the user `ann` is there before"),
         (&format!(":{hash}"), ":1:1: the user's name is not a name"),

@@ -34,12 +34,12 @@ impl Watch {
 
     /// What is in use from now on, if that is something new.
     fn look(&mut self) -> Option<Credentials> {
-        let changed = self.files.have_changed();
-        if !changed && !self.files.is_faulty() {
+        // Each file stands for itself: one that is faulty stays so until it changes.
+        if !self.files.have_changed() {
             return None;
         }
         let faults = self.credentials.read(&self.config);
-        self.files.were_read(changed, faults, "keys and passwords").then(|| self.credentials.clone())
+        self.files.were_read(true, faults, "keys and passwords").then(|| self.credentials.clone())
     }
 
     /// Watches the files from a thread of its own, for as long as the process lives; nothing if there are none.

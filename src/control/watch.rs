@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Files, how they were when they were last read, and what was wrong with them then.
 pub(super) struct Watched {
     paths: Vec<PathBuf>,
-    stamps: Vec<(u64, u64, i64, i64, u64)>,
+    stamps: Vec<files::Stamp>,
     faults: Vec<String>,
 }
 

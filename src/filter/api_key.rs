@@ -121,7 +121,7 @@ impl ApiKey {
             req.edits.remove(name.as_bytes());
         }
         if self.query.is_some() {
-            req.keep_query(|pair| self.value_of(pair).is_none());
+            req.drop_pairs(|pair| self.value_of(pair).is_some());
         }
         req.set_principal(&owner.name, self.principal_header.as_deref());
     }

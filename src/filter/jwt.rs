@@ -11,6 +11,7 @@ use crate::http::known::Known;
 use crate::http::reply::Reply;
 use crate::jwt::{Fault, KeySet, Rules, Verified, verify};
 use crate::request::{Request, cookie_value};
+use crate::route::encode::{Source, means};
 use crate::shared::FilterMetrics;
 
 use super::{Flow, note_refusal};
@@ -20,7 +21,7 @@ use super::{Flow, note_refusal};
 pub struct Jwt {
     /// Its name.
     pub name: String,
-    /// Where a token may be; the first place that has one counts.
+    /// Where a token may be; the first place that has one counts, and what is in the others goes no further.
     pub from: Vec<Place>,
     /// Longer tokens are not read, in bytes.
     pub token_bytes_max: usize,
@@ -51,7 +52,7 @@ pub enum Place {
     Header(String),
     /// A cookie (RFC 6265 5.4).
     Cookie(String),
-    /// A query parameter (RFC 6750 2.3), as it is: no byte of a token needs an escape.
+    /// A query parameter (RFC 6750 2.3), however its name is escaped; its value as it is: no byte of a token needs an escape.
     Query(String),
 }
 
@@ -72,14 +73,16 @@ impl Jwt {
             req.head.fields.hide(name.as_bytes(), req.buf.bytes());
             req.edits.remove(name.as_bytes());
         }
-        let token = match self.find(req) {
-            Found::One(token) => token,
-            Found::Several => return self.refuse(req, Kind::TokenRepeated, None),
-            Found::Nothing if self.optional => {
+        let found =
+            self.from.iter().map(|place| place.find(req)).enumerate().find(|(_, found)| *found != Found::Nothing);
+        let (place, token) = match found.unwrap_or((0, Found::Nothing)) {
+            (place, Found::One(token)) => (place, token),
+            (_, Found::Several) => return self.refuse(req, Kind::TokenRepeated, None),
+            (_, Found::Nothing) if self.optional => {
                 self.metrics.passed.add(1);
                 return Flow::Continue;
             }
-            Found::Nothing => return self.refuse(req, Kind::TokenMissing, None),
+            (_, Found::Nothing) => return self.refuse(req, Kind::TokenMissing, None),
         };
         let verified = match self.check(token.of(req.bytes()), core, req.received_us) {
             Ok(verified) => verified,
@@ -98,14 +101,10 @@ impl Jwt {
         if let Some(principal) = &verified.principal {
             req.principal.set(principal);
         }
-        if !self.forward {
-            self.from.iter().for_each(|place| place.strip(req));
-        }
+        // Nobody has looked at a token in another place: the upstream must not take it for one that was checked.
+        let goes_on = |index: usize| self.forward && index == place;
+        self.from.iter().enumerate().filter(|(index, _)| !goes_on(*index)).for_each(|(_, place)| place.strip(req));
         Flow::Continue
-    }
-
-    fn find(&self, req: &Request) -> Found {
-        self.from.iter().map(|place| place.find(req)).find(|found| *found != Found::Nothing).unwrap_or(Found::Nothing)
     }
 
     /// `at_us` is the time of the request, in µs since the process began.
@@ -137,7 +136,7 @@ impl Jwt {
             }
             Err(fault) => {
                 // The issuer may have new keys: control looks, this request does not wait for it.
-                if matches!(fault, Fault::UnknownKey | Fault::NoKeys) {
+                if matches!(fault, Fault::UnknownKey | Fault::NoKeys | Fault::Signature) {
                     self.keys.ask();
                 }
                 Err(fault)
@@ -191,15 +190,17 @@ impl Place {
         let span = |token: &[u8]| Span::within(bytes, token);
         match self {
             Self::Authorization => {
-                let fields = req.head.fields.all(Known::Authorization);
-                only(fields.filter_map(|field| bearer(field.value.of(bytes))).map(span))
+                let mut fields = req.head.fields.all(Known::Authorization).map(|field| field.value.of(bytes));
+                match (fields.next(), fields.next()) {
+                    (Some(value), None) => only(bearer(value).map(span).into_iter()),
+                    (None, _) => Found::Nothing,
+                    // There may be one (RFC 9110 5.3, 11.6.2).
+                    (Some(_), Some(_)) => Found::Several,
+                }
             }
             Self::Header(name) => only(req.fields_named(name.as_bytes())),
             Self::Cookie(name) => only(req.cookies().filter_map(|pair| cookie_value(pair, name.as_bytes())).map(span)),
-            Self::Query(name) => {
-                let query = req.query.map(|query| query.of(bytes)).unwrap_or_default();
-                only(query.split(|byte| *byte == b'&').filter_map(|pair| parameter(pair, name)).map(span))
-            }
+            Self::Query(name) => only(req.pairs().filter_map(|pair| parameter(pair, name)).map(span)),
         }
     }
 
@@ -216,7 +217,7 @@ impl Place {
                 keep_cookies(req, |pair| cookie_value(pair, name.as_bytes()).is_none(), &mut edits);
                 req.edits = edits;
             }
-            Self::Query(name) => req.remove_query(name),
+            Self::Query(name) => req.drop_pairs(|pair| parameter(pair, name).is_some()),
         }
     }
 }
@@ -229,12 +230,15 @@ fn only(mut tokens: impl Iterator<Item = Span>) -> Found {
     }
 }
 
-/// The credentials of the scheme Bearer, which is told in any case (RFC 9110 11.1); `None` for other schemes.
+/// The credentials of the scheme Bearer, which is told in any case (RFC 9110 11.1); `None` for other schemes. What is not a
+/// space behind it belongs to a token, which is no good one then: others may be less strict about it.
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     const SCHEME: &[u8] = b"bearer";
     let (scheme, rest) = value.split_at_checked(SCHEME.len())?;
-    let is_whole = rest.first().is_none_or(|byte| *byte == b' ');
-    (scheme.eq_ignore_ascii_case(SCHEME) && is_whole).then(|| rest.trim_ascii_start())
+    // RFC 9110 5.6.2: what else could be part of the scheme's name.
+    let goes_on = rest.first().is_some_and(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte));
+    let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
+    (scheme.eq_ignore_ascii_case(SCHEME) && !goes_on).then(|| rest.get(spaces..).unwrap_or_default())
 }
 
 /// Notes that of all cookies only those are passed on. What an earlier filter made of them counts.
@@ -251,7 +255,9 @@ fn keep_cookies(req: &Request, wanted: impl Fn(&[u8]) -> bool, edits: &mut Edits
 }
 
 fn parameter<'p>(pair: &'p [u8], name: &str) -> Option<&'p [u8]> {
-    pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")
+    let at = memchr::memchr(b'=', pair)?;
+    let (written, value) = (pair.get(..at)?, pair.get(at + 1..)?);
+    (written == name.as_bytes() || means(written, Source::Query, name.as_bytes())).then_some(value)
 }
 
 #[cfg(test)]
@@ -286,16 +292,25 @@ mod tests {
         assert_eq!(authorization("Authorization: Bearer\r\n").unwrap(), "");
         assert_eq!(authorization("Authorization: Basic Bearer\r\n"), Err("nothing"));
         assert_eq!(authorization("Authorization: Bearera\r\nX-Authorization: Bearer a\r\n"), Err("nothing"));
-        assert_eq!(authorization("Authorization: Bearer a\r\nAuthorization: Bearer a\r\n"), Err("several"));
+        for other in ["Bearer a", "Basic YTpi", "Bearer\ta"] {
+            let both = format!("Authorization: Bearer a\r\nAuthorization: {other}\r\n");
+            assert_eq!(authorization(&both), Err("several"), "{other}");
+        }
+        assert_eq!(authorization("Authorization: Bearer\ta\r\n").unwrap(), "\ta");
+        assert_eq!(authorization("Authorization: Bearer,a\r\n").unwrap(), ",a");
         let header = Place::Header("X-Token".into());
         assert_eq!(found(&header, &request("", "x-token: a\r\n")).unwrap(), "a");
         assert_eq!(found(&header, &request("", "x-token: a\r\nX-TOKEN: b\r\n")), Err("several"));
+        assert_eq!(found(&header, &request("", "x_token: a\r\nX-Token: a\r\n")), Err("several"));
+        assert_eq!(found(&header, &request("", "X_Token: a\r\n")).unwrap(), "a");
         let cookie = Place::Cookie("t".into());
         assert_eq!(found(&cookie, &request("", "Cookie: tt=x; t=a ; u=t\r\n")).unwrap(), "a");
         assert_eq!(found(&cookie, &request("", "Cookie: t=a\r\nCookie: t=a\r\n")), Err("several"));
         let query = Place::Query("t".into());
         assert_eq!(found(&query, &request("tt=x&t=a&u", "")).unwrap(), "a");
         assert_eq!(found(&query, &request("t=a&t=b", "")), Err("several"));
+        assert_eq!(found(&query, &request("t=a&%74=b", "")), Err("several"));
+        assert_eq!(found(&query, &request("%74=a", "")).unwrap(), "a");
         assert_eq!(found(&query, &request("t", "")), Err("nothing"));
     }
 
@@ -304,6 +319,7 @@ mod tests {
         let query = |query: &str| {
             let mut req = request(query, "");
             Place::Query("t".into()).strip(&mut req);
+            req.cut_query();
             req.query_str().map(str::to_owned)
         };
         assert_eq!(query("a=1&t=x&b=2").as_deref(), Some("a=1&b=2"));
@@ -311,6 +327,7 @@ mod tests {
         assert_eq!(query("a=1&t=x").as_deref(), Some("a=1"));
         assert_eq!(query("a=1&tt=x").as_deref(), Some("a=1&tt=x"));
         assert_eq!(query("t=x"), None);
+        assert_eq!(query("%74=x&a=1&t=y").as_deref(), Some("a=1"));
         let cookie = |fields: &str| {
             let mut req = request("", fields);
             Place::Cookie("t".into()).strip(&mut req);

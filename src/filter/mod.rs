@@ -87,9 +87,10 @@ pub enum Verdict {
     },
 }
 
-/// Runs `filters` on a request, all or until one does not let it pass; the count says how many have run.
-pub fn on_request(filters: &[Filter], req: &mut Request, core: &Core) -> (usize, Flow) {
-    for (index, filter) in filters.iter().enumerate() {
+/// Runs `filters` on a request from the one with index `from` on, all or until one does not let it pass: its index comes
+/// with what it decided.
+pub fn on_request(filters: &[Filter], from: usize, req: &mut Request, core: &Core) -> (usize, Flow) {
+    for (index, filter) in filters.iter().enumerate().skip(from) {
         let flow = match filter {
             Filter::RequestHeaders(filter) => filter.on_request(req, core),
             Filter::SecurityHeaders(filter) => filter.on_request(req, core),
@@ -98,32 +99,34 @@ pub fn on_request(filters: &[Filter], req: &mut Request, core: &Core) -> (usize,
             Filter::RequestLimits(filter) => filter.on_request(req, core),
             Filter::ApiKey(filter) => filter.on_request(req, core),
             Filter::Basic(filter) => filter.on_request(req, core),
-            Filter::RateLimit(filter) => filter.on_request(req, core),
+            Filter::RateLimit(filter) => filter.on_request(index, req, core),
             Filter::Concurrency(filter) => filter.on_request(req, core),
             Filter::Jwt(filter) => filter.on_request(req, core),
         };
         match flow {
             Flow::Continue => {}
             Flow::Reply(_) => {
-                // Only what a limit refuses: attempts that fail because of who calls are what limits before them count.
-                if matches!(filter, Filter::RateLimit(_) | Filter::Concurrency(_)) {
-                    give_back(filters.get(..index).unwrap_or_default(), req, core);
-                }
-                return (index + 1, flow);
+                refused(filters, index, req, core);
+                return (index, flow);
             }
-            Flow::Wait(_) => return (index + 1, flow),
+            Flow::Wait(_) => return (index, flow),
         }
     }
     (filters.len(), Flow::Continue)
 }
 
-/// What is refused takes no tokens of the limits that let it pass before: or whoever is refused by a limit of his own would
-/// use up the one that he shares with others.
+/// The filter with this index has refused the request. If it is a limit, the request takes no tokens of those that let it
+/// pass before: or whoever is refused by a limit of his own would use up the one that he shares with others. Attempts that
+/// fail because of who calls are what limits before them count.
 #[cold]
-fn give_back(filters: &[Filter], req: &Request, core: &Core) {
-    for filter in filters {
-        if let Filter::RateLimit(limit) = filter {
-            limit.give_back(req, core);
+pub fn refused(filters: &[Filter], index: usize, req: &mut Request, core: &Core) {
+    if !matches!(filters.get(index), Some(Filter::RateLimit(_) | Filter::Concurrency(_))) {
+        return;
+    }
+    let charges = std::mem::take(&mut req.charges);
+    for (index, key) in charges.iter() {
+        if let Some(Filter::RateLimit(limit)) = filters.get(index) {
+            limit.give_back(key, req, core);
         }
     }
 }

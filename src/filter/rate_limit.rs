@@ -35,21 +35,27 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// Takes the request's tokens, or answers 429.
-    pub fn on_request(&self, req: &mut Request, core: &Core) -> Flow {
+    /// Takes the request's tokens, or answers 429. `index` is its own among the filters of the request.
+    pub fn on_request(&self, index: usize, req: &mut Request, core: &Core) -> Flow {
         if self.cost == 0 {
             return Flow::Continue;
         }
+        let mut charges = std::mem::take(&mut req.charges); // the request is read while they are written
         let decision = core.with_limit_key(
             |out| self.key.write(req, out),
             |key| {
                 let wallet = core.wallet(&self.wallet);
-                match self.policy {
+                let decision = match self.policy {
                     None => wallet.check(&self.spec, key, self.cost, req.received_us),
                     Some(_) => wallet.check_and_tell(&self.spec, key, self.cost, req.received_us),
+                };
+                if decision.is_allowed() {
+                    charges.add(index, key);
                 }
+                decision
             },
         );
+        req.charges = charges;
         match decision {
             Decision::Deny { .. } if self.dry_run => {
                 self.metrics.would_refuse.add(1);
@@ -67,12 +73,9 @@ impl RateLimit {
         }
     }
 
-    /// The request that this let pass goes no further.
-    pub fn give_back(&self, req: &Request, core: &Core) {
-        core.with_limit_key(
-            |out| self.key.write(req, out),
-            |key| core.wallet(&self.wallet).give_back(&self.spec, key, self.cost, req.received_us),
-        );
+    /// The request that this let pass, for tokens of this key, goes no further.
+    pub fn give_back(&self, key: &[u8], req: &Request, core: &Core) {
+        core.wallet(&self.wallet).give_back(&self.spec, key, self.cost, req.received_us);
     }
 
     #[cold]

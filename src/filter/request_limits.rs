@@ -9,6 +9,7 @@ use crate::core::Core;
 use crate::error::Kind;
 use crate::http::encode;
 use crate::http::framing::Framing;
+use crate::http::head::is_token;
 use crate::http::reply::Reply;
 use crate::request::Request;
 use crate::shared::FilterMetrics;
@@ -95,6 +96,11 @@ impl RequestLimits {
         let essence = value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
         let mut halves = essence.splitn(2, |&byte| byte == b'/');
         let (Some(kind), Some(subtype)) = (halves.next(), halves.next()) else { return false };
+        // RFC 9110 8.3.1: two tokens. What is more might be read as another type by others.
+        let is_whole = |half: &[u8]| !half.is_empty() && half.iter().all(|byte| is_token(*byte));
+        if !is_whole(kind) || !is_whole(subtype) {
+            return false;
+        }
         self.types.iter().any(|range| range.holds(kind, subtype))
     }
 

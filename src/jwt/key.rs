@@ -17,8 +17,12 @@ use crate::shared::doorbell::Doorbell;
 use crate::value::Invalid;
 
 /// The shortest RSA key that is accepted (RFC 7518 3.3), and the longest that is checked at all, in bytes of its modulus.
-const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
-const REMEDY: &str = "RSA of 2048 bits or more, ECDSA P-256 or P-384, or Ed25519, as `openssl pkey -pubout` writes it";
+const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=512;
+/// The longest exponent of such a key, in bytes: 65537 is what all have, and the time of a check grows with it.
+const EXPONENT_BYTES: std::ops::RangeInclusive<usize> = 1..=4;
+/// How a PEM block begins (RFC 7468).
+const BEGIN: &[u8] = b"-----BEGIN ";
+const REMEDY: &str = "RSA of 2048 to 4096 bits, ECDSA P-256 or P-384, or Ed25519, as `openssl pkey -pubout` writes it";
 
 /// One key.
 #[derive(Clone)]
@@ -57,7 +61,9 @@ impl Material<'_> {
 
     fn is_whole(&self) -> bool {
         match self {
-            Self::Rsa(n, e) => RSA_BYTES.contains(&significant(n).len()) && (1..=8).contains(&significant(e).len()),
+            Self::Rsa(n, e) => {
+                RSA_BYTES.contains(&significant(n).len()) && EXPONENT_BYTES.contains(&significant(e).len())
+            }
             Self::P256(point) => point.len() == 65 && point.first() == Some(&4),
             Self::P384(point) => point.len() == 97 && point.first() == Some(&4),
             Self::Ed25519(point) => point.len() == 32,
@@ -118,6 +124,10 @@ impl Key {
     pub fn from_secret(kid: Option<&str>, secret: &[u8], wanted: Algorithms) -> Result<Self, Invalid> {
         let wanted = wanted.and(Algorithms::HMAC);
         let longest = wanted.names().filter_map(|name| name.get(2..)?.parse::<usize>().ok()).max().unwrap_or(256) / 8;
+        // Whoever has such a key, which is everybody, could sign with it.
+        if secret.windows(BEGIN.len()).any(|part| part == BEGIN) {
+            return Err(Invalid::new("is a key in PEM and no secret", "name it as public_key"));
+        }
         if secret.len() < longest {
             let what = format!("is a secret of {} bytes", secret.len());
             return Err(Invalid::new(what, format!("at least {longest}: `openssl rand -hex {longest}` makes one")));
@@ -299,6 +309,9 @@ mod tests {
         let fault = |wanted| Key::from_secret(None, secret.as_bytes(), wanted).unwrap_err().to_string();
         assert_eq!(fault(Algorithms::HMAC), "is a secret of 32 bytes (at least 64: `openssl rand -hex 64` makes one)");
         assert!(fault(Algorithms::RSA).contains("HS256, HS384"));
+        let pem = b"-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA\n-----END PUBLIC KEY-----\n";
+        let hs256 = Algorithms::only(jsonwebtoken::Algorithm::HS256);
+        assert!(Key::from_secret(None, pem, hs256).err().unwrap().what.contains("is a key in PEM"));
     }
 
     #[test]

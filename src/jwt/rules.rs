@@ -2,10 +2,15 @@
 
 use std::rc::Rc;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use super::algorithm::Algorithms;
 use super::{Fault, json};
+
+/// From here on several whole numbers are the same one, once they were read as a fraction.
+const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+/// Longer values are not put into fields: whole heads of many servers have no more than that.
+const VALUE_BYTES_MAX: usize = 4 * 1024;
 
 /// What is asked of tokens, and what is taken from them.
 #[derive(Clone, Debug, PartialEq)]
@@ -196,24 +201,33 @@ fn is_one_of(value: &Value, texts: &[String]) -> bool {
 fn principal(value: &Value) -> Option<Rc<str>> {
     match value {
         Value::String(text) if !text.is_empty() => Some(text.as_str().into()),
-        Value::Number(number) => Some(number.to_string().into()),
+        Value::Number(number) if is_told_apart(number) => Some(number.to_string().into()),
         _ => None,
     }
 }
 
+/// Whether no other whole number is the same as this one, which may have been rounded when it was read.
+fn is_told_apart(number: &Number) -> bool {
+    !number.is_f64() || number.as_f64().is_some_and(|value| value.abs() < EXACT_MAX)
+}
+
 /// A claim as a field's value: a text or a number as it is, a list of them with commas. What would end the line, or would
-/// make two items of one, is percent-encoded; objects and null are no value.
+/// make two items of one, and what is lost at the ends of a value or an item, is percent-encoded; objects, null and numbers
+/// that can not be told from others are no value.
 fn field_value(value: &Value) -> Option<Box<[u8]>> {
     fn scalar(value: &Value, is_item: bool, out: &mut Vec<u8>) -> Option<()> {
         let text = match value {
             Value::String(text) => text.clone(),
+            Value::Number(number) if !is_told_apart(number) => return None,
             Value::Bool(_) | Value::Number(_) => value.to_string(),
             _ => return None,
         };
-        for byte in text.bytes() {
+        let last = text.len().saturating_sub(1);
+        for (at, byte) in text.bytes().enumerate() {
             // What stands for itself everywhere: a value must not become another by what it is put through.
             match byte {
                 b'%' | 0..=0x1f | 0x7f.. => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+                b' ' if at == 0 || at == last => out.extend_from_slice(b"%20"),
                 b',' if is_item => out.extend_from_slice(b"%2C"),
                 _ => out.push(byte),
             }
@@ -232,7 +246,7 @@ fn field_value(value: &Value) -> Option<Box<[u8]>> {
         }
         _ => scalar(value, false, &mut out)?,
     }
-    Some(out.into())
+    (out.len() <= VALUE_BYTES_MAX).then(|| out.into())
 }
 
 #[cfg(test)]
@@ -335,6 +349,12 @@ mod tests {
         assert_eq!(value(json!(["a,b", 1, true])).unwrap(), "a%2Cb,1,true");
         assert_eq!(value(json!(1.5)).unwrap(), "1.5");
         assert_eq!((value(json!(null)), value(json!({"a": 1})), value(json!([["a"]]))), (None, None, None));
+        assert_eq!(value(json!(" a b ")).unwrap(), "%20a b%20");
+        assert_eq!(value(json!([" ", "b "])).unwrap(), "%20,b%20");
+        let read = |text: &str| json::object(format!("{{\"n\":{text}}}").as_bytes()).unwrap()["n"].clone();
+        assert_eq!(value(read("18446744073709551615")).unwrap(), "18446744073709551615");
+        assert_eq!((value(read("18446744073709551617")), principal(&read("18446744073709551617"))), (None, None));
+        assert_eq!(value(json!("x".repeat(VALUE_BYTES_MAX + 1))), None);
         assert_eq!(principal(&json!("")), None);
         assert_eq!(principal(&json!(42)).as_deref(), Some("42"));
         assert_eq!(principal(&json!(["a"])), None);

@@ -47,6 +47,7 @@
 //! [`Sync::heard`]; for readiness and logs it may look at [`contact_us`](crate::shared::wallet::Table::contact_us).
 
 pub mod bucket;
+pub mod charges;
 pub mod lease;
 pub mod model;
 mod pocket;

@@ -47,9 +47,11 @@ pub async fn exchange(
     cx: &mut Context,
 ) -> Response {
     if receive::is_for_the_gateway(req) {
+        without_route(req, live, plane, down);
         return about_the_gateway(req);
     }
     if let Some(port) = live.snapshot.listeners.get(down.listener).and_then(|rules| rules.https_redirect) {
+        without_route(req, live, plane, down);
         return to_https(req, port);
     }
     let index = match find(req, live, down) {
@@ -73,26 +75,27 @@ pub async fn exchange(
     req.body_limit = route.body_limit;
     receive::count_forward(req);
     let filters = route.filters.get(down.listener).map(Vec::as_slice).unwrap_or_default();
-    let (ran, flow) = filter::on_request(filters, req, &plane.core);
+    let (index_of_it, flow) = filter::on_request(filters, 0, req, &plane.core);
     let refused = match flow {
         Flow::Continue => None,
         Flow::Reply(reply) => Some(reply),
         Flow::Wait(verdict) => {
-            let from_it = filters.get(ran.saturating_sub(1)..).unwrap_or_default();
-            Box::pin(wait_for_filter(verdict, from_it, req, route, live, plane, down, cx)).await
+            Box::pin(wait_for_filter(verdict, filters, index_of_it, req, route, live, plane, down, cx)).await
         }
     };
     if let Some(reply) = refused {
         return Response::Reply(reply);
     }
+    req.cut_query();
     act(index, route, req, live, plane, down, cx).await
 }
 
-/// A filter waits, the first of `filters`: the rare case. Then the others in order, any of which may wait as well.
+/// A filter waits, the one with this index: the rare case. Then the others in order, any of which may wait as well.
 #[allow(clippy::too_many_arguments)] // each is another owner's; a struct of them would be built for this call alone
 async fn wait_for_filter(
     mut verdict: Pin<Box<dyn Future<Output = Verdict>>>,
-    mut filters: &[Filter],
+    filters: &[Filter],
+    mut index: usize,
     req: &mut Request,
     route: &Route,
     live: &Live,
@@ -111,17 +114,18 @@ async fn wait_for_filter(
         match waited {
             Ok(Verdict::Admit(guard)) => {
                 req.in_flight.push(guard);
-                filters = filters.get(1..).unwrap_or_default();
+                index += 1;
             }
             Ok(Verdict::Again) => {}
             Ok(Verdict::Refuse { by, reply }) => {
                 req.refused_by = by;
+                filter::refused(filters, index, req, &plane.core);
                 return Some(reply);
             }
             Err(fired) => return Some(Reply::from_error(kind_of(fired, Kind::RouteTimeout), &req.request_id, b"")),
         }
-        let (ran, flow) = filter::on_request(filters, req, &plane.core);
-        filters = filters.get(ran.saturating_sub(1)..).unwrap_or_default();
+        let (stopped, flow) = filter::on_request(filters, index, req, &plane.core);
+        index = stopped;
         verdict = match flow {
             Flow::Continue => return None,
             Flow::Reply(reply) => return Some(reply),
@@ -196,7 +200,7 @@ fn find(req: &mut Request, live: &Live, down: &Downstream) -> Lookup {
 #[cold]
 fn without_route(req: &mut Request, live: &Live, plane: &Plane, down: &Downstream) {
     if let Some(rules) = live.snapshot.listeners.get(down.listener) {
-        let _ = filter::on_request(&rules.filters, req, &plane.core); // filters that only add to answers
+        let _ = filter::on_request(&rules.filters, 0, req, &plane.core); // filters that only add to answers
     }
 }
 

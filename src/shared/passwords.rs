@@ -10,6 +10,8 @@ use async_channel::{Receiver, Sender};
 
 use crate::value::Invalid;
 
+/// bcrypt reads so many bytes of a password and no more.
+const BCRYPT_BYTES: usize = 72;
 /// Costs of bcrypt up to this take a second and more.
 const BCRYPT_COST_MAX: u32 = 14;
 /// argon2: memory of one hash, in KiB, and passes over it. Each thread may need as much at a time.
@@ -69,7 +71,11 @@ impl Hash {
     #[must_use]
     pub fn is_of(&self, password: &[u8]) -> bool {
         match self {
-            Self::Bcrypt(hash) => bcrypt::verify(password, hash).unwrap_or(false),
+            // It reads no more than 72 bytes: with a longer password others would be right too.
+            Self::Bcrypt(hash) => {
+                let is_right = bcrypt::verify(password.get(..BCRYPT_BYTES).unwrap_or(password), hash).unwrap_or(false);
+                is_right && password.len() <= BCRYPT_BYTES
+            }
             Self::Argon2(hash) => {
                 PasswordHash::new(hash).is_ok_and(|hash| Argon2::default().verify_password(password, &hash).is_ok())
             }

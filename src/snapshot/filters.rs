@@ -126,8 +126,20 @@ fn not_read<T>(named: &raw::NamedFilter, report: &Report) -> Option<T> {
 pub(super) fn without_route(listener: &Listener, config: &Config, common: &Common) -> Vec<Filter> {
     let names = config.all_routes_filters.iter().chain(&listener.filters).map(|name| name.value.as_str());
     let by_name = |name: &str| config.filters.iter().find(|filter| filter.name.value == name);
-    let about_answers = names.filter_map(by_name).filter(|named| named.filter.is_about_answers());
-    about_answers.filter_map(|named| common.filters.get(&named.name.value).cloned()).collect()
+    let about_answers = names.filter_map(by_name).filter(|named| named.filter.is_about_answers()).collect();
+    in_order(about_answers).into_iter().filter_map(|named| common.filters.get(&named.name.value).cloned()).collect()
+}
+
+/// Filters as they run. Of several `cors` the last one alone, the most special: two would say different things of one
+/// origin, one to a preflight and the other to the request behind it.
+fn in_order(mut named: Vec<&raw::NamedFilter>) -> Vec<&raw::NamedFilter> {
+    let is_cors = |named: &&raw::NamedFilter| matches!(named.filter, Raw::Cors(_));
+    if let Some(last) = named.iter().rposition(is_cors) {
+        let mut index = 0..;
+        named.retain(|named| index.next() == Some(last) || !is_cors(named));
+    }
+    named.sort_by_key(|named| named.filter.rank());
+    named
 }
 
 /// Those of all routes, then the listener's, then the route's; each once, and without those that the route refuses.
@@ -141,9 +153,8 @@ pub(super) fn of(
 ) -> Vec<Filter> {
     let config = inputs.config;
     let by_name = |name: &&str| config.filters.iter().find(|filter| filter.name.value == *name);
-    let mut named: Vec<&raw::NamedFilter> = config.filters_of(route, listener).iter().filter_map(by_name).collect();
-    named.sort_by_key(|named| !named.filter.is_about_answers());
-    named
+    let named = config.filters_of(route, listener).iter().filter_map(by_name).collect();
+    in_order(named)
         .into_iter()
         .filter_map(|named| {
             if let Some(filter) = common.filters.get(&named.name.value) {

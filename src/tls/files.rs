@@ -320,12 +320,18 @@ pub fn ticket_secret(path: &Path) -> Result<Vec<u8>, Invalid> {
     ))
 }
 
+/// What tells one state of a file from another: where it is, when it was modified and changed, and its length.
+pub type Stamp = (u64, u64, (i64, i64, i64, i64), u64);
+
 /// Which files stand at these paths now: another one, or another content, gives another stamp. Links are followed, so
 /// that a swapped link counts too.
-pub fn stamp<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Vec<(u64, u64, i64, i64, u64)> {
+pub fn stamp<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Vec<Stamp> {
     use std::os::unix::fs::MetadataExt;
+    // Who copies a time of modification along does not set the one of the change.
     let of = |path: &PathBuf| {
-        std::fs::metadata(path).map_or((0, 0, 0, 0, 0), |m| (m.dev(), m.ino(), m.mtime(), m.mtime_nsec(), m.len()))
+        std::fs::metadata(path).map_or(Stamp::default(), |m| {
+            (m.dev(), m.ino(), (m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()), m.len())
+        })
     };
     paths.into_iter().map(of).collect()
 }

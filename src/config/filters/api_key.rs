@@ -8,7 +8,7 @@ use http::HeaderName;
 use super::super::decode::{Block, Keys as BlockKeys, Value, check_name};
 use super::super::headers::{self, Direction};
 use super::super::report::{Errors, Position, Report, quote};
-use super::super::{read_file, tree};
+use super::super::{read_named, tree};
 use crate::filter::api_key::{Digest, Keys, Owner};
 use crate::shared::Rules;
 use crate::value::Invalid;
@@ -122,7 +122,7 @@ pub(super) fn absolute(text: &str) -> Result<PathBuf, Invalid> {
 /// Everything that is wrong with it.
 pub fn read_keys(path: &Path) -> Result<Keys, Errors> {
     let report = Report::new(&path.display().to_string());
-    let found = match read_file(path) {
+    let found = match read_named(path) {
         Ok(text) => tree::read(&text, &|_| None, &report).and_then(|root| {
             let root = Value::root(&root, &report);
             keys(root.block(&FILE_KEYS)?.required("keys")?)

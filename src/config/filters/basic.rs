@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::super::decode::{Keys, Value, check_name};
-use super::super::read_file;
+use super::super::read_named;
 use super::super::report::{Errors, Position, Report, quote};
 use super::api_key::{absolute, principal_header};
 use crate::filter::basic::Users;
@@ -72,7 +72,7 @@ fn user_file(value: &Value<'_>) -> Option<PathBuf> {
 pub fn read_users(path: &Path) -> Result<Users, Errors> {
     let report = Report::new(&path.display().to_string());
     let whole = Position::default();
-    let text = match read_file(path) {
+    let text = match read_named(path) {
         Ok(text) => text,
         Err(fault) => {
             report.error(&whole, fault.what, fault.remedy);
@@ -102,9 +102,9 @@ pub fn read_users(path: &Path) -> Result<Users, Errors> {
             }
         }
     }
-    let users = Users::new(users);
-    if users.is_none() && names.is_empty() {
-        report.error(&whole, "has no user", "add one: `htpasswd -B FILE NAME`");
+    // One that is empty may be half written; a comment says that there is to be nobody.
+    if text.trim().is_empty() {
+        report.error(&whole, "has no user", "add one: `htpasswd -B FILE NAME`; or a comment, and nobody may call");
     }
-    report.finish(users)
+    report.finish(Some(Users::new(users)))
 }

@@ -11,6 +11,7 @@ use super::super::headers::{Direction, check_field};
 use super::super::report::quote;
 use super::super::tls;
 use super::super::tree::Kind;
+use crate::http::known::is_same_name;
 use crate::jwt::algorithm::{Algorithms, NAMES};
 use crate::jwt::jwks::{KEYS_MAX, KID_BYTES_MAX};
 use crate::jwt::key::Key;
@@ -123,8 +124,11 @@ pub(super) fn jwt(value: &Value<'_>) -> Option<Jwt> {
     }
     let claim_headers = block.or("claim_headers", Vec::new(), claim_headers);
     let from = block.or("from", vec![Place::Header("authorization".to_owned())], places);
-    let holds_token =
-        |name: &str| from.iter().any(|place| matches!(place, Place::Header(of) if of.eq_ignore_ascii_case(name)));
+    let is_in =
+        |place: &Place, name: &str| matches!(place, Place::Header(of) if is_same_name(of.as_bytes(), name.as_bytes()));
+    let holds_token = |name: &str| from.iter().any(|place| is_in(place, name));
+    let has_cookie = from.iter().any(|place| matches!(place, Place::Cookie(_)));
+    let holds_token = |name: &str| holds_token(name) || (is_same_name(name.as_bytes(), b"cookie") && has_cookie);
     if let Some((name, _)) = claim_headers.iter().find(|(name, _)| holds_token(name)) {
         let at = block.get("claim_headers").unwrap_or(value);
         at.error(format!("{} is where the token is", quote(name)), "give the claim a field of its own");
@@ -293,7 +297,16 @@ fn url(text: &str) -> Result<Uri, Invalid> {
     if authority.is_some_and(|authority| authority.as_str().contains('@')) {
         return Err(Invalid::new("has a user name in it", "key sets are public; remove it"));
     }
+    // A port that is none would be taken for the usual one.
+    if authority.is_some_and(|authority| authority.port_u16().is_none() && has_port(authority.as_str())) {
+        return Err(Invalid::new("has a port that is none", "one of 1 to 65535"));
+    }
     Ok(url)
+}
+
+/// Whether a port is named behind host and brackets.
+fn has_port(authority: &str) -> bool {
+    authority.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'))
 }
 
 fn claims(value: &Value<'_>) -> Option<Vec<(String, Wanted)>> {

@@ -140,9 +140,19 @@ impl Filter {
         edits.into_iter().flat_map(|edits| edits.set.iter().chain(&edits.add)).map(|field| &field.value)
     }
 
-    /// Whether it only adds to answers: such filters come first, so that answers of those that refuse have it too.
+    /// Whether it only adds to answers: such filters come first, so that answers of those that refuse have it too. Among
+    /// them `cors` is last, which answers preflights.
     pub fn is_about_answers(&self) -> bool {
         matches!(self, Self::SecurityHeaders(_) | Self::Cors(_))
+    }
+
+    /// Its place before or behind filters of other kinds; where that is the same, the order of the lists holds.
+    pub fn rank(&self) -> u8 {
+        match self {
+            Self::SecurityHeaders(_) => 0,
+            Self::Cors(_) => 1,
+            _ => 2,
+        }
     }
 
     /// What it counts by.
