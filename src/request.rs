@@ -9,6 +9,7 @@ use crate::http::head::{Field, RequestHead, ResponseHead, Span};
 use crate::http::own::OwnLines;
 use crate::http::quota::Quota;
 use crate::io::Buf;
+use crate::observe::log_fields::LogFields;
 use crate::route::Params;
 use crate::route::template::Facts;
 use crate::shared::in_flight::Guard;
@@ -67,6 +68,8 @@ pub struct Request {
     pub in_flight: Vec<Guard>,
     /// The filter that refused it.
     pub refused_by: String,
+    /// What plugins noted.
+    pub plugins: PluginNotes,
     /// Filters that would have refused it but for their `dry_run`, as the access log shows them.
     pub would_refuse: Vec<u8>,
 }
@@ -95,6 +98,7 @@ impl Request {
         self.in_flight.clear();
         self.refused_by.clear();
         self.would_refuse.clear();
+        self.plugins.clear();
         self.head.clear();
     }
 
@@ -184,6 +188,24 @@ impl Request {
     /// The host as text; it is ASCII by construction.
     pub fn host_str(&self) -> &str {
         std::str::from_utf8(&self.host).unwrap_or_default()
+    }
+}
+
+/// What plugins note about a request.
+#[derive(Debug, Default)]
+pub struct PluginNotes {
+    /// How many of its route's plugins have seen it: the first so many. They see the answer too.
+    pub seen: usize,
+    /// What they add to its log line.
+    pub log: LogFields,
+}
+
+impl PluginNotes {
+    fn clear(&mut self) {
+        if self.seen > 0 || !self.log.is_empty() {
+            self.seen = 0;
+            self.log.clear();
+        }
     }
 }
 
