@@ -1,5 +1,6 @@
 //! One request as the filters and the route's action see it. Its memory is reused from request to request.
 
+use std::any::Any;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -198,13 +199,16 @@ pub struct PluginNotes {
     pub seen: usize,
     /// What they add to its log line.
     pub log: LogFields,
+    /// What each keeps until it sees the answer, by where its filter is.
+    pub kept: Vec<(usize, Box<dyn Any>)>,
 }
 
 impl PluginNotes {
     fn clear(&mut self) {
-        if self.seen > 0 || !self.log.is_empty() {
+        if self.seen > 0 || !self.log.is_empty() || !self.kept.is_empty() {
             self.seen = 0;
             self.log.clear();
+            self.kept.clear();
         }
     }
 }

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::support::client::{post, post_chunked};
+use crate::support::foreign::{output, output_of};
 use crate::support::gateway::BINARY;
 use crate::support::message::{Response, ok};
 use crate::support::misbehave::{answers, closes_before_the_answer};
@@ -24,15 +25,16 @@ fn binary() -> &'static Path {
         let manifest = std::fs::read_to_string(from.join("Cargo.toml")).unwrap();
         assert!(manifest.contains("path = \"../..\""), "{manifest}");
         let manifest = manifest.replace("path = \"../..\"", &format!("path = {:?}", root()));
-        std::fs::write(dir.join("Cargo.toml"), manifest).unwrap();
+        put(&dir.join("Cargo.toml"), &manifest);
         for file in ["src/main.rs", "src/hostile.rs"] {
-            std::fs::copy(from.join(file), dir.join(file)).unwrap();
+            put(&dir.join(file), &std::fs::read_to_string(from.join(file)).unwrap());
         }
         std::fs::copy(root().join("Cargo.lock"), dir.join("Cargo.lock")).unwrap();
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         // What cargo tells a test about its package would be another environment to build scripts.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_")) {
-            if !["CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_BUILD_JOBS"].iter().any(|kept| name == *kept) {
+        let of_this_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
+        for (name, _) in std::env::vars_os() {
+            if of_this_package.iter().any(|of| name.to_string_lossy().starts_with(of)) {
                 cargo.env_remove(name);
             }
         }
@@ -41,6 +43,14 @@ fn binary() -> &'static Path {
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
         target.join("debug/acme-gateway")
     })
+}
+
+/// What is the same is left alone: it would be compiled again.
+fn put(path: &Path, text: &str) {
+    if std::fs::read_to_string(path).is_ok_and(|there| there == text) {
+        return;
+    }
+    std::fs::write(path, text).unwrap();
 }
 
 fn run(args: &[&str]) -> (i32, String) {
@@ -125,11 +135,33 @@ fn requests_pass_in_order_and_answers_come_back_the_other_way() {
     assert_eq!((answer.fields.get("x-asked-a"), answer.fields.get("x-asked-b")), (Some("a GET 7"), Some("b GET 7")));
     assert_eq!(answer.fields.all("content-type"), ["text/x-edited"], "and not both");
     let line = gateway.log_of("/7");
+    assert!(line["plugins"]["a"]["kept"] == true && line["plugins"]["b"]["kept"] == true, "{line}");
     let names = |filter: &str| line["plugins"][filter]["names"].as_str().unwrap().to_lowercase();
     assert_eq!(
         (names("b").as_str(), names("a").as_str()),
         ("content-type content-length", "content-length x-passed content-type")
     );
+}
+
+#[test]
+fn a_filter_that_waits_between_two_plugins_changes_nothing() {
+    let upstream = Upstream::start(answers(ok("hi")));
+    let users = temp_dir("plugins").join("users");
+    output("htpasswd", &["-cbB", "-C", "5", users.to_str().unwrap(), "ann", "secret"]);
+    let filters = format!(
+        "a: {{ acme-hostile: {{ mark: a }} }}, staff: {{ basic: {{ file: {} }} }}, b: {{ acme-hostile: {{ mark: b }} }}",
+        users.display()
+    );
+    let gateway = with(&upstream, &filters, "a, staff, b").start();
+    let ask = |password: &str| {
+        let credentials = output_of("base64", &["-w0"], format!("ann:{password}").as_bytes());
+        gateway.ask(format!("GET /7 HTTP/1.1\r\nHost: h\r\nAuthorization: Basic {credentials}\r\n\r\n"))
+    };
+    let refused = ask("wrong");
+    assert_eq!((refused.status, passed(&refused)), (401, vec!["a 401 false"]), "`b` has not seen it");
+    let answer = ask("secret");
+    assert_eq!((answer.status, passed(&answer)), (200, vec!["b 200 true", "a 200 true"]));
+    assert_eq!(upstream.only_request().fields.all("x-seen"), ["a", "b"], "each once");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{InvalidField, check};
+use super::{InvalidField, check_of_answer};
 use crate::error::Kind;
 use crate::http::encode;
 use crate::http::reply::Reply;
@@ -49,7 +49,7 @@ impl Answer {
     /// # Errors
     /// It can not be written.
     pub fn field(mut self, name: &str, value: impl AsRef<[u8]>) -> Result<Self, InvalidField> {
-        check(name, value.as_ref())?;
+        check_of_answer(name, value.as_ref())?;
         encode::field(name.as_bytes(), value.as_ref(), &mut self.fields);
         Ok(self)
     }

@@ -71,7 +71,7 @@
 //!   upstream, a filter behind it, the gateway (a 502), or itself. It does not see requests that an earlier filter answers, that no
 //!   route matches or that are no HTTP. Where sending an answer fails before its first byte, the error's own answer is seen as well.
 //! - **Failing**: a plugin that panics or gives a [`Failure`] ends that request with 500, in the gateway's envelope and with `end`
-//!   `plugin_failed` in the log; it is counted (`ringway_filter_requests_total{outcome="failed"}`), and the operator is told its name.
+//!   `plugin_failed` in the log (with `panic = "abort"` in its Cargo profile, a panic ends the process instead); it is counted (`ringway_filter_requests_total{outcome="failed"}`), and the operator is told its name.
 //! - **Safety**: field names and values are checked; nothing can end a line, change where a message ends or write a field that belongs
 //!   to a connection. What a client says about itself in `X-Forwarded-*`, or in a field that an earlier filter sets, is not shown.
 //! - **Values of the config** are read by serde, with errors at their file, line and column. [`Duration`], [`ByteSize`] and [`Rate`]
@@ -95,6 +95,9 @@ pub(crate) use response::Head;
 pub(crate) use settings::{Settings, SettingsKey, SettingsKind, Wrong};
 
 use std::fmt;
+
+use crate::http::head::is_token;
+use crate::http::known::Known;
 
 /// A filter of your own. See the [module](self) for what it may do, and for an example.
 pub trait Plugin: Sized + Send + Sync + 'static {
@@ -213,7 +216,6 @@ const VALUE_BYTES_MAX: usize = 8 * 1024;
 
 /// Whether a plugin may write, or remove, fields of this name.
 fn check_name(name: &str) -> Result<(), InvalidField> {
-    use crate::http::{head::is_token, known::Known};
     let wrong = |why: &str| Err(InvalidField { what: format!("the field {name:.128?} {why}") });
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_token) {
         return wrong("has no name that can be written");
@@ -226,7 +228,9 @@ fn check_name(name: &str) -> Result<(), InvalidField> {
         | Known::TransferEncoding
         | Known::Te
         | Known::Trailer
-        | Known::HopByHop => wrong("is the gateway's own, and can not be changed"),
+        | Known::HopByHop
+        // Answered by the gateway (RFC 9110 10.1.1).
+        | Known::Expect => wrong("is the gateway's own, and can not be changed"),
         _ => Ok(()),
     }
 }
@@ -249,6 +253,21 @@ fn check(name: &str, value: &[u8]) -> Result<(), InvalidField> {
     check_name(name).and_then(|()| check_value(name, value))
 }
 
+/// The same for a field of an answer.
+fn check_of_answer(name: &str, value: &[u8]) -> Result<(), InvalidField> {
+    check(name, value).and_then(|()| not_date(name))
+}
+
+/// The gateway says when it answers, once (RFC 9110 6.6.1).
+fn not_date(name: &str) -> Result<(), InvalidField> {
+    match Known::of(name.as_bytes()) {
+        Known::Date => Err(InvalidField {
+            what: "the field Date of an answer is the gateway's own, and can not be changed".into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,6 +281,7 @@ mod tests {
             "Connection",
             "Upgrade",
             "TE",
+            "Expect",
             "keep-alive",
             "",
             "a b",
@@ -273,6 +293,7 @@ mod tests {
         for name in ["x-a", "Set-Cookie", "via", "x-forwarded-for", "authorization"] {
             assert!(check(name, "é\tb".as_bytes()).is_ok(), "{name}");
         }
+        assert!(check_of_answer("dAte", b"x").is_err() && check_of_answer("age", b"1").is_ok());
         for value in ["a\r\nb: c", "\n", "\0", "\x7f"] {
             assert!(check("x-a", value.as_bytes()).is_err(), "{value:?}");
         }

@@ -90,10 +90,9 @@ impl fmt::Debug for Registry {
 }
 
 fn make<P: Plugin>(settings: &Settings) -> Result<Arc<dyn Object>, Wrong> {
-    let config = settings.read::<P::Config>()?;
-    match catch_unwind(AssertUnwindSafe(|| P::new(config))) {
-        Ok(Ok(plugin)) => Ok(Arc::new(plugin)),
-        Ok(Err(fault)) => Err(settings.fault(fault)),
+    let make = || P::new(settings.read()?).map_err(|fault| settings.fault(fault));
+    match catch_unwind(AssertUnwindSafe(make)) {
+        Ok(made) => Ok(Arc::new(made?)),
         Err(panic) => Err(Wrong::at(
             settings,
             format!("the plugin {} panicked: {}", P::NAME, panic_message(panic)),

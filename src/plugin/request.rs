@@ -1,8 +1,9 @@
 //! A request as a plugin sees it.
 
+use std::any::Any;
 use std::net::IpAddr;
 
-use super::{Failure, InvalidField, LogValue, check, check_name};
+use super::{Failure, InvalidField, LogValue, check, check_name, check_of_answer};
 use crate::http::head::Field;
 use crate::http::known::Known;
 use crate::request::Request as Inner;
@@ -138,7 +139,7 @@ impl<'r> Request<'r> {
     /// # Errors
     /// It can not be written.
     pub fn set_answer_field(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), InvalidField> {
-        check(name, value.as_ref())?;
+        check_of_answer(name, value.as_ref())?;
         self.inner.own.set(name.as_bytes(), |out| out.extend_from_slice(value.as_ref()));
         Ok(())
     }
@@ -153,6 +154,27 @@ impl<'r> Request<'r> {
         }
         self.inner.principal.set(name);
         Ok(())
+    }
+
+    /// Keeps something until the answer is seen: [`Response::kept`](super::Response::kept). One thing for each filter; it replaces
+    /// what was kept before.
+    pub fn keep<T: Any>(&mut self, value: T) {
+        let owner = self.owner();
+        let kept = &mut self.inner.plugins.kept;
+        kept.retain(|(other, _)| *other != owner);
+        kept.push((owner, Box::new(value)));
+    }
+
+    /// Which of the request's filters this is: names are in one place as long as the request is.
+    fn owner(&self) -> usize {
+        self.filter.as_ptr().addr()
+    }
+
+    pub(super) fn take_kept<T: Any>(&mut self) -> Option<T> {
+        let owner = self.owner();
+        let kept = &mut self.inner.plugins.kept;
+        let index = kept.iter().position(|(other, value)| *other == owner && value.is::<T>())?;
+        kept.swap_remove(index).1.downcast().ok().map(|value| *value)
     }
 
     /// Adds a field to the request's line in the access log, below `plugins` and the name of the filter; of one key the last value
@@ -214,5 +236,22 @@ mod tests {
         assert!(request.set_principal("").is_err() && request.set_principal(&"x".repeat(257)).is_err());
         assert_eq!((request.text("a"), request.principal()), (Some("1"), None));
         assert!(inner.edits.is_empty() && inner.own.is_empty());
+    }
+
+    #[test]
+    fn what_is_kept_is_the_filters_own() {
+        let mut inner = request("");
+        let (one, other) = (String::from("f"), String::from("f"));
+        let mut request = Request::new(&mut inner, &[], &one);
+        request.keep(1_u8);
+        request.keep(2_u8);
+        Request::new(&mut inner, &[], &other).keep("other");
+        let mut request = Request::new(&mut inner, &[], &one);
+        assert_eq!(
+            (request.take_kept::<&str>(), request.take_kept::<u8>(), request.take_kept::<u8>()),
+            (None, Some(2), None)
+        );
+        inner.reset();
+        assert!(inner.plugins.kept.is_empty());
     }
 }

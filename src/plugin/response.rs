@@ -1,7 +1,9 @@
 //! An answer as a plugin sees it, before its head is sent.
 
+use std::any::Any;
+
 use super::request::only;
-use super::{InvalidField, LogValue, Request, check, check_name};
+use super::{InvalidField, LogValue, Request, check_name, check_of_answer, not_date};
 use crate::http::encode;
 use crate::http::head::Field;
 use crate::http::known::{Known, is_same_name};
@@ -92,7 +94,7 @@ impl<'r> Response<'r> {
     /// # Errors
     /// It can not be written.
     pub fn set_field(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), InvalidField> {
-        check(name, value.as_ref())?;
+        check_of_answer(name, value.as_ref())?;
         self.remove(name);
         self.add(name, value.as_ref());
         Ok(())
@@ -103,7 +105,7 @@ impl<'r> Response<'r> {
     /// # Errors
     /// It can not be written.
     pub fn add_field(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), InvalidField> {
-        check(name, value.as_ref())?;
+        check_of_answer(name, value.as_ref())?;
         self.add(name, value.as_ref());
         Ok(())
     }
@@ -113,7 +115,7 @@ impl<'r> Response<'r> {
     /// # Errors
     /// They can not be changed.
     pub fn remove_field(&mut self, name: &str) -> Result<(), InvalidField> {
-        check_name(name)?;
+        check_name(name).and_then(|()| not_date(name))?;
         self.remove(name);
         Ok(())
     }
@@ -138,6 +140,11 @@ impl<'r> Response<'r> {
             }
             Head::Own(_, lines) => encode::field(name.as_bytes(), value, lines),
         }
+    }
+
+    /// What [`Request::keep`] kept, if it is of that type. It is given once.
+    pub fn kept<T: Any>(&mut self) -> Option<T> {
+        self.request.take_kept()
     }
 
     /// As [`Request::log`].

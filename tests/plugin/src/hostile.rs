@@ -30,6 +30,7 @@ impl Plugin for Hostile {
         let mark = self.mark.clone();
         request.add_field("x-seen", &mark)?;
         let told = format!("{mark} {} {}", request.method(), request.param("id").unwrap_or("-"));
+        request.keep(mark.clone());
         request.set_answer_field(&format!("X-Asked-{mark}"), told)?;
         match order(request, "request", &mark) {
             "panic" => panic!("on a request"),
@@ -63,6 +64,8 @@ impl Plugin for Hostile {
         let names = response.fields().map(|(name, _)| String::from_utf8_lossy(name).into_owned());
         let names = names.collect::<Vec<_>>().join(" ");
         response.add_field("X-Passed", format!("{mark} {status} {is_upstreams}"))?;
+        let is_its_own = response.kept::<String>() == Some(mark);
+        response.log("kept", is_its_own);
         response.log("status", status);
         response.log("names", &names);
         match order.as_str() {
