@@ -134,6 +134,7 @@ fn requests_pass_in_order_and_answers_come_back_the_other_way() {
     assert_eq!(passed(&answer), ["b 200 true", "a 200 true"]);
     assert_eq!((answer.fields.get("x-asked-a"), answer.fields.get("x-asked-b")), (Some("a GET 7"), Some("b GET 7")));
     assert_eq!(answer.fields.all("content-type"), ["text/x-edited"], "and not both");
+    assert_eq!(gateway.get("/8?response.a=own").fields.all("x-asked-a"), ["a GET 8"]);
     let line = gateway.log_of("/7");
     assert!(line["plugins"]["a"]["kept"] == true && line["plugins"]["b"]["kept"] == true, "{line}");
     let names = |filter: &str| line["plugins"][filter]["names"].as_str().unwrap().to_lowercase();
@@ -172,6 +173,7 @@ fn a_plugin_can_answer_itself() {
     let answer = client.get("/7?request.a=answer");
     assert_eq!((answer.status, answer.text().as_str(), passed(&answer)), (200, "made here", vec!["a 200 false"]));
     assert_eq!(answer.fields.get("content-type"), Some("text/plain"));
+    assert_eq!(answer.fields.all("x-asked-a"), ["a GET 7"], "what is in every answer is there once");
     let line = gateway.log_of("/7");
     assert!(line["end"] == "ok" && line.get("refused_by").is_none(), "{line}");
     let answer = client.get("/8?request.b=teapot");
@@ -244,6 +246,7 @@ fn a_plugin_sees_answers_of_the_gateway_as_well() {
     let gateway = hostile(&upstream);
     let answer = gateway.get("/7");
     assert_eq!((answer.status, passed(&answer)), (502, vec!["b 502 false", "a 502 false"]));
+    assert_eq!(gateway.get("/7?response.b=own").fields.all("x-asked-b"), ["b GET 7"]);
     let answer = gateway.get("/7?response.a=panic");
     answer.is_gateways_own(500);
     // A head that is broken behind its own end: nothing was sent yet, so that another answer is.

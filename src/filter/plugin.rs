@@ -60,7 +60,7 @@ impl Plugin {
                     true => note_refusal(&self.name, &self.metrics, req),
                     false => self.metrics.passed.add(1),
                 }
-                Flow::Reply(answer.into_reply(&req.request_id))
+                Flow::Reply(answer.into_reply(req))
             }
         }
     }

@@ -2,11 +2,13 @@
 
 use bytes::Bytes;
 
+use super::response::lines_of;
 use super::{InvalidField, check_of_answer};
 use crate::error::Kind;
 use crate::http::encode;
 use crate::http::reply::Reply;
 use crate::json::write::push_string;
+use crate::request::Request;
 
 /// Statuses that end a request (RFC 9110 15); others are none of a plugin's.
 const STATUSES: std::ops::RangeInclusive<u16> = 200..=599;
@@ -66,7 +68,12 @@ impl Answer {
         self.status >= 400
     }
 
-    pub(crate) fn into_reply(self, request_id: &str) -> Reply {
+    /// The answer to this request, without lines that others put into every answer to it.
+    pub(crate) fn into_reply(mut self, req: &Request) -> Reply {
+        if req.own.replaces_any() {
+            let kept = lines_of(&self.fields).filter(|(name, ..)| !req.own.replaces(name));
+            self.fields = kept.flat_map(|(.., line)| line.iter().copied()).collect();
+        }
         let kind = self.is_refusal().then_some(Kind::PluginRefused);
         let body = match self.body {
             Body::Bytes(body) => body,
@@ -76,7 +83,7 @@ impl Answer {
                 text.extend_from_slice(b",\"message\":");
                 push_string(message.as_bytes(), &mut text);
                 text.extend_from_slice(b",\"data\":null,\"request_id\":\"");
-                text.extend_from_slice(request_id.as_bytes());
+                text.extend_from_slice(req.request_id.as_bytes());
                 text.extend_from_slice(b"\"}");
                 text.into()
             }
@@ -92,8 +99,16 @@ mod tests {
 
     #[test]
     fn an_envelope_is_json_whatever_it_says() {
-        let reply = Answer::envelope(403, 90, "no \"x\"\n\u{1}é").field("X-A", "1").unwrap().into_reply("id");
+        let mut req = Request { request_id: "id".into(), ..Request::default() };
+        req.own.set(b"x-own", |out| out.push(b'1'));
+        let reply = Answer::envelope(403, 90, "no \"x\"\n\u{1}é")
+            .field("X-Own", "2")
+            .unwrap()
+            .field("X-A", "1")
+            .unwrap()
+            .into_reply(&req);
         let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+        assert_eq!(body["request_id"], "id");
         assert_eq!((&body["code"], &body["message"]), (&40390.into(), &"no \"x\"\n\u{1}é".into()));
         assert_eq!((reply.status, reply.kind), (403, Some(Kind::PluginRefused)));
         assert_eq!(reply.fields, "Content-Type: application/json\r\nX-A: 1\r\n");
@@ -102,9 +117,9 @@ mod tests {
     #[test]
     fn a_status_that_ends_no_request_is_a_500() {
         for status in [0, 101, 199, 600, u16::MAX] {
-            assert_eq!(Answer::new(status).into_reply("").status, 500);
+            assert_eq!(Answer::new(status).into_reply(&Request::default()).status, 500);
         }
-        assert_eq!(Answer::new(204).into_reply("").kind, None);
+        assert_eq!(Answer::new(204).into_reply(&Request::default()).kind, None);
         assert!(Answer::new(200).field("Content-Length", "3").is_err());
     }
 }

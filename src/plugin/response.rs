@@ -73,7 +73,8 @@ impl<'r> Response<'r> {
         let theirs = inner.answer.fields.iter().filter(move |_| is_upstreams);
         let theirs = theirs.filter(move |field| self.is_shown(field, bytes));
         let theirs = theirs.map(move |field| (field.name.of(bytes), field.value.of(bytes)));
-        let edited = inner.answer_edits.added().filter(move |_| is_upstreams);
+        let is_written = move |(name, _): &(&[u8], &[u8])| is_upstreams && !inner.own.replaces(name);
+        let edited = inner.answer_edits.added().filter(is_written);
         theirs.chain(edited).chain(lines_of(lines).map(|(name, value, _)| (name, value)))
     }
 
@@ -134,6 +135,9 @@ impl<'r> Response<'r> {
     }
 
     fn add(&mut self, name: &str, value: &[u8]) {
+        if self.request.inner.own.replaces(name.as_bytes()) {
+            return; // it would stand beside the one that is in every answer
+        }
         match &mut self.head {
             Head::Upstream(_) => {
                 self.request.inner.answer_edits.add(name.as_bytes(), |out| out.extend_from_slice(value));
@@ -154,7 +158,7 @@ impl<'r> Response<'r> {
 }
 
 /// Name, value and the whole of each line.
-fn lines_of(lines: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], &[u8])> {
+pub(super) fn lines_of(lines: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], &[u8])> {
     lines.split_inclusive(|byte| *byte == b'\n').map(|line| {
         let colon = memchr::memchr(b':', line).unwrap_or(line.len());
         let (name, value) = line.split_at_checked(colon).unwrap_or_default();
@@ -204,6 +208,8 @@ mod tests {
         let mut response = Response::new(Request::new(&mut inner, &[], "f"), Head::Own(503, &mut lines));
         assert_eq!((response.status(), response.is_upstreams()), (503, false));
         assert_eq!(response.text("retry-after"), Some("1"));
+        response.request.set_answer_field("X-Own", "1").unwrap();
+        response.set_field("x-own", "2").unwrap();
         response.set_field("retry_after", "2").unwrap();
         response.add_field("X-B", "a: b").unwrap();
         assert!(response.add_field("X-B", "a\r\nb").is_err() && response.field("x-c").is_none());

@@ -42,7 +42,10 @@ impl Plugin for Hostile {
             "length" => request.set_field("Content-Length", "5")?,
             "host" => request.remove_field("host")?,
             "answer" => {
-                let answer = Answer::new(200).field("Content-Type", "text/plain")?.body("made here");
+                let answer = Answer::new(200)
+                    .field("Content-Type", "text/plain")?
+                    .field(&format!("X-Asked-{mark}"), "twice")?
+                    .body("made here");
                 return Ok(answer.into());
             }
             "teapot" => return Ok(Answer::new(418).into()),
@@ -64,7 +67,7 @@ impl Plugin for Hostile {
         let names = response.fields().map(|(name, _)| String::from_utf8_lossy(name).into_owned());
         let names = names.collect::<Vec<_>>().join(" ");
         response.add_field("X-Passed", format!("{mark} {status} {is_upstreams}"))?;
-        let is_its_own = response.kept::<String>() == Some(mark);
+        let is_its_own = response.kept::<String>() == Some(mark.clone());
         response.log("kept", is_its_own);
         response.log("status", status);
         response.log("names", &names);
@@ -72,6 +75,7 @@ impl Plugin for Hostile {
             "panic" => panic!("on an answer"),
             "fail" => return Err(Failure::new("does not like\r\nthe answer")),
             "line" => response.set_field("X-A", "1\r\nX-B: 2")?,
+            "own" => response.set_field(&format!("X-Asked-{mark}"), "twice")?,
             "type" => response.set_field("content-type", "text/x-edited")?,
             _ => {}
         }
