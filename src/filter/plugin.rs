@@ -1,4 +1,4 @@
-//! Filters of others, compiled in: see [`plugin`](crate::plugin). What they do wrong ends one request, never its core.
+//! Filters of others, compiled in: see [`crate::plugin`]. What they do wrong ends one request, never its core.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
