@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # ringway, nginx, HAProxy and a bare relay, side by side on one machine: CPU per request, latency, memory,
-# and with --tls the same for HTTPS, and CPU per TLS handshake; with --aggregate one answer made of three upstream calls.
+# and with --tls the same for HTTPS, and CPU per TLS handshake; with --aggregate one answer made of three upstream calls;
+# with --filters what tokens, keys, limits, CORS and header edits add to a forward.
 # What is measured and how: README.md beside this file. Options: compare.sh --help
 set -euo pipefail
 
@@ -34,6 +35,10 @@ usage: loadtest/compare.sh [options]
                        are aggregate.*. --proxies are ringway,forward,go,njs,fanout,relay (default: all): forward is ringway's own plain
                        forward of one part, fanout and relay are bare io_uring. Without Go or the njs module that one is skipped, and
                        the report says so. With --base, --connections, --rounds, --seconds, --seed, --out, --tmp and --port only
+  --filters            what filters add to a forward: ringway with a JWT (ES256), an API key, a rate limit, CORS, header edits and its JSON
+                       log on every route, one worker each, at each number of connections; results are filters.*. --proxies are
+                       ringway,forward,nolog,nginx,haproxy,relay (default: the first four): forward is the same ringway without filters,
+                       nolog the same without its log. All get the same bytes. With the options of --aggregate, and --peers
   --out DIR            default: loadtest/results
   --tmp DIR            configurations and logs, removed at the end (default: loadtest/tmp; the access log may need a GiB)
   --port N             first of 40 loopback ports (default: 18080)
@@ -48,7 +53,7 @@ TEXT
 die() { echo "compare.sh: $*" >&2; exit 1; }
 
 PROFILES='' CONNECTIONS=8,64 PROXIES='' WORKERS=1 ROUNDS=20 SECONDS_EACH=''
-SEED=$(((10#$(date +%N) + $$) % 32768)) PEER_CONFIG=tuned BASE='' LATENCY='' IDLE='' STREAM='' ALL='' TLS='' AGGREGATE='' ROUNDS_WANTED=1 HANDSHAKES_WANTED=1 ONLY_HANDSHAKES=''
+SEED=$(((10#$(date +%N) + $$) % 32768)) PEER_CONFIG=tuned BASE='' LATENCY='' IDLE='' STREAM='' ALL='' TLS='' AGGREGATE='' FILTERS='' ROUNDS_WANTED=1 HANDSHAKES_WANTED=1 ONLY_HANDSHAKES=''
 OUT=$HERE/results TMP=$HERE/tmp PORT=18080
 RINGWAY=${RINGWAY:-$ROOT/target/release/ringway}
 RELAY=${RELAY:-$ROOT/target/release/examples/relay}
@@ -82,6 +87,7 @@ while (($#)); do
     --all) ALL=1 LATENCY=1 IDLE=${IDLE:-10000} STREAM=${STREAM:-$((1 << 30))} ;;
     --tls) TLS=1 ;;
     --aggregate) AGGREGATE=1 ;;
+    --filters) FILTERS=1 ;;
     --out) OUT=$2; shift ;;
     --tmp) TMP=$2; shift ;;
     --port) PORT=$2; shift ;;
@@ -99,6 +105,11 @@ if [[ $AGGREGATE ]]; then
     die "--aggregate is a run of its own: without --tls, --all, --latency, --idle, --stream, --only-memory, --profile, --peers and --workers"
   # Three for each connection of wrk, at 64 of them and some more.
   PROFILES=aggregate PROXIES=${PROXIES:-ringway,forward,go,njs,fanout,relay} POOL_IDLE=512
+fi
+if [[ $FILTERS ]]; then
+  [[ $WORKERS == 1 && ! $TLS$AGGREGATE$ALL$LATENCY$IDLE$STREAM$PROFILES$ONLY_HANDSHAKES && $ROUNDS_WANTED ]] ||
+    die "--filters is a run of its own: without --tls, --aggregate, --all, --latency, --idle, --stream, --only-memory, --profile and --workers"
+  PROFILES=filters PROXIES=${PROXIES:-ringway,forward,nolog,nginx}
 fi
 if [[ $TLS ]]; then
   [[ $WORKERS == 1 && ! $ALL$LATENCY$STREAM ]] || die "--tls is a run of its own: without --all, --latency, --stream and --workers"
@@ -122,7 +133,7 @@ need wrk "apt-get install wrk"
 need python3 "apt-get install python3"
 need taskset "apt-get install util-linux"
 [[ ! $LATENCY ]] || need oha "cargo install oha --locked"
-[[ ! $TLS ]] || need openssl "apt-get install openssl"
+[[ ! $TLS$FILTERS ]] || need openssl "apt-get install openssl"
 [[ ! $HANDSHAKES_WANTED || -x $HANDSHAKE ]] || die "$HANDSHAKE is missing: cargo build --release --examples"
 [[ -x $ORIGIN ]] || die "$ORIGIN is missing: cargo build --release --examples"
 
@@ -147,18 +158,20 @@ fi
 ((${#NAMES[@]})) || die "nothing is left to be measured"
 for name in "${NAMES[@]}"; do
   case $name in
-    forward | go | njs | fanout) [[ $AGGREGATE ]] || die "$name goes with --aggregate" ;;
+    forward) [[ $AGGREGATE$FILTERS ]] || die "$name goes with --aggregate and --filters" ;;
+    nolog) [[ $FILTERS ]] || die "$name goes with --filters" ;;
+    go | njs | fanout) [[ $AGGREGATE ]] || die "$name goes with --aggregate" ;;
     nginx | haproxy) [[ ! $AGGREGATE ]] || die "--aggregate: $name has no way to answer from three parts (nginx with njs has: njs)" ;;
   esac
   case $name in
     go | njs) ;;
-    forward) [[ -x $RINGWAY ]] || die "$RINGWAY is missing: cargo build --release, or RINGWAY=path" ;;
+    forward | nolog) [[ -x $RINGWAY ]] || die "$RINGWAY is missing: cargo build --release, or RINGWAY=path" ;;
     fanout) [[ -x $FANOUT ]] || die "$FANOUT is missing: cargo build --release --examples" ;;
     ringway) [[ -x $RINGWAY ]] || die "$RINGWAY is missing: cargo build --release, or RINGWAY=path, or --proxies nginx,haproxy,relay" ;;
     base) [[ -x $BASE ]] || die "--base: $BASE is no program" ;;
     relay) [[ -x $RELAY ]] || die "$RELAY is missing: cargo build --release --examples" ;;
     nginx | haproxy) need "$name" "apt-get install $name" ;;
-    *) die "unknown proxy $name: ringway, nginx, haproxy and relay are known; with --aggregate ringway, forward, go, njs, fanout and relay" ;;
+    *) die "unknown proxy $name: ringway, nginx, haproxy and relay are known; with --aggregate ringway, forward, go, njs, fanout and relay; with --filters also forward and nolog" ;;
   esac
 done
 ulimit -n "$(ulimit -Hn)"
@@ -180,6 +193,12 @@ mkdir "$RAW"
 # shellcheck source=configs.sh
 source "$HERE/configs.sh"
 [[ ! $TLS ]] || tls_files "$TMP" || { cat "$TMP/openssl.out" >&2; die "openssl made no certificate"; }
+HEADERS=$HERE/headers.txt
+if [[ $FILTERS ]]; then
+  filter_files "$TMP" || { cat "$TMP/openssl.out" >&2; die "no token can be made"; }
+  HEADERS=$TMP/headers.txt
+fi
+export HEADERS
 if [[ $AGGREGATE && " ${NAMES[*]} " == *" go "* ]]; then
   (cd "$TMP" && GO111MODULE=off GOPROXY=off CGO_ENABLED=0 "$GO" build -o "$TMP/aggregator" "$HERE/aggregator.go") ||
     die "the aggregator in Go can not be built"
@@ -227,18 +246,19 @@ start_origin() {
 start() { # name: starts that proxy and waits until it listens
   local name=$1 port
   case $name in ringway) port=$PORT ;; nginx) port=$((PORT + 1)) ;; haproxy) port=$((PORT + 2)) ;; relay) port=$((PORT + 3)) ;; ringway1) port=$((PORT + 4)) ;; base) port=$((PORT + 5)) ;;
-    forward) port=$((PORT + 6)) ;; go) port=$((PORT + 7)) ;; njs) port=$((PORT + 8)) ;; fanout) port=$((PORT + 9)) ;; esac
+    forward) port=$((PORT + 6)) ;; go | nolog) port=$((PORT + 7)) ;; njs) port=$((PORT + 8)) ;; fanout) port=$((PORT + 9)) ;; esac
   PORTS[$name]=$port
   case $name in
-    ringway | ringway1 | base | forward)
+    ringway | ringway1 | base | forward | nolog)
       # Its workers pin themselves; its control and log threads may run where they find room, and their CPU time counts.
-      local cpus="[${PROXY_CPUS//,/, }]" program=$RINGWAY route=${AGGREGATE:+report}
-      [[ $name != forward ]] || route=part
+      local cpus="[${PROXY_CPUS//,/, }]" program=$RINGWAY variant=${AGGREGATE:+report}${FILTERS:+filters}
+      [[ $name != forward && $name != nolog ]] || variant=${AGGREGATE:+part}
       [[ $name != ringway1 ]] || cpus="[${CPU_LIST[-1]}]"
       [[ $name != base ]] || program=$BASE
       ADMIN[$name]=http://127.0.0.1:$((port + 10))/metrics LOG[$name]=$TMP/$name-access.log
       rm -f "${LOG[$name]}"
-      ringway_config "$port" "127.0.0.1:$((port + 10))" "$cpus" "${LOG[$name]}" "$TMP" "$route" >"$TMP/$name.yaml"
+      [[ $name != nolog ]] || LOG[$name]=off
+      ringway_config "$port" "127.0.0.1:$((port + 10))" "$cpus" "${LOG[$name]}" "$TMP" "$variant" >"$TMP/$name.yaml"
       "$program" run -c "$TMP/$name.yaml" >"$TMP/$name.out" 2>&1 &
       ;;
     nginx | njs)
@@ -275,6 +295,11 @@ start() { # name: starts that proxy and waits until it listens
     [[ $name != fanout ]] || work=bare
     probe aggregate "$name" "127.0.0.1:$port" "$(target "$name")" "127.0.0.1:$ORIGIN_PORT" "$work" "${LOG[$name]-}" ||
       broken "$name does not answer as it should" "$name"
+  fi
+  if [[ $FILTERS ]]; then
+    work=bare
+    [[ $name != ringway && $name != base ]] || work=full
+    probe filters "$name" "127.0.0.1:$port" "$work" "${LOG[$name]-}" || broken "$name does not do what its filters should" "$name"
   fi
   [[ ! $TLS ]] || negotiated "$name" "$port"
 }
@@ -357,6 +382,7 @@ rounds() { # connections
   if [[ $LATENCY && $PROFILE == head* && $connections == "${CONNECTIONS##*,}" ]]; then latency "$file" "$connections"; fi
   for name in "${names[@]}"; do
     printf '%s\t%s\n' "$name" "$(probe rss "${PID[$name]}")" >>"$file.rss"
+    [[ ! $FILTERS || ($name != ringway && $name != base) ]] || check_filters "$name" "${asked[$name]}"
     local routes=90
     [[ ! $AGGREGATE ]] || routes=1
     case $name in
@@ -445,6 +471,17 @@ check_log() { # name answers-seen file least-routes
   rm -f "${LOG[$1]}"
 }
 
+# Every filter let every answer's request pass, and tokens were remembered: what is measured is that, and not a short cut.
+check_filters() { # name answers-seen
+  local filter passed known
+  for filter in web who partners fair; do # the one that only edits fields counts nothing: probe.py has seen what it does
+    passed=$(probe metric "${ADMIN[$1]}" "ringway_filter_requests_total.*filter=\"$filter\".*outcome=\"passed\"") || broken "$1: $filter is not counted" "$1"
+    ((passed >= $2)) || broken "$1: the filter $filter let $passed requests pass, but its clients had $2 answers" "$1"
+  done
+  known=$(probe metric "${ADMIN[$1]}" 'ringway_token_lookups_total.*result="known"') || broken "$1: tokens are not counted" "$1"
+  ((known >= $2)) || broken "$1: only $known of $2 tokens were remembered ones" "$1"
+}
+
 # The same for those that do not count their requests: a line for each answer that a client saw.
 check_lines() { # name answers-seen requests-sent-at-most file
   local lines
@@ -512,6 +549,7 @@ memory() {
   printf 'peers\t%s\n' "$PEER_CONFIG"
   printf 'rounds\t%s\n' "$ROUNDS"
   [[ ! $AGGREGATE ]] || printf 'aggregate\tyes\n'
+  [[ ! $FILTERS ]] || printf 'filters\tyes\n'
   printf 'versions\t'
   for name in "${NAMES[@]}"; do
     case $name in
@@ -534,10 +572,10 @@ memory() {
 } >"$RAW/meta.tsv"
 ((!${#SKIPPED[@]})) || printf '%s\n' "${SKIPPED[@]}" >"$RAW/skipped.tsv"
 
-export PROFILE HEADERS=$HERE/headers.txt
+export PROFILE
 if [[ $ROUNDS_WANTED ]]; then
   for PROFILE in ${PROFILES//,/ }; do
-    [[ $PROFILE == head1k2 || $PROFILE == head60 || $AGGREGATE || $PROFILE == body256k ]] || die "unknown profile $PROFILE"
+    [[ $PROFILE == head1k2 || $PROFILE == head60 || $AGGREGATE$FILTERS || $PROFILE == body256k ]] || die "unknown profile $PROFILE"
     for connections in ${CONNECTIONS//,/ }; do rounds "$connections"; done
   done
 fi

@@ -4,6 +4,7 @@
 # PEER_CONFIG=plain: the same work, one location or rule per route, as they are usually written, regex where parameters are.
 # PEER_CONFIG=bare: nginx and HAProxy just forward: no routes, no headers added.
 # With TLS set, clients speak HTTPS, and GET /health is answered without the origin, the same by all three.
+# With FILTERS set, one ringway (filters) has a token, a key, a limit, CORS and header edits on every route.
 # With AGGREGATE set, ringway (report) and nginx with njs answer GET /report/{id} from three parts, among those routes.
 
 RESOURCES=33
@@ -32,7 +33,35 @@ CONF
   ) && chmod 644 "$1/tls.pem"
 }
 
-ringway_config() { # port admin workers log tmp [report|part]: with --aggregate, the route that is measured
+# What --filters asks with, and what it is checked against: a key pair, a token by it, an API key, and headers.txt with both.
+FILTER_ORIGIN=https://app.example.com
+filter_files() { # tmp
+  local token key
+  (
+    umask 077
+    openssl ecparam -name prime256v1 -genkey -noout -out "$1/token.key" &&
+      openssl ec -in "$1/token.key" -pubout -out "$1/token.pem" && openssl rand -hex 16 >"$1/api.key"
+  ) 2>"$1/openssl.out" || return 1
+  token=$(python3 "$HERE/probe.py" token "$1/token.key") || return 1
+  key=$(<"$1/api.key")
+  sed "s|^Authorization: .*|Authorization: Bearer $token|; s|^Origin: .*|Origin: $FILTER_ORIGIN|" "$HERE/headers.txt" >"$1/headers.txt"
+  echo "X-Api-Key: $key" >>"$1/headers.txt"
+}
+
+# The limit is one that nobody reaches: what is measured is counting, not refusing.
+ringway_filters() { # tmp
+  cat <<YAML
+filters:
+  web: { cors: { origins: [$FILTER_ORIGIN, "https://*.preview.example.com"], credentials: true, headers: [authorization, x-api-key], expose_headers: [ratelimit, ratelimit-policy] } }
+  who: { jwt: { issuer: https://id.example.com, audience: load, keys: [{ kid: 2026-01, algorithm: ES256, public_key: $1/token.pem }], claim_headers: { x-user: sub } } }
+  partners: { api_key: { header: x-api-key, principal_header: x-partner, keys: [{ sha256: $(printf %s "$(<"$1/api.key")" | sha256sum | cut -d' ' -f1), owner: acme }] } }
+  fair: { rate_limit: { rate: 1000000/s, burst: 1000000, key: [principal, ip] } }
+  mark: { request_headers: { set: { x-gateway: ringway, x-client-address: "{client_ip}" }, remove: [x-client-version] } }
+all_routes: { filters: [web, who, partners, fair, mark] }
+YAML
+}
+
+ringway_config() { # port admin workers log tmp [report|part|filters]: with --aggregate, the route that is measured
   cat <<YAML
 workers: $3
 drain: 5s
@@ -47,8 +76,15 @@ upstreams:
 observe:
   access_log: { to: $4, format: json }
 admin: { address: $2 }
+YAML
+  local forward="{ upstream: origin }"
+  if [[ ${6-} == filters ]]; then
+    ringway_filters "$5"
+    forward="{ upstream: origin, response_headers: { set: { x-served-by: ringway }, remove: [x-origin] } }"
+  fi
+  cat <<YAML
 routes:
-  - { name: rest, match: { path: "/{*rest}" }, forward: { upstream: origin } }
+  - { name: rest, match: { path: "/{*rest}" }, forward: $forward }
 YAML
   [[ ! $TLS ]] || echo '  - { name: health, match: { path: /health }, respond: { status: 200, headers: { content-type: text/plain }, body: ok } }'
   case ${6-} in
@@ -68,9 +104,9 @@ YAML
   local i
   for ((i = 1; i <= RESOURCES; i++)); do
     cat <<YAML
-  - { name: res$i, match: { path: "/api/v1/res$i/{id}" }, forward: { upstream: origin } }
-  - { name: res${i}_sub, match: { path: "/api/v1/res$i/{id}/sub" }, forward: { upstream: origin } }
-  - { name: res${i}_list, match: { path: /api/v1/res$i/list }, forward: { upstream: origin } }
+  - { name: res$i, match: { path: "/api/v1/res$i/{id}" }, forward: $forward }
+  - { name: res${i}_sub, match: { path: "/api/v1/res$i/{id}/sub" }, forward: $forward }
+  - { name: res${i}_list, match: { path: /api/v1/res$i/list }, forward: $forward }
 YAML
   done
 }

@@ -8,6 +8,10 @@
   probe.py aggregate NAME HOST:PORT TARGET ORIGIN full|bare [LOG]  checks that TARGET (/report/ or /part/user/) with an ID gives what
                                        the origin's parts make (full: and that each part got one request id); with a
                                        LOG, that it has one line more for each request
+  probe.py token KEY                   makes a token that is signed with this P-256 key (PEM): ES256, good for a day
+  probe.py filters NAME HOST:PORT full|bare [LOG]  checks that each kind of route asks for token and key, tells browsers who may
+                                       read its answers, and clients of its limit (bare: none of that is done); with a
+                                       LOG, that it has one line more for each request. HEADERS names a file of good ones
   probe.py wait HOST:PORT SECONDS PID  until something listens there; fails where that process ends before
   probe.py metric URL REGEX            sum of the metrics whose name and labels match; fails where there are none
   probe.py metrics URL REGEX           those metrics, one per line
@@ -16,18 +20,22 @@
   probe.py stream NAME PID HOST:PORT BYTES  BYTES down, up, and up in chunks: a JSON line
   probe.py log FILE                    checks the last 5,000 lines of an access log: each is JSON; prints how many routes occur
 """
+import base64
 import collections
+import http.client
 import json
 import os
 import re
 import socket
 import ssl
+import subprocess
 import sys
 import time
 import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PARTS = ("user", "orders", "permissions")  # of an aggregation, in the order of its answer
+HEAD = 1229  # size of a request's head with headers.txt, as profile.lua makes it
 IDLE_SECONDS = 45  # below every proxy's keep-alive timeout
 
 
@@ -104,10 +112,14 @@ def trust(ca):
     return ssl.create_default_context(cafile=ca) if ca else None
 
 
+def request_headers():
+    """Those that wrk sends too."""
+    with open(os.environ.get("HEADERS") or os.path.join(HERE, "headers.txt")) as f:
+        return dict(line.rstrip("\n").split(": ", 1) for line in f)
+
+
 def verify(name, url, work, ca=None):
-    context = trust(ca)
-    with open(os.path.join(HERE, "headers.txt")) as f:
-        headers = dict(line.rstrip("\n").split(": ", 1) for line in f)
+    context, headers = trust(ca), request_headers()
     for path in ("/api/v1/res1/42", "/api/v1/res33/42/sub", "/api/v1/res17/list", "/assets/app.js"):
         with urllib.request.urlopen(urllib.request.Request(url + path, headers=headers), timeout=5, context=context) as answer:
             body = answer.read()
@@ -150,8 +162,7 @@ def lines_of(path):
 
 
 def aggregate(name, where, target, origin, work, log_file=""):
-    with open(os.path.join(HERE, "headers.txt")) as f:
-        headers = dict(line.rstrip("\n").split(": ", 1) for line in f)
+    headers = request_headers()
     before, asked = lines_of(log_file), 0
     for number in ("7", "1037", "4711x"):
         parts = {part: get(origin, f"/part/{part}/{number}", {})[1] for part in PARTS}
@@ -178,11 +189,87 @@ def aggregate(name, where, target, origin, work, log_file=""):
             sys.exit(f"{name}: the parts get header fields of the client that nobody passed on: {heads}")
         if any("connection: close" in head.lower() for head in heads):
             sys.exit(f"{name}: the upstream connections are not kept: {heads}")
+    check_lines(name, log_file, before, asked)
+
+
+def check_lines(name, log_file, before, asked):
     end = time.monotonic() + 5
     while log_file and lines_of(log_file) < before + asked and time.monotonic() < end:
         time.sleep(0.05)
     if log_file and lines_of(log_file) != before + asked:
         sys.exit(f"{name}: {lines_of(log_file) - before} log lines for {asked} requests")
+
+
+def token(key):
+    """RFC 7515 and 7518 3.4: openssl signs in DER, a token holds both numbers of the signature as they are."""
+    def text(data):
+        return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+    now = int(time.time())
+    claims = {"iss": "https://id.example.com", "sub": "load-test", "aud": "load", "iat": now, "exp": now + 86400}
+    parts = [{"alg": "ES256", "kid": "2026-01", "typ": "JWT"}, claims]
+    signed = b".".join(text(json.dumps(part, separators=(",", ":")).encode()) for part in parts)
+    der = subprocess.run(["openssl", "dgst", "-sha256", "-sign", key], input=signed, stdout=subprocess.PIPE, check=True).stdout
+    numbers, at = b"", 2  # SEQUENCE and its length, then two INTEGERs
+    for _ in range(2):
+        length = der[at + 1]
+        numbers += der[at + 2:at + 2 + length].lstrip(b"\0").rjust(32, b"\0")
+        at += 2 + length
+    return (signed + b"." + text(numbers)).decode()
+
+
+def filters(name, where, work, log_file=""):
+    good, before, asked = request_headers(), lines_of(log_file), 0
+    host, port = address(where)
+
+    def ask(path, method="GET", **changed):
+        """Status, head and body, of a request with good headers but for those `changed`; None leaves one out."""
+        nonlocal asked
+        headers = good | {key.replace("_", "-"): value for key, value in changed.items()}
+        connection = http.client.HTTPConnection(host, port, timeout=5)
+        connection.request(method, path, headers={key: value for key, value in headers.items() if value is not None})
+        answer = connection.getresponse()
+        body = answer.read()
+        connection.close()
+        asked += 1
+        return answer.status, answer.headers, body
+
+    def want(what, is_so, *seen):
+        if not is_so:
+            sys.exit(f"{name}: {what}: {' '.join(map(str, seen))}")
+
+    head = sum(len(key) + len(value) + 4 for key, value in good.items()) + len("GET /api/v1/res33/2221/sub HTTP/1.1\r\nHost: api.example.com\r\nCookie: session=\r\n\r\n")
+    want(f"token and key make a head of more than {HEAD} bytes, so it is not that of head1k2", head <= HEAD, head)
+    # Not the last character, of which some bits are not part of the signature.
+    token = good["Authorization"]
+    forged = token[:-9] + ("A" if token[-9] != "A" else "B") + token[-8:]
+    for path in ("/api/v1/res1/42", "/api/v1/res33/42/sub", "/api/v1/res17/list", "/assets/app.js"):
+        status, head, body = ask(path)
+        want(f"{path} gave not 200 with 128 bytes", status == 200 and len(body) == 128, status, len(body))
+        told = [head.get(field) for field in ("Access-Control-Allow-Origin", "RateLimit", "RateLimit-Policy", "X-Served-By")]
+        if work == "bare":
+            want(f"{path}: filters are on", told == [None] * 4, head)
+            status, head, _ = ask(path, Authorization=forged, X_Api_Key="wrong")
+            want(f"{path} asks for a token or key", status == 200, status)
+            continue
+        want(f"{path}: CORS, rate limit or header edit is missing", all(told) and told[0] == good["Origin"], head)
+        want(f"{path}: caches are not told of Origin", "Origin" in (head.get("Vary") or ""), head)
+        _, _, seen = ask(path + "?echo")
+        seen = seen.decode("latin-1").lower()
+        for field in ("x-user: load-test", "x-partner: acme", "x-gateway: ringway", "x-client-address: 127.0.0.1", "authorization: bearer"):
+            want(f"{path}: no {field} arrived upstream", f"\r\n{field}" in seen, seen)
+        for field in ("x-api-key", "x-client-version"):
+            want(f"{path}: {field} arrived upstream", f"\r\n{field}:" not in seen, seen)
+        for what, changed in (("a forged token", {"Authorization": forged}), ("no token", {"Authorization": None}),
+                              ("a wrong key", {"X_Api_Key": "wrong"}), ("no key", {"X_Api_Key": None})):
+            status, head, _ = ask(path, **changed)
+            want(f"{path}: {what} gave not 401", status == 401, status)
+            want(f"{path}: pages may not read a 401", head.get("Access-Control-Allow-Origin") == good["Origin"], head)
+        status, head, _ = ask(path, Origin="https://evil.example.org")
+        want(f"{path}: another origin may read it", status == 200 and head.get("Access-Control-Allow-Origin") is None, status, head)
+        status, head, _ = ask(path, "OPTIONS", Authorization=None, X_Api_Key=None, Access_Control_Request_Method="GET")
+        want(f"{path}: a preflight is not answered", status == 204 and "GET" in (head.get("Access-Control-Allow-Methods") or ""), status, head)
+    check_lines(name, "" if log_file == "off" else log_file, before, asked)
 
 
 def metrics(url, pattern):
@@ -319,7 +406,9 @@ def main():
         print(metric(*args))
     elif command == "metrics":
         print("\n".join(metrics(*args)))
-    elif command in ("verify", "aggregate", "wait", "idle", "stream", "log"):
+    elif command == "token":
+        print(token(*args))
+    elif command in ("verify", "aggregate", "filters", "wait", "idle", "stream", "log"):
         globals()[command](*args)
     else:
         sys.exit(__doc__)

@@ -1,4 +1,4 @@
--- The requests of one profile, for wrk. PROFILE = head1k2 | head60 | body256k | aggregate; HEADERS = path of headers.txt.
+-- The requests of one profile, for wrk. PROFILE = head1k2 | filters (the same) | head60 | body256k | aggregate; HEADERS = path of headers.txt.
 -- They go round over 100 routes: 33 resources with {id}, {id}/sub and list, and one path for the catch-all.
 -- With aggregate they go over 100 IDs below one path, TARGET (/report/ or /part/user/).
 -- Every head of a profile has the same size: 60 bytes (the host pads it) or 1.2 KiB (a cookie pads it).

@@ -44,6 +44,7 @@ reasons! {
         MethodNotAllowed = "method_not_allowed", "A route matches but for the method: 405.";
         BodyTooLarge = "body_too_large", "The request body is over the route's limit: 413.";
         FilterRefused = "filter_refused", "A filter answered instead of the route's action.";
+        PluginFailed = "plugin_failed", "A plugin panicked or failed: 500.";
         Unauthenticated = "unauthenticated", "No token, or none that is accepted: 401, or 400 for more than one.";
         Forbidden = "forbidden", "An accepted token without the right: 403.";
         KeysMissing = "keys_missing", "The keys that tokens are checked with were never fetched: 503.";

@@ -67,6 +67,10 @@ pub enum Kind {
     HeadRefused,
     /// A filter does not allow bodies of this type.
     TypeRefused,
+    /// A plugin refused the request; what is answered is its business.
+    PluginRefused,
+    /// A plugin panicked, or said that it failed.
+    PluginFailed,
     /// The upstream has no endpoint that can be used.
     NoEndpoint,
     /// No connection to the endpoint.
@@ -158,7 +162,8 @@ impl Kind {
             | Self::MethodRefused
             | Self::FieldsRefused
             | Self::HeadRefused
-            | Self::TypeRefused => Side::Downstream,
+            | Self::TypeRefused
+            | Self::PluginRefused => Side::Downstream,
             Self::Connect
             | Self::ConnectTimeout
             | Self::UpstreamTls
@@ -173,6 +178,7 @@ impl Kind {
             | Self::MemoryFull
             | Self::PasswordsBusy
             | Self::KeysMissing
+            | Self::PluginFailed
             | Self::Drained
             | Self::Internal => Side::Internal,
         }

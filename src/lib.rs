@@ -18,8 +18,8 @@
 //! # The import rule
 //!
 //! Each layer knows only the ones before it, and siblings do not know each other:
-//! `value error context end` · `io http json shared observe` · `tls limit` · `jwt` · `route upstream` · `core request` · `filter` · `config` ·
-//! `snapshot` · `proxy | control` · `worker` · `main`. Proxy code never names tokio, control never names monoio, and
+//! `value error context end` · `io http json shared observe` · `tls limit` · `jwt` · `route upstream` · `core request` · `plugin` · `filter` · `config` ·
+//! `snapshot` · `proxy | control` · `worker` · `run` · `main`. Proxy code never names tokio, control never names monoio, and
 //! monoio is named under `io` alone. A test checks it.
 //!
 //! ```
@@ -44,12 +44,18 @@ pub mod json;
 pub mod jwt;
 pub mod limit;
 pub mod observe;
+pub mod plugin;
 pub mod proxy;
 pub mod request;
 pub mod route;
+mod run;
 pub mod shared;
 pub mod snapshot;
 pub mod tls;
 pub mod upstream;
 pub mod value;
 pub mod worker;
+
+/// The allocator that ringway is measured with: `#[global_allocator]` of a gateway's `main`.
+pub use mimalloc::MiMalloc as Allocator;
+pub use run::run;

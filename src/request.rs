@@ -1,5 +1,6 @@
 //! One request as the filters and the route's action see it. Its memory is reused from request to request.
 
+use std::any::Any;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -11,6 +12,7 @@ use crate::http::own::OwnLines;
 use crate::http::quota::Quota;
 use crate::io::Buf;
 use crate::limit::charges::Charges;
+use crate::observe::log_fields::LogFields;
 use crate::route::Params;
 use crate::route::template::Facts;
 use crate::shared::in_flight::Guard;
@@ -73,6 +75,8 @@ pub struct Request {
     pub in_flight: Vec<Guard>,
     /// The filter that refused it.
     pub refused_by: String,
+    /// What plugins noted.
+    pub plugins: PluginNotes,
     /// Filters that would have refused it but for their `dry_run`, as the access log shows them.
     pub would_refuse: Vec<u8>,
 }
@@ -103,6 +107,7 @@ impl Request {
         self.in_flight.clear();
         self.refused_by.clear();
         self.would_refuse.clear();
+        self.plugins.clear();
         self.head.clear();
     }
 
@@ -209,6 +214,27 @@ impl Request {
     /// The host as text; it is ASCII by construction.
     pub fn host_str(&self) -> &str {
         std::str::from_utf8(&self.host).unwrap_or_default()
+    }
+}
+
+/// What plugins note about a request.
+#[derive(Debug, Default)]
+pub struct PluginNotes {
+    /// How many of its route's plugins have seen it: the first so many. They see the answer too.
+    pub seen: usize,
+    /// What they add to its log line.
+    pub log: LogFields,
+    /// What each keeps until it sees the answer, by where its filter is.
+    pub kept: Vec<(usize, Box<dyn Any>)>,
+}
+
+impl PluginNotes {
+    fn clear(&mut self) {
+        if self.seen > 0 || !self.log.is_empty() || !self.kept.is_empty() {
+            self.seen = 0;
+            self.log.clear();
+            self.kept.clear();
+        }
     }
 }
 

@@ -209,6 +209,24 @@ impl fmt::Display for Rate {
     }
 }
 
+/// Read as an operator writes them.
+macro_rules! read_by_text {
+    ($($value:ty)*) => {$(
+        impl<'de> serde::Deserialize<'de> for $value {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+read_by_text!(Duration ByteSize Rate);
+
+impl<'de> serde::Deserialize<'de> for Secret {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from).map(Self)
+    }
+}
+
 /// A whole number and a unit, as the product of both.
 fn quantity(text: &str, kind: &str, example: &str, units: &[(&str, u64)]) -> Result<u64, Invalid> {
     let known = || units.iter().rev().map(|(unit, _)| *unit).collect::<Vec<_>>().join(", ");

@@ -40,6 +40,7 @@ mod limits_measured;
 mod limits_redis;
 mod mutation;
 mod observe;
+mod plugins;
 mod requests_strict;
 mod responses_strict;
 mod robustness;

@@ -89,7 +89,11 @@ show_failure() {
 }
 
 step "tools" install_missing
-step "format" cargo fmt --check
+# The gateway with a plugin is no member of the workspace.
+format() {
+    cargo fmt --check && rustfmt --edition 2024 --check tests/plugin/src/main.rs
+}
+step "format" format
 step "lints" cargo clippy --all-targets --quiet -- -D warnings
 step "build" cargo build --all-targets
 step "unit tests" cargo test --lib --bins

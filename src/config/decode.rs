@@ -75,6 +75,11 @@ impl<'d> Value<'d> {
         }
     }
 
+    /// Where errors are recorded.
+    pub(super) fn report(&self) -> &'d Report {
+        self.report
+    }
+
     /// What the tree has there: for values whose form is the operator's choice.
     pub(super) fn node(&self) -> &'d Node {
         self.node
@@ -92,20 +97,26 @@ impl<'d> Value<'d> {
 
     /// A mapping with these keys and no others.
     pub(super) fn block(&self, keys: &Keys) -> Option<Block<'d>> {
+        self.block_with(keys, &[])
+    }
+
+    /// A mapping with these keys, those that are `more`, and no others.
+    pub(super) fn block_with(&self, keys: &Keys, more: &[&str]) -> Option<Block<'d>> {
         let mut entries = self.entries(usize::MAX)?;
-        entries.retain(|(key, value)| keys.known.contains(&key.text.as_str()) || value.refuse_key(key, keys));
+        let is_known = |key: &str| keys.known.contains(&key) || more.contains(&key);
+        entries.retain(|(key, value)| is_known(&key.text) || value.refuse_key(key, keys, more));
         Some(Block { value: self.clone(), entries })
     }
 
     /// Records why a key can not be used.
-    fn refuse_key(&self, key: &Key, keys: &Keys) -> bool {
+    fn refuse_key(&self, key: &Key, keys: &Keys, more: &[&str]) -> bool {
         let here = self.at_key(key);
         let key = key.text.as_str();
         if let Some((_, comes_with)) = keys.later.iter().find(|(later, _)| *later == key) {
             here.later(key, comes_with);
         } else if !self.report.is_full() {
-            let known = || format!("the keys here are {}", keys.known.join(", "));
-            let candidates = keys.known.iter().chain(keys.later.iter().map(|(key, _)| key)).copied();
+            let known = || format!("the keys here are {}", [keys.known, more].concat().join(", "));
+            let candidates = keys.known.iter().chain(more).chain(keys.later.iter().map(|(key, _)| key)).copied();
             here.error("unknown key", did_you_mean(key, candidates).unwrap_or_else(known));
         } else {
             here.error("unknown key", "");

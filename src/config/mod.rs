@@ -34,6 +34,7 @@ mod variables;
 pub use report::{Error, Errors, Located, Position, Report};
 
 use crate::limit::Spec;
+use crate::plugin::Registry;
 use crate::tls::files;
 use crate::value::{Duration, Invalid};
 use aggregate::AggregationMemory;
@@ -136,14 +137,14 @@ pub enum Workers {
     Cpus(Vec<u32>),
 }
 
-/// Reads a config file, with the variables of this process.
+/// Reads a config file, with the variables of this process and the plugins that are compiled in.
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn load(path: &Path) -> Result<Config, Errors> {
+pub fn load(path: &Path, plugins: &Registry) -> Result<Config, Errors> {
     let file_name = path.display().to_string();
     match read_config(path) {
-        Ok(text) => parse(&file_name, &text, &|name| std::env::var(name).ok()),
+        Ok(text) => parse_with(&file_name, &text, &|name| std::env::var(name).ok(), plugins),
         Err(fault) => {
             let report = Report::new(&file_name);
             report.error(&Position::default(), fault.what, fault.remedy);
@@ -176,17 +177,30 @@ fn utf8(bytes: Vec<u8>) -> Result<String, Invalid> {
     })
 }
 
-/// Reads the text of a config; `file_name` is for messages, `env` gives the values of variables.
+/// Reads the text of a config without plugins; `file_name` is for messages, `env` gives the values of variables.
 ///
 /// # Errors
 /// Everything that is wrong with it.
 pub fn parse(file_name: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Errors> {
+    parse_with(file_name, text, env, &Registry::default())
+}
+
+/// The same with the plugins that are compiled in.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse_with(
+    file_name: &str,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+    plugins: &Registry,
+) -> Result<Config, Errors> {
     let report = Report::new(file_name);
-    let config = tree::read(text, env, &report).and_then(|root| document(&root, file_name, &report));
+    let config = tree::read(text, env, &report).and_then(|root| document(&root, file_name, plugins, &report));
     report.finish(config)
 }
 
-fn document(root: &Node, file_name: &str, report: &Report) -> Option<Config> {
+fn document(root: &Node, file_name: &str, plugins: &Registry, report: &Report) -> Option<Config> {
     let root = Value::root(root, report);
     let block = root.block(&KEYS)?;
     block.or("errors", (), |v| {
@@ -195,7 +209,7 @@ fn document(root: &Node, file_name: &str, report: &Report) -> Option<Config> {
     let defined = Defined::of(&block, report);
     let listeners = block.required("listeners").and_then(|v| listeners::decode(v, &defined.filters));
     let listeners = listeners.unwrap_or_default();
-    let filters = block.or("filters", Vec::new(), filters::decode);
+    let filters = block.or("filters", Vec::new(), |v| filters::decode(v, plugins));
     let all_routes_filters = block.or("all_routes", Vec::new(), |v| {
         Some(v.block(&ALL_ROUTES_KEYS)?.or("filters", Vec::new(), |v| defined.filters.list(v)))
     });
@@ -282,3 +296,5 @@ mod tests_at_once;
 mod tests_jwt;
 #[cfg(test)]
 mod tests_limits;
+#[cfg(test)]
+mod tests_plugins;

@@ -7,6 +7,7 @@ use super::rewrite::{HostRewrite, PathRewrite, Rewrite};
 use super::routes::Action;
 use super::upstreams::{Balance, Pool};
 use super::*;
+use crate::plugin::Registry;
 
 const GATEWAY: &str = include_str!("../../config/gateway.yaml");
 const EXAMPLES: [(&str, &str); 11] = [
@@ -356,7 +357,12 @@ fn documents_that_lack_or_repeat_something() {
     assert!(errors("upstreams: { u: { endpoints: [a:1, A:1] } }").contains("listed twice"));
     assert!(errors("upstreams: { 'a b': { endpoints: [a:1] } }").contains("is not a name"));
     assert!(errors("filters: { f: {} }").contains("says nothing"));
-    assert!(load(Path::new("/nonexistent/x.yaml")).unwrap_err().to_string().contains("x.yaml: can not be read"));
+    assert!(
+        load(Path::new("/nonexistent/x.yaml"), &Registry::default())
+            .unwrap_err()
+            .to_string()
+            .contains("x.yaml: can not be read")
+    );
 }
 
 #[test]

@@ -202,6 +202,7 @@ impl Scrape {
                 ("refused", sum(&|b| b.refused.get())),
                 ("would_refuse", sum(&|b| b.would_refuse.get())),
                 ("waited", sum(&|b| b.waited.get())),
+                ("failed", sum(&|b| b.failed.get())),
             ];
             rows.into_iter().map(|(outcome, n)| (["filter", "outcome"], [&**name, outcome], n))
         });

@@ -11,6 +11,7 @@ pub mod header_edits;
 pub mod ip;
 pub mod jwt;
 pub mod limit_key;
+pub mod plugin;
 pub mod rate_limit;
 pub mod request_headers;
 pub mod request_limits;
@@ -32,6 +33,7 @@ use concurrency::Concurrency;
 use cors::Cors;
 use ip::Ip;
 use jwt::Jwt;
+use plugin::Plugin;
 use rate_limit::RateLimit;
 use request_headers::RequestHeaders;
 use request_limits::RequestLimits;
@@ -60,6 +62,8 @@ pub enum Filter {
     Concurrency(Box<Concurrency>),
     /// A signed token.
     Jwt(Rules<Jwt>),
+    /// One of others, compiled in.
+    Plugin(Rules<Plugin>),
 }
 
 /// What a filter decided.
@@ -102,6 +106,7 @@ pub fn on_request(filters: &[Filter], from: usize, req: &mut Request, core: &Cor
             Filter::RateLimit(filter) => filter.on_request(index, req, core),
             Filter::Concurrency(filter) => filter.on_request(req, core),
             Filter::Jwt(filter) => filter.on_request(req, core),
+            Filter::Plugin(filter) => filter.on_request(req, core),
         };
         match flow {
             Flow::Continue => {}

@@ -101,6 +101,15 @@ impl Edits {
         self.removed.iter().any(|&(from, to)| self.arena.get(from..to).is_some_and(|r| is_same_name(r, name)))
     }
 
+    /// Names and values of the added lines.
+    pub fn added(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.added.iter().map(|line| {
+            let text = self.arena.get(line.start..line.end).unwrap_or_default();
+            let (name, rest) = text.split_at_checked(line.name_len).unwrap_or_default();
+            (name, rest.strip_prefix(b": ").unwrap_or(rest).strip_suffix(b"\r\n").unwrap_or_default())
+        })
+    }
+
     /// Writes the added lines of that name.
     pub fn write_added_of(&self, name: &[u8], out: &mut Vec<u8>) {
         for line in self.added.iter().filter(|line| line_name(&self.arena, line).eq_ignore_ascii_case(name)) {

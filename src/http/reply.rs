@@ -35,6 +35,8 @@ pub fn row(kind: Kind) -> Row {
         Kind::AddressDenied => (403, 1, "this address may not call", false),
         Kind::OriginRefused => (403, 2, "pages of this origin may not ask", false),
         Kind::RightMissing => (403, 3, "the caller may not do this", false),
+        // Never shown: the plugin's own answer is.
+        Kind::PluginRefused => (403, 4, "a plugin refused the request", false),
         Kind::NoRoute => (404, 1, "no route matches", false),
         Kind::MethodNotAllowed => (405, 1, "the route does not allow this method", false),
         Kind::MethodRefused => (405, 2, "this method is not allowed here", false),
@@ -53,6 +55,7 @@ pub fn row(kind: Kind) -> Row {
         Kind::ClientGone => (499, 1, "the client left", true),
         Kind::WriteTimeout => (499, 2, "the client did not take the answer in time", true),
         Kind::Internal => (500, 1, "an error in the gateway", true),
+        Kind::PluginFailed => (500, 2, "a plugin of the gateway failed", false),
         Kind::UnknownCoding => (501, 1, "the only transfer coding understood is chunked", true),
         Kind::Reset => (502, 1, "the upstream closed the connection before it answered", false),
         Kind::BadResponse(_) => (502, 2, "the upstream's answer is not valid HTTP", false),

@@ -6,6 +6,8 @@
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 
+use super::log_fields::LogFields;
+
 /// The facts of one finished request. Bytes are as they came from the wire; sizes count message bytes on the wire.
 #[derive(Debug, Clone)]
 pub struct Record<'a> {
@@ -47,6 +49,8 @@ pub struct Record<'a> {
     pub refused_by: &'a str,
     /// Filters that would have refused it but for their `dry_run`, as [`write_name`] writes them; empty (not shown) without.
     pub would_refuse: &'a [u8],
+    /// What plugins add; empty (not shown) without.
+    pub plugins: &'a LogFields,
 }
 
 /// The text of the current second (RFC 3339), one per core.
@@ -154,6 +158,10 @@ pub fn write_json(r: &Record<'_>, clock: &mut TimeCache, out: &mut Vec<u8>) {
         out.extend_from_slice(r.would_refuse);
         out.push(b']');
     }
+    if !r.plugins.is_empty() {
+        out.extend_from_slice(b",\"plugins\":");
+        r.plugins.write(out);
+    }
     out.extend_from_slice(b"}\n");
 }
 
@@ -237,7 +245,7 @@ fn octet(n: u8, out: &mut Vec<u8>) {
 }
 
 /// A JSON string (RFC 8259 section 7).
-fn string(text: &[u8], out: &mut Vec<u8>) {
+pub(super) fn string(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     if text.iter().fold(false, |dirty, &b| dirty | special(b)) {
         escaped(text, out);
@@ -297,6 +305,8 @@ mod tests {
     use super::*;
     use serde_json::Value;
 
+    static NO_FIELDS: LogFields = LogFields::new();
+
     fn record() -> Record<'static> {
         Record {
             unix_us: 1_790_000_000_123_456,
@@ -318,6 +328,7 @@ mod tests {
             parts: b"",
             refused_by: "",
             would_refuse: b"",
+            plugins: &NO_FIELDS,
         }
     }
 

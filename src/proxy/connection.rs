@@ -24,7 +24,7 @@ use super::finish::{closed_by, deadline_of, end_of, finish, kind_of};
 use super::forward::OUT_BYTES;
 use super::handshake::shake;
 use super::plane::{Downstream, Live, Plane};
-use super::{answer, receive, upload};
+use super::{answer, plugins, receive, upload};
 
 /// A client that is cut off while it still sends is read for this long, in ms, so that it sees the answer and not a
 /// reset (RFC 9112 9.6).
@@ -239,7 +239,10 @@ async fn answer_request(
     cx: &mut Context,
 ) -> Result<Consumed, Ended> {
     let core = &plane.core;
-    let response = exchange(req, live, plane, down, cx).await;
+    let mut response = exchange(req, live, plane, down, cx).await;
+    if req.plugins.seen > 0 {
+        plugins::on_response(&mut response, req, live, plane, down, cx);
+    }
     // Decided now: a drain may have begun while the upstream was asked.
     let limit = closes_after(req, down, rules, plane);
     let answer = match response {
@@ -269,7 +272,10 @@ async fn answer_request(
             count_failure(spec, e);
             if cx.status == 0 {
                 // Nothing was sent yet: the client can still be told.
-                let reply = Reply::from_error(e.kind, &req.request_id, b"");
+                let mut reply = Reply::from_error(e.kind, &req.request_id, b"");
+                if req.plugins.seen > 0 {
+                    plugins::on_reply(&mut reply, req, live, plane, down, cx);
+                }
                 return send_reply(reply, req, plane, down, rules, Some(closed_by(e.kind)), cx).await;
             }
             down.half_answered.set(true);

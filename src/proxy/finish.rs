@@ -41,7 +41,9 @@ pub fn end_of(kind: Kind) -> End {
         | Kind::MethodRefused
         | Kind::FieldsRefused
         | Kind::HeadRefused
-        | Kind::TypeRefused => End::FilterRefused,
+        | Kind::TypeRefused
+        | Kind::PluginRefused => End::FilterRefused,
+        Kind::PluginFailed => End::PluginFailed,
         Kind::NoEndpoint => End::NoEndpoint,
         Kind::Connect => End::UpstreamConnect,
         Kind::ConnectTimeout => End::UpstreamConnectTimeout,
@@ -133,5 +135,6 @@ pub fn finish(req: &Request, down: &Downstream, live: &Live, core: &Core, cx: &C
         parts: &req.parts,
         refused_by: &req.refused_by,
         would_refuse: &req.would_refuse,
+        plugins: &req.plugins.log,
     });
 }

@@ -20,6 +20,7 @@ pub mod forward;
 pub mod gate;
 pub mod handshake;
 pub mod plane;
+mod plugins;
 pub mod receive;
 pub mod retry;
 pub mod upload;

@@ -355,6 +355,8 @@ pub struct FilterBlock {
     pub would_refuse: Counter,
     /// Requests that had to wait for it, whatever became of them.
     pub waited: Counter,
+    /// Requests or answers on which its plugin failed.
+    pub failed: Counter,
 }
 
 /// What one core counts for one part of an aggregation.

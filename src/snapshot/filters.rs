@@ -14,6 +14,7 @@ use crate::filter::cors::Cors;
 use crate::filter::ip::{Ip, Networks};
 use crate::filter::jwt::{Jwt, Place};
 use crate::filter::limit_key::{Fact, LimitKey};
+use crate::filter::plugin::Plugin;
 use crate::filter::rate_limit::RateLimit;
 use crate::filter::request_headers::RequestHeaders;
 use crate::filter::request_limits::RequestLimits;
@@ -109,7 +110,7 @@ fn filters(inputs: &Inputs<'_>, report: &Report) -> HashMap<String, Filter> {
                 metrics: metrics(),
             })),
             Raw::Jwt(raw) => Filter::Jwt(Rules::new(jwt(name, raw, inputs))),
-            Raw::RequestHeaders(_) | Raw::RateLimit(_) | Raw::Concurrency(_) => return None,
+            Raw::RequestHeaders(_) | Raw::RateLimit(_) | Raw::Concurrency(_) | Raw::Plugin(_) => return None,
         };
         Some((name.clone(), filter))
     };
@@ -188,6 +189,11 @@ pub(super) fn of(
                     dry_run: raw.dry_run,
                     metrics: inputs.metrics.filter(inputs.worker, &named.name.value),
                 })),
+                Raw::Plugin(raw) => {
+                    let metrics = inputs.metrics.filter(inputs.worker, &named.name.value);
+                    let plugin = Plugin::new(&named.name.value, raw.name, &raw.object, params, metrics);
+                    Filter::Plugin(Rules::new(plugin))
+                }
                 // Made above, unless something is wrong with it.
                 _ => return None,
             })

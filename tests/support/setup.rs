@@ -2,7 +2,7 @@
 //! and the same everywhere: one worker, log to a file, ports of its own.
 
 use super::{Gateway, Upstream, tls};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 #[derive(Default)]
 pub struct Setup {
@@ -12,6 +12,8 @@ pub struct Setup {
     pub env: Vec<(String, String)>,
     /// The listener speaks no TLS, whatever run this is.
     pub is_plain: bool,
+    /// Another program than ringway's own.
+    pub binary: Option<PathBuf>,
     top: Vec<String>,
     listener: Vec<String>,
     upstreams: Vec<String>,
@@ -26,6 +28,12 @@ impl Setup {
     /// Everything goes to one upstream.
     pub fn forward(upstream: &Upstream) -> Setup {
         Setup::new().upstream("u", &[upstream], "").forward_all("")
+    }
+
+    /// Another program that has all of ringway's commands.
+    pub fn binary(mut self, path: &Path) -> Setup {
+        self.binary = Some(path.into());
+        self
     }
 
     pub fn workers(mut self, workers: &str) -> Setup {

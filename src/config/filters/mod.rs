@@ -7,6 +7,7 @@ pub mod ip;
 pub mod jwt;
 pub mod limits;
 pub(super) mod order;
+pub mod plugin;
 pub mod request_limits;
 pub mod security_headers;
 
@@ -19,6 +20,7 @@ use super::report::{Located, Report, quote};
 use super::routes::Draft;
 use super::templates::Params;
 use crate::limit::OnUnavailable;
+use crate::plugin::Registry;
 use crate::route::template::{Template, TemplateError};
 use api_key::ApiKey;
 use basic::Basic;
@@ -26,6 +28,7 @@ use cors::Cors;
 use ip::Ip;
 use jwt::Jwt;
 use limits::{Concurrency, Fact, RateLimit};
+use plugin::Plugin;
 use request_limits::RequestLimits;
 use security_headers::SecurityHeaders;
 
@@ -79,26 +82,30 @@ pub enum Filter {
     Concurrency(Concurrency),
     /// A signed token.
     Jwt(Box<Jwt>),
+    /// One of others, compiled in.
+    Plugin(Plugin),
 }
 
 /// All filters, in the order of the file.
-pub(super) fn decode(value: &Value<'_>) -> Option<Vec<NamedFilter>> {
+pub(super) fn decode(value: &Value<'_>, plugins: &Registry) -> Option<Vec<NamedFilter>> {
     let mut filters = Vec::new();
     for (key, value) in value.entries(FILTERS_MAX)? {
         let at_key = value.at_key(key);
         if let Err(fault) = check_name(&key.text) {
             at_key.error(format!("{} {}", quote(&key.text), fault.what), fault.remedy);
         }
-        if let Some(filter) = filter(&value) {
+        if let Some(filter) = filter(&value, plugins) {
             filters.push(NamedFilter { name: at_key.locate(key.text.clone()), filter });
         }
     }
     Some(filters)
 }
 
-fn filter(value: &Value<'_>) -> Option<Filter> {
-    let block = value.block(&KEYS)?;
-    let given: Vec<_> = KEYS.known.iter().filter_map(|key| Some((*key, block.get(key)?))).collect();
+fn filter(value: &Value<'_>, plugins: &Registry) -> Option<Filter> {
+    let names: Vec<&str> = plugins.list().map(|(name, _)| name).collect();
+    let block = value.block_with(&KEYS, &names)?;
+    let given = KEYS.known.iter().chain(&names);
+    let given: Vec<_> = given.filter_map(|key| Some((*key, block.get(key)?))).collect();
     // All that are given are read, for what is wrong with them.
     let read = |(key, value): &(&str, &Value<'_>)| match *key {
         // Which parameters its templates may name depends on the routes that use it.
@@ -111,7 +118,8 @@ fn filter(value: &Value<'_>) -> Option<Filter> {
         "basic" => basic::decode(value).map(Filter::Basic),
         "rate_limit" => limits::rate_limit(value).map(|limit| Filter::RateLimit(Box::new(limit))),
         "jwt" => jwt::jwt(value).map(|jwt| Filter::Jwt(Box::new(jwt))),
-        _ => limits::concurrency(value).map(Filter::Concurrency),
+        "concurrency" => limits::concurrency(value).map(Filter::Concurrency),
+        name => plugin::decode(value, plugins.find(name)?, plugins).map(Filter::Plugin),
     };
     let mut filters: Vec<Option<Filter>> = given.iter().map(read).collect();
     match given.as_slice() {
@@ -119,7 +127,10 @@ fn filter(value: &Value<'_>) -> Option<Filter> {
         [] => {
             // A filter of a later version is already told about.
             if value.keys().next().is_none() {
-                value.error("says nothing", format!("give it exactly one of {}", KEYS.known.join(", ")));
+                value.error(
+                    "says nothing",
+                    format!("give it exactly one of {}", [KEYS.known, &names].concat().join(", ")),
+                );
             }
             None
         }

@@ -1,0 +1,183 @@
+//! The `ringway` command: arguments → config → control → workers → wait → drain.
+
+use std::future::pending;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::config::{self, Config};
+use crate::control::certificates::{Certificates, Loaded};
+use crate::control::{self, Control, Hangup, counted, credentials, demo};
+use crate::limit::Promise;
+use crate::plugin;
+use crate::shared::limits::Limits;
+use crate::shared::metrics::Registry;
+use crate::shared::passwords;
+use crate::snapshot::build::{Inputs, build};
+use crate::worker;
+use clap::{Parser, Subcommand};
+
+/// The config of `ringway demo`.
+const DEMO: &str = include_str!("../config/demo.yaml");
+
+/// An API gateway for Linux: one pinned, shared-nothing io_uring runtime per core.
+#[derive(Parser)]
+#[command(version, after_help = "Exit codes: 0 all is well, 1 the config or the start failed, 2 wrong usage.")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway until SIGTERM or SIGINT; a second one ends it at once. SIGUSR1 and SIGHUP re-open the access log
+    Run {
+        /// The config (YAML); config/gateway.yaml shows every key
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Say everything that is wrong with a config, with file, line and column, and exit 1 if anything is; else say of each
+    /// rate limit what can pass at worst
+    Check {
+        /// The config (YAML)
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+        /// How many gateways share the rate limits through Redis, for what can pass at worst
+        #[arg(short, long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+        processes: u64,
+    },
+    /// List the plugins that are compiled in
+    Plugins,
+    /// Run the gateway on 127.0.0.1:8080 with three embedded services behind it, and print requests to try
+    Demo,
+}
+
+/// Runs the command that the process was started with, with these plugins beside the filters of ringway itself: all that a
+/// gateway's `main` does. It takes over the process, and comes back only where nothing was started.
+#[must_use]
+pub fn run(plugins: plugin::Registry) -> ExitCode {
+    let command = Args::parse().command;
+    let load = |path: &Path| plugins.check().and_then(|()| config::load(path, &plugins).map_err(|e| e.to_string()));
+    let done = match command {
+        Command::Run { config } => load(&config).and_then(|config| serve(config, false)),
+        Command::Check { config, processes } => load(&config).and_then(|loaded| check(&config, &loaded, processes)),
+        Command::Plugins => plugins.check().map(|()| list(&plugins)),
+        Command::Demo => {
+            let parsed = config::parse("demo.yaml", DEMO, &|_| None);
+            parsed.map_err(|e| e.to_string()).and_then(|config| serve(config, true))
+        }
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(what) => {
+            let _ = writeln!(std::io::stderr(), "{what}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn list(plugins: &plugin::Registry) -> u8 {
+    let width = plugins.list().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let lines: Vec<String> = plugins.list().map(|(name, about)| format!("{name:width$}  {about}\n")).collect();
+    let text = match lines.as_slice() {
+        [] => "no plugins are compiled in\n".to_owned(),
+        lines => lines.concat(),
+    };
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    0
+}
+
+fn check(path: &Path, config: &Config, processes: u64) -> Result<u8, String> {
+    let (metrics, limits, addresses) = (Registry::default(), Limits::new(1), Default::default());
+    let (_, Loaded { material: tls, .. }) = Certificates::load(config, 1)?;
+    let (_, credentials) = credentials::Watch::load(config)?;
+    let (passwords, _) = passwords::queue(1);
+    let inputs = Inputs {
+        config,
+        addresses: &addresses,
+        tls: &tls,
+        credentials: &credentials,
+        passwords: &passwords,
+        key_sets: &Default::default(),
+        worker: 0,
+        workers: 1,
+        metrics: &metrics,
+        limits: &limits,
+        seed: 0,
+    };
+    let snapshot = build(&inputs).map_err(|e| e.to_string())?;
+    let listeners = counted(config.listeners.len(), "listener");
+    let (routes, upstreams) = (counted(config.routes.len(), "route"), counted(config.upstreams.len(), "upstream"));
+    let mut text = format!("{}: ok: {listeners}, {routes}, {upstreams}\n", path.display());
+    for limit in &snapshot.rate_limits {
+        text += &format!("\nThe rate limit `{}`, of each key:\n", limit.name);
+        for line in Promise::new(limit.spec, processes).describe() {
+            text += &format!("  {line}\n");
+        }
+    }
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(0)
+}
+
+fn serve(config: Config, is_demo: bool) -> Result<u8, String> {
+    raise_open_files();
+    let admin = config.admin;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime
+        .map_err(|e| format!("the control runtime can not start: {e}; check the limit of open files (`ulimit -n`)"))?;
+    let hangup = if is_demo { Hangup::Drain } else { Hangup::Reopen };
+    control::say_panics();
+    let done = runtime.block_on(async {
+        let services = if is_demo { Some(demo_listeners().await?) } else { None };
+        let Some((control, starts)) = control::prepare(config, hangup).await? else { return Ok(0) };
+        for start in starts {
+            worker::start(start).map_err(|e| format!("a worker's thread can not start: {e}"))?;
+        }
+        let text = ready_text(&control, admin.map(|a| a.to_string()), is_demo);
+        let beside = async {
+            match services {
+                Some(services) => drop(demo::serve(services).await),
+                None => pending().await,
+            }
+        };
+        Ok(control.run(beside, || control::say(text)).await)
+    });
+    let code = done.unwrap_or_else(|what: String| {
+        control::say(format!("{what}\n"));
+        1
+    });
+    control::last_words();
+    // Not a return: a runtime dropped with operations in flight frees buffers that the kernel may still write to.
+    std::process::exit(i32::from(code));
+}
+
+fn ready_text(control: &Control, admin: Option<String>, is_demo: bool) -> String {
+    let url = |(address, is_tls): &(SocketAddr, bool)| format!("http{}://{address}", if *is_tls { "s" } else { "" });
+    let listening: Vec<String> = control.addresses().iter().map(url).collect();
+    let mut text = format!("ringway: listening on {}", listening.join(", "));
+    if let Some(admin) = &admin {
+        text += &format!(", admin on http://{admin}");
+    }
+    text.push('\n');
+    if let (true, Some(gateway), Some(admin)) = (is_demo, control.addresses().first(), admin) {
+        let requests = demo::requests_to_try(&gateway.0.to_string(), &admin);
+        text += &format!("\nTry:\n\n{requests}\nThe JSON lines that follow are its access log, one per request.\n\n");
+    }
+    text
+}
+
+async fn demo_listeners() -> Result<demo::Listeners, String> {
+    let bind = async |port: u16| {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await;
+        listener.map_err(|e| format!("demo service: 127.0.0.1:{port}: {e}; stop what listens there"))
+    };
+    Ok(demo::Listeners { users: bind(9101).await?, orders: bind(9102).await?, permissions: bind(9103).await? })
+}
+
+/// The soft limit of open files is for programs that use select(2); the hard one is what the operator allows.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }); // then the soft one stays
+}
