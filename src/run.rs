@@ -16,7 +16,8 @@ use crate::shared::metrics::Registry;
 use crate::shared::passwords;
 use crate::snapshot::build::{Inputs, build};
 use crate::worker;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 /// The config of `ringway demo`.
 const DEMO: &str = include_str!("../config/demo.yaml");
@@ -46,7 +47,19 @@ enum Command {
         /// How many gateways share the rate limits through Redis, for what can pass at worst
         #[arg(short, long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=10_000))]
         processes: u64,
+        /// Print the config as it takes effect instead: YAML with every default written out, and without secrets
+        #[arg(long)]
+        print: bool,
     },
+    /// Print the JSON Schema of the config, by which editors complete and check it
+    Schema,
+    /// Print the completions of a shell: `source <(ringway completions bash)`
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page: `ringway man | man -l -`
+    Man,
     /// List the plugins that are compiled in
     Plugins,
     /// Run the gateway on 127.0.0.1:8080 with three embedded services behind it, and print requests to try
@@ -61,7 +74,12 @@ pub fn run(plugins: plugin::Registry) -> ExitCode {
     let load = |path: &Path| plugins.check().and_then(|()| config::load(path, &plugins).map_err(|e| e.to_string()));
     let done = match command {
         Command::Run { config } => load(&config).and_then(|config| serve(config, false)),
-        Command::Check { config, processes } => load(&config).and_then(|loaded| check(&config, &loaded, processes)),
+        Command::Check { config, processes, print } => {
+            plugins.check().and_then(|()| check(&config, processes, print, &plugins)).map(|text| say(&text))
+        }
+        Command::Schema => plugins.check().map(|()| say(&config::json_schema(&plugins.list().collect::<Vec<_>>()))),
+        Command::Completions { shell } => Ok(say(&completions(shell))),
+        Command::Man => man().map(|text| say(&text)),
         Command::Plugins => plugins.check().map(|()| list(&plugins)),
         Command::Demo => {
             let parsed = config::parse("demo.yaml", DEMO, &|_| None);
@@ -77,18 +95,63 @@ pub fn run(plugins: plugin::Registry) -> ExitCode {
     }
 }
 
-fn list(plugins: &plugin::Registry) -> u8 {
-    let width = plugins.list().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let lines: Vec<String> = plugins.list().map(|(name, about)| format!("{name:width$}  {about}\n")).collect();
-    let text = match lines.as_slice() {
-        [] => "no plugins are compiled in\n".to_owned(),
-        lines => lines.concat(),
-    };
+/// Prints what was asked for.
+fn say(text: &str) -> u8 {
+    // Who stops reading has what they wanted.
     let _ = std::io::stdout().write_all(text.as_bytes());
     0
 }
 
-fn check(path: &Path, config: &Config, processes: u64) -> Result<u8, String> {
+fn completions(shell: Shell) -> String {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "ringway", &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// One page: the commands are few enough to be read together.
+fn man() -> Result<String, String> {
+    let mut text = Vec::new();
+    let write = |text: &mut Vec<u8>| {
+        let args = Args::command();
+        let page = clap_mangen::Man::new(args.clone());
+        page.render_title(text)?;
+        page.render_name_section(text)?;
+        page.render_synopsis_section(text)?;
+        page.render_description_section(text)?;
+        page.render_options_section(text)?;
+        for command in args.get_subcommands() {
+            let name = format!("ringway {}", command.get_name());
+            writeln!(text, ".SH \"{}\"", name.to_uppercase())?;
+            let page = clap_mangen::Man::new(command.clone().bin_name(name));
+            let mut sections = Vec::new();
+            page.render_synopsis_section(&mut sections)?;
+            page.render_description_section(&mut sections)?;
+            page.render_options_section(&mut sections)?;
+            // Sections of a command are parts of its own.
+            text.extend_from_slice(String::from_utf8_lossy(&sections).replace(".SH ", ".SS ").as_bytes());
+        }
+        page.render_extra_section(text)
+    };
+    write(&mut text).map_err(|e: std::io::Error| e.to_string())?;
+    String::from_utf8(text).map_err(|e| e.to_string())
+}
+
+fn list(plugins: &plugin::Registry) -> u8 {
+    let width = plugins.list().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let lines: Vec<String> = plugins.list().map(|(name, about)| format!("{name:width$}  {about}\n")).collect();
+    match lines.as_slice() {
+        [] => say("no plugins are compiled in\n"),
+        lines => say(&lines.concat()),
+    }
+}
+
+/// What is said of a config that is right.
+fn check(path: &Path, processes: u64, print: bool, plugins: &plugin::Registry) -> Result<String, String> {
+    let name = path.display().to_string();
+    let env = |name: &str| std::env::var(name).ok();
+    // Read once: it may come through a pipe.
+    let read = config::read_text(path).map_err(|e| e.to_string())?;
+    let config = &config::parse_with(&name, &read, &env, plugins).map_err(|e| e.to_string())?;
     let (metrics, limits, addresses) = (Registry::default(), Limits::new(1), Default::default());
     let (_, Loaded { material: tls, .. }) = Certificates::load(config, 1)?;
     let (_, credentials) = credentials::Watch::load(config)?;
@@ -107,6 +170,9 @@ fn check(path: &Path, config: &Config, processes: u64) -> Result<u8, String> {
         seed: 0,
     };
     let snapshot = build(&inputs).map_err(|e| e.to_string())?;
+    if print {
+        return config::effective(&name, &read, &env, plugins).map_err(|e| e.to_string());
+    }
     let listeners = counted(config.listeners.len(), "listener");
     let (routes, upstreams) = (counted(config.routes.len(), "route"), counted(config.upstreams.len(), "upstream"));
     let mut text = format!("{}: ok: {listeners}, {routes}, {upstreams}\n", path.display());
@@ -116,8 +182,7 @@ fn check(path: &Path, config: &Config, processes: u64) -> Result<u8, String> {
             text += &format!("  {line}\n");
         }
     }
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    Ok(0)
+    Ok(text)
 }
 
 fn serve(config: Config, is_demo: bool) -> Result<u8, String> {

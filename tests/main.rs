@@ -24,6 +24,7 @@ mod api_keys;
 mod attacks;
 mod basic_auth;
 mod bodies;
+mod cfg;
 mod client_gone;
 mod config;
 mod cors;

@@ -20,18 +20,22 @@ pub mod headers;
 pub mod hosts;
 pub mod listeners;
 pub mod observe;
+mod print;
 pub mod rate_limits;
 mod references;
 pub mod report;
 pub mod rewrite;
 pub mod routes;
+mod schema;
 mod templates;
 pub mod tls;
 mod tree;
 pub mod upstreams;
 mod variables;
 
+pub use print::effective;
 pub use report::{Error, Errors, Located, Position, Report};
+pub use schema::json_schema;
 
 use crate::limit::Spec;
 use crate::plugin::Registry;
@@ -142,15 +146,18 @@ pub enum Workers {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load(path: &Path, plugins: &Registry) -> Result<Config, Errors> {
-    let file_name = path.display().to_string();
-    match read_config(path) {
-        Ok(text) => parse_with(&file_name, &text, &|name| std::env::var(name).ok(), plugins),
-        Err(fault) => {
-            let report = Report::new(&file_name);
-            report.error(&Position::default(), fault.what, fault.remedy);
-            report.finish(None)
-        }
-    }
+    let text = read_text(path)?;
+    parse_with(&path.display().to_string(), &text, &|name| std::env::var(name).ok(), plugins)
+}
+
+/// The text of a config file.
+///
+/// # Errors
+/// Why it can not be read.
+pub fn read_text(path: &Path) -> Result<String, Errors> {
+    let report = Report::new(&path.display().to_string());
+    let text = read_config(path).map_err(|fault| report.error(&Position::default(), fault.what, fault.remedy));
+    report.finish(text.ok())
 }
 
 /// The config itself, which may come through a pipe.

@@ -21,14 +21,23 @@ pub struct Position {
     pub key_path: String,
 }
 
-/// A value and the place it was written at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A value and the place it was written at, which makes no difference between two of them: the same text elsewhere in a file
+/// is the same config.
+#[derive(Debug, Clone)]
 pub struct Located<T> {
     /// The value.
     pub value: T,
     /// Where it was written.
     pub at: Position,
 }
+
+impl<T: PartialEq> PartialEq for Located<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
+
+impl<T: Eq> Eq for Located<T> {}
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]

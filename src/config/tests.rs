@@ -29,14 +29,15 @@ fn read(text: &str) -> Result<Config, String> {
 }
 
 /// Certificates under the names that examples use.
-struct Files {
-    dir: String,
+pub(super) struct Files {
+    pub(super) dir: String,
 }
 
 impl Files {
-    fn make() -> Self {
+    /// In a directory of this test's own.
+    pub(super) fn make(test: &str) -> Self {
         use rcgen::{CertificateParams, CertificateRevocationListParams, IsCa, Issuer, KeyIdMethod, KeyPair};
-        let dir = std::env::temp_dir().join(format!("ringway-examples-{}", std::process::id()));
+        let dir = std::env::temp_dir().join(format!("ringway-{test}-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec!["site.example".to_owned()]).unwrap();
@@ -192,7 +193,7 @@ fn a_redirect_to_https_leads_to_another_port() {
 
 #[test]
 fn the_files_of_config_load() {
-    let files = Files::make();
+    let files = Files::make("examples");
     for (name, text) in EXAMPLES {
         assert!(text.starts_with("# "), "{name} says what it shows");
         read(&text.replace("/etc/ringway", &files.dir)).unwrap_or_else(|errors| panic!("{name}: {errors}"));

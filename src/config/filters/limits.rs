@@ -8,7 +8,7 @@ use crate::limit::{OnUnavailable, Settings, Spec};
 use crate::shared::wallet::MOST_KEYS;
 use crate::value::{Duration, Invalid, Rate};
 
-const RATE_LIMIT_KEYS: Keys = Keys {
+pub(in crate::config) const RATE_LIMIT_KEYS: Keys = Keys {
     known: &[
         "rate",
         "burst",
@@ -26,7 +26,8 @@ const RATE_LIMIT_KEYS: Keys = Keys {
 };
 /// Keys that mean nothing without Redis.
 const OF_REDIS: [&str; 4] = ["on_unavailable", "reserve", "overdraft", "lease"];
-const CONCURRENCY_KEYS: Keys = Keys { known: &["max", "key", "queue", "queue_timeout", "dry_run", "keys"], later: &[] };
+pub(in crate::config) const CONCURRENCY_KEYS: Keys =
+    Keys { known: &["max", "key", "queue", "queue_timeout", "dry_run", "keys"], later: &[] };
 
 /// Keys that a limit remembers: 16 MB of memory, 29 MB through Redis.
 const KEYS_MAX_DEFAULT: u32 = 100_000;

@@ -1,0 +1,149 @@
+//! What is printed, over every config of the project, and over texts that YAML makes something else of.
+#![allow(clippy::unwrap_used)]
+
+use super::super::tests::Files;
+use super::*;
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+fn env(name: &str) -> Option<String> {
+    match name {
+        "PORT" => Some("9000".to_owned()),
+        "LATER" | "LISTEN" => None,
+        _ => Some(SECRET.to_owned()),
+    }
+}
+
+fn printed(text: &str) -> String {
+    effective("f", text, &env, &Registry::default()).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
+}
+
+fn read(text: &str) -> Config {
+    parse_with("f", text, &env, &Registry::default()).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
+}
+
+/// Everything in `config/` that is a config.
+fn files(dir: &str) -> Vec<(String, String)> {
+    let config = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let mut paths: Vec<_> =
+        std::fs::read_dir(config.join("examples")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.extend([config.join("gateway.yaml"), config.join("demo.yaml")]);
+    let text = |path: &std::path::PathBuf| std::fs::read_to_string(path).unwrap().replace("/etc/ringway", dir);
+    paths.iter().map(|path| (path.display().to_string(), text(path))).collect()
+}
+
+#[test]
+fn what_is_printed_is_the_same_config_and_stays_as_it_is() {
+    let made = Files::make("print");
+    let files = files(&made.dir);
+    assert!(files.len() > 12);
+    for (name, text) in files {
+        let once = printed(&text);
+        assert!(read(&once) == read(&text), "{name}");
+        assert_eq!(printed(&once), once, "{name}: nothing is left to fill in");
+        assert!(!once.contains(SECRET), "{name}: {once}");
+    }
+}
+
+#[test]
+fn defaults_are_written_out_and_names_given() {
+    let text = "listeners: [{ address: 127.0.0.1:8080 }]\nupstreams: { u: { endpoints: ['10.0.0.1:${PORT}'] } }\n\
+                filters: { fair: { rate_limit: { rate: 7/s } }, busy: { concurrency: { max: 1, queue: 2 } } }\n\
+                routes: [{ match: { path: /a }, forward: { upstream: u } }, { match: { path: /b, methods: [GET] }, respond: {} }]";
+    let once = printed(text);
+    for line in [
+        "workers: auto",
+        "drain: 30s",
+        "  - name: 127.0.0.1:8080",
+        "      connections: 20000",
+        "    endpoints: [10.0.0.1:9000]",
+        "      idle_timeout: 60s",
+        "      burst: 7",
+        "      queue_timeout: 500ms",
+        "  - name: /a",
+        "        host: upstream",
+        "      body: \"\"",
+        "  address: 127.0.0.1:9900",
+    ] {
+        assert!(once.lines().any(|given| given == line), "{line}\n{once}");
+    }
+    assert!(!once.contains("name: GET"), "that is no name that could be written: {once}");
+    assert!(!once.contains("on_unavailable"), "it means something without Redis: {once}");
+}
+
+#[test]
+fn secrets_are_masked_and_variables_stay_variables() {
+    let text = "listeners: [{ address: 127.0.0.1:8080 }]\nupstreams: { u: { endpoints: [10.0.0.1:1] } }\n\
+                filters:\n  who: { jwt: { issuer: any, audience: any, keys: [{ secret: '${A}' }, { kid: b, secret: '${LATER:-fedcba9876543210fedcba9876543210}' }] } }\n\
+                \u{20} mark: { request_headers: { set: { x-token: 'Bearer ${A}', Authorization: 'Basic cGFzcw==', x-price: '$$5' } } }\n\
+                rate_limits: { redis: { url: 'redis://me:hunter2@10.0.0.1:6379/0' } }\n\
+                routes: [{ match: { path: /a }, forward: { upstream: u } }]";
+    let once = printed(text);
+    for (shown, hidden) in [
+        ("secret: \"${A}\"", SECRET),
+        ("secret: \"***\"", "fedcba98"),
+        ("x-token: \"Bearer ${A}\"", SECRET),
+        ("Authorization: \"***\"", "cGFzcw"),
+        ("url: \"redis://me:***@10.0.0.1:6379/0\"", "hunter2"),
+    ] {
+        assert!(once.contains(shown) && !once.contains(hidden), "{shown}\n{once}");
+    }
+    assert!(once.contains("x-price: \"$$5\""), "{once}");
+    for (url, shown) in [
+        ("${URL}", "${URL}"),
+        ("${URL:-redis://:a@b}", "***"),
+        ("redis://:${A}@h:1", "redis://:${A}@h:1"),
+        ("redis://:a${A}@h:1", "redis://:***@h:1"),
+        (
+            "redis+sentinel://h,i/m?sentinel_user=u&sentinel_password=p",
+            "redis+sentinel://h,i/m?sentinel_user=u&sentinel_password=***",
+        ),
+        ("https://h/jwks.json?x=1", "https://h/jwks.json?x=1"),
+    ] {
+        assert_eq!(without_password(url), shown);
+    }
+}
+
+#[test]
+fn every_text_survives() {
+    let text = |text: &str| {
+        let yaml = Shown::Mapping(vec![(
+            "k: #".to_owned(),
+            Shown::List(vec![Shown::plain(text), Shown::Mapping(vec![("a".to_owned(), Shown::plain(text))])]),
+        )])
+        .write(false);
+        let report = Report::new("f");
+        let root = tree::read(&yaml, &|_| None, &report);
+        let root = report.finish(root).unwrap_or_else(|errors| panic!("{errors}\n{yaml}"));
+        let NodeKind::Mapping(entries) = root.kind else { panic!("{yaml}") };
+        let NodeKind::Sequence(items) = &entries[0].1.kind else { panic!("{yaml}") };
+        let NodeKind::Mapping(inner) = &items[1].kind else { panic!("{yaml}") };
+        for node in [&items[0], &inner[0].1] {
+            let NodeKind::Scalar(scalar) = &node.kind else { panic!("{yaml}") };
+            assert_eq!(scalar.text, text, "{yaml}");
+            assert!(!scalar.is_null(), "{yaml}");
+        }
+    };
+    for given in [
+        "",
+        "~",
+        "null",
+        "a b",
+        "a: b",
+        "#",
+        "- a",
+        "-1",
+        "a\nb\t\u{7}\u{85}\u{2028}é",
+        "$",
+        "${A}",
+        "\"\\",
+        "{",
+        "[",
+        "*",
+        "1:",
+        "'",
+        " a ",
+    ] {
+        text(given);
+    }
+}

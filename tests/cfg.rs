@@ -1,0 +1,207 @@
+//! What helps with the config: `check --print`, the JSON Schema, completions, the manual page.
+
+use crate::support::gateway::run;
+use crate::support::{root, temp_dir};
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// The distribution's own: what its package `python3-jsonschema` is for.
+const PYTHON: &str = "/usr/bin/python3";
+
+/// What the command says, which must end well.
+fn said(args: &[&str]) -> String {
+    let (code, stdout, stderr) = run(args);
+    assert_eq!((code, stderr.as_str()), (0, ""), "{args:?}");
+    stdout
+}
+
+/// Runs a program that reads `input`, and must end well.
+fn piped(program: &str, args: &[&str], input: &str) -> String {
+    let mut child = Command::new(program)
+        .args(args)
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_owned();
+    // Beside the reading: either pipe may be full.
+    let writing = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+    let output = child.wait_with_output().unwrap();
+    writing.join().unwrap().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && stderr.is_empty(), "{program}: {}: {stderr}", output.status);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What an independent validator says of each document by the schema that `ringway schema` prints.
+fn validated(documents: &[&str]) -> Vec<Option<String>> {
+    let schema: Value = serde_json::from_str(&said(&["schema"])).unwrap();
+    let script = root().join("tests/support/schema.py");
+    let order = json!({ "schema": schema, "documents": documents }).to_string();
+    serde_json::from_str(&piped(PYTHON, &[script.to_str().unwrap()], &order)).unwrap()
+}
+
+fn configs() -> Vec<PathBuf> {
+    let config = root().join("config");
+    let examples = std::fs::read_dir(config.join("examples")).unwrap().map(|entry| entry.unwrap().path());
+    let paths: Vec<PathBuf> = examples.chain([config.join("gateway.yaml"), config.join("demo.yaml")]).collect();
+    assert!(paths.len() > 12);
+    paths
+}
+
+/// `gateway.yaml` with the keys in it that are commented out, as far as they go with the others.
+fn uncommented(gateway: &str) -> String {
+    let mut inside = false;
+    let line = |line: &str| {
+        let text = line.trim_start();
+        let starts = ["# tls:", "# rate_limits:"].iter().any(|begin| text.starts_with(begin));
+        inside = (inside || starts) && text.starts_with('#') && !text.is_empty();
+        let inner = line.replacen("# ", "", 1);
+        // A line of prose stays one.
+        if inside && inner.contains(':') && !inner.trim_start().starts_with("redis:/") {
+            inner
+        } else {
+            line.to_owned()
+        }
+    };
+    gateway.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn every_config_of_the_project_is_right_by_the_schema() {
+    let texts: Vec<(PathBuf, String)> =
+        configs().into_iter().map(|path| (path.clone(), std::fs::read_to_string(path).unwrap())).collect();
+    let whole = uncommented(&std::fs::read_to_string(root().join("config/gateway.yaml")).unwrap());
+    for key in ["certificates", "ticket_secrets", "hsts", "insecure_skip_verify", "on_unavailable"] {
+        let has = whole.lines().any(|line| line.trim_start().starts_with(&format!("{key}:")));
+        assert!(has, "{key} is among them:\n{whole}");
+    }
+    let documents: Vec<&str> = texts.iter().map(|(_, text)| text.as_str()).chain([whole.as_str()]).collect();
+    let wrong = validated(&documents);
+    let names = texts.iter().map(|(path, _)| path.display().to_string()).chain(["gateway.yaml, uncommented".into()]);
+    for (name, wrong) in names.zip(wrong) {
+        assert_eq!(wrong, None, "{name}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_wrong_by_the_schema_too() {
+    const ROUTE: &str = "{ match: { path: /a }, respond: {} }";
+    let with = |key: &str| format!("listeners: [{{ address: 127.0.0.1:1 }}]\n{key}");
+    let listener = |key: &str| format!("listeners: [{{ address: 127.0.0.1:1, {key} }}]");
+    let upstream = |key: &str| with(&format!("upstreams: {{ u: {{ endpoints: [10.0.0.1:1], {key} }} }}"));
+    let filter = |key: &str| with(&format!("filters: {{ f: {{ {key} }} }}"));
+    let route = |key: &str| with(&format!("routes: [{{ match: {{ path: /a }}, {key} }}]"));
+    let part = |key: &str| {
+        route(&format!("aggregate: {{ parts: [{{ name: a, upstream: u, request: {{ path: /a }}, {key} }}] }}"))
+    };
+    let right = [
+        with(&format!("routes: [{ROUTE}]")),
+        with("drain: ${DRAIN:-5s}\nworkers: ${N}"),
+        listener("bounds: { connections: 5, head: \"${HEAD}\" }"),
+        upstream("tls: {}"),
+        upstream("tls: { min_version: 1.3 }"),
+        filter("security_headers: { opener_policy: off }"),
+        route("respond: { status: 204 }"),
+        part("when: \"query.a != null\", success: [200, 202-204]"),
+    ];
+    let wrong = [
+        "{}".to_owned(),
+        "listeners: []".to_owned(),
+        "listeners: [{}]".to_owned(),
+        "listeners: [{ address: nonsense }]".to_owned(),
+        with("worker: 1"),
+        with("workers: 0"),
+        with("workers: some"),
+        with("drain: 10"),
+        with("drain: 1.5s"),
+        with("admin: on"),
+        with("source: { etcd: {} }"),
+        with("trusted_proxies: [example.com]"),
+        with("observe: { access_log: { to: relative.log } }"),
+        with("observe: { access_log: { format: text } }"),
+        with("upstreams: { u: {} }"),
+        listener("bounds: { connections: -1 }"),
+        listener("bounds: { headers: 257 }"),
+        listener("half_close: maybe"),
+        listener("timeouts: { keepalive: 5s }"),
+        listener("tls: {}"),
+        listener("tls: { certificates: [{ cert: site.pem, key: /site.key }] }"),
+        listener("protocols: [h2]"),
+        upstream("balance: p3c"),
+        upstream("pool: { idle: many }"),
+        upstream("timeouts: 5s"),
+        filter(""),
+        filter("ip: { allow: [10.0.0.0/8] }, cors: { origins: ['*'] }"),
+        filter("ip: {}"),
+        filter("acme-tenant: {}"),
+        filter("rate_limit: { burst: 5 }"),
+        filter("rate_limit: { rate: fast }"),
+        filter("rate_limit: { rate: 5/s, key: phase.of.the.moon }"),
+        filter("api_key: { header: x, keys: [{ sha256: abc, owner: me }] }"),
+        filter("jwt: { audience: any, jwks: 'https://h/' }"),
+        filter("jwt: { issuer: any, audience: any, keys: [{ kid: a }] }"),
+        filter("jwt: { issuer: any, audience: any, keys: [{ public_key: /a, algorithm: none }] }"),
+        filter("request_limits: { methods: [get] }"),
+        with("routes: [{ respond: {} }]"),
+        with("routes: [{ match: { path: a }, respond: {} }]"),
+        route("timeout: 30"),
+        route("respond: {}, redirect: { to: / }"),
+        route("respond: { status: 100 }"),
+        route("redirect: { to: /, status: 200 }"),
+        route("forward: {}"),
+        part("timeout: soon"),
+        part("success: [100-200]"),
+        part("shadow: { sample: 5 }"),
+    ];
+    let documents: Vec<&str> = right.iter().chain(&wrong).map(String::as_str).collect();
+    let verdicts = validated(&documents);
+    for (document, verdict) in documents.iter().zip(&verdicts).take(right.len()) {
+        assert_eq!(*verdict, None, "{document}");
+    }
+    for (document, verdict) in documents.iter().zip(&verdicts).skip(right.len()) {
+        assert!(verdict.is_some(), "the schema allows {document}");
+        let path = temp_dir("cfg-wrong").join("wrong.yaml");
+        std::fs::write(&path, document).unwrap();
+        let (code, stdout, _) = run(&["check", "-c", path.to_str().unwrap()]);
+        assert_eq!(code, 1, "the decoder allows {document}: {stdout}");
+    }
+}
+
+#[test]
+fn what_is_printed_loads_again_and_prints_the_same() {
+    let example = root().join("config/examples/aggregate.yaml");
+    let once = said(&["check", "-c", example.to_str().unwrap(), "--print"]);
+    assert!(once.contains("max_part_bytes: 1MiB") && once.contains("drain: 30s"), "{once}");
+    let path = temp_dir("cfg-print").join("printed.yaml");
+    std::fs::write(&path, &once).unwrap();
+    assert_eq!(said(&["check", "-c", path.to_str().unwrap(), "--print"]), once);
+    assert!(said(&["check", "-c", path.to_str().unwrap()]).contains(": ok: "));
+    assert_eq!(validated(&[&once]), [None]);
+    std::fs::write(&path, "listeners: [{ address: 127.0.0.1:1, adress: x }]").unwrap();
+    let (code, stdout, stderr) = run(&["check", "-c", path.to_str().unwrap(), "--print"]);
+    assert_eq!((code, stdout.as_str()), (1, ""));
+    assert!(stderr.contains("did you mean `address`?"), "{stderr}");
+}
+
+#[test]
+fn a_manual_page_and_completions() {
+    let page = said(&["man"]);
+    let shown = piped("groff", &["-man", "-Tutf8", "-ww", "-P-cbou"], &page);
+    for text in ["ringway check", "--print", "Exit codes", "SYNOPSIS"] {
+        assert!(shown.contains(text), "{text}:\n{shown}");
+    }
+    let bash = said(&["completions", "bash"]);
+    // As a shell has it after `source <(ringway completions bash)` and `ringway che<TAB>`.
+    let ask = "\nCOMP_WORDS=(ringway che); COMP_CWORD=1; _ringway ringway che ringway; echo \"${COMPREPLY[@]}\"\n";
+    assert_eq!(piped("bash", &["-s"], &format!("{bash}{ask}")).trim(), "check");
+    for (shell, begin) in [("zsh", "#compdef ringway"), ("fish", "# Print an optspec")] {
+        assert!(said(&["completions", shell]).starts_with(begin), "{shell}");
+    }
+    assert_eq!(run(&["completions", "tcsh"]).0, 2);
+}
