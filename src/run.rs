@@ -51,6 +51,12 @@ enum Command {
         #[arg(long)]
         print: bool,
     },
+    /// Say whether this machine is fit for the gateway, and what to do where it is not; exit 1 if there is an error
+    Doctor {
+        /// The config (YAML) that is to run here
+        #[arg(short, long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
     /// Print the JSON Schema of the config, by which editors complete and check it
     Schema,
     /// Print the completions of a shell: `source <(ringway completions bash)`
@@ -77,6 +83,7 @@ pub fn run(plugins: plugin::Registry) -> ExitCode {
         Command::Check { config, processes, print } => {
             plugins.check().and_then(|()| check(&config, processes, print, &plugins)).map(|text| say(&text))
         }
+        Command::Doctor { config } => config.as_deref().map(load).transpose().map(|config| doctor(config.as_ref())),
         Command::Schema => plugins.check().map(|()| say(&config::json_schema(&plugins.list().collect::<Vec<_>>()))),
         Command::Completions { shell } => Ok(say(&completions(shell))),
         Command::Man => man().map(|text| say(&text)),
@@ -143,6 +150,13 @@ fn list(plugins: &plugin::Registry) -> u8 {
         [] => say("no plugins are compiled in\n"),
         lines => say(&lines.concat()),
     }
+}
+
+fn doctor(config: Option<&Config>) -> u8 {
+    raise_open_files();
+    let diagnosis = control::doctor::examine(config);
+    say(&diagnosis.to_string());
+    u8::from(diagnosis.level() == control::doctor::Level::Error)
 }
 
 /// What is said of a config that is right.

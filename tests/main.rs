@@ -25,6 +25,7 @@ mod attacks;
 mod basic_auth;
 mod bodies;
 mod cfg;
+mod cfg_doctor;
 mod client_gone;
 mod config;
 mod cors;

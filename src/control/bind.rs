@@ -37,7 +37,7 @@ pub(super) fn bind(config: &Config, workers: usize) -> Result<Vec<Vec<listen::Bo
 
 /// Binds `address` once without SO_REUSEPORT, and lets go of it. The workers' sockets share the port with any other
 /// socket of this user that allows it: a second gateway would silently take half of the first one's connections.
-fn probe(address: SocketAddr) -> io::Result<()> {
+pub(super) fn probe(address: SocketAddr) -> io::Result<()> {
     if address.port() == 0 {
         return Ok(()); // the kernel chooses one that is free
     }

@@ -8,6 +8,7 @@ pub mod cpus;
 pub mod credentials;
 pub mod demo;
 pub mod descriptors;
+pub mod doctor;
 mod fetch;
 pub mod jwks;
 pub mod limit_sync;

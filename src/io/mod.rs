@@ -4,6 +4,7 @@
 //! RUNTIME_RULES.md; each has a test at the end of the file that keeps it.
 
 pub mod buffers;
+mod clock;
 pub mod deadline;
 pub mod dial;
 pub mod listen;
@@ -17,6 +18,7 @@ pub mod tls;
 mod turn;
 
 pub use buffers::{Buf, Buffers};
+pub use clock::clock_is_synchronised;
 pub use deadline::{Deadlines, Fired, Slot, guard};
 pub use spawn::spawn;
 pub use stream::Stream;

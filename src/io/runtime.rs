@@ -73,7 +73,7 @@ impl fmt::Display for Driver {
 /// monoio's own detection ignores the flags, so it is not asked. `MONOIO_FORCE_LEGACY_DRIVER=1` forces epoll, as it does
 /// in monoio.
 fn probe() -> Driver {
-    if std::env::var_os("MONOIO_FORCE_LEGACY_DRIVER").is_some_and(|v| v == "1" || v == "true") {
+    if is_epoll_forced() {
         return Driver::Epoll("MONOIO_FORCE_LEGACY_DRIVER is set; unset it for io_uring".to_owned());
     }
     let mut refused = None;
@@ -84,6 +84,35 @@ fn probe() -> Driver {
         }
     }
     Driver::Epoll(refused.map_or_else(String::new, |e| explain(&e)))
+}
+
+/// What of io_uring works on this machine, for who wants to know without serving: each set of flags, best first, by its
+/// own name, with what refused it and the remedy.
+pub fn survey() -> Vec<(String, Result<(), String>)> {
+    raise_locked_memory();
+    let tried = |flags| (Driver::IoUring(flags).to_string(), try_ring(flags).map_err(|e| explain(&e)));
+    [Flags::All, Flags::Coop, Flags::None].into_iter().map(tried).collect()
+}
+
+/// Whether rings as large as the workers' can be had, so many at a time: with how many entries, or what helps.
+///
+/// # Errors
+/// Not even the smallest ones can.
+pub fn survey_rings(workers: usize) -> Result<u32, String> {
+    let mut refused = String::new();
+    for entries in ENTRIES {
+        let rings = (0..workers).map(|_| Flags::None.builder().build(entries)).collect::<io::Result<Vec<_>>>();
+        match rings {
+            Ok(_) => return Ok(entries),
+            Err(e) => refused = explain(&e),
+        }
+    }
+    Err(refused)
+}
+
+/// Whether the environment forces epoll.
+pub fn is_epoll_forced() -> bool {
+    std::env::var_os("MONOIO_FORCE_LEGACY_DRIVER").is_some_and(|v| v == "1" || v == "true")
 }
 
 /// A seccomp profile may allow the set-up and refuse the use: only an operation that completes proves anything.
