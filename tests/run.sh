@@ -12,7 +12,7 @@ readonly THREADS="${RINGWAY_TEST_THREADS:-6}"
 
 # What the scenarios with other people's programs need: command → package.
 declare -A NEEDED=([nginx]=nginx-light [haproxy]=haproxy [curl]=curl [nc]=netcat-openbsd [wrk]=wrk [python3]=python3
-    [openssl]=openssl [redis-server]=redis-server [htpasswd]=apache2-utils [argon2]=argon2 [groff]=groff-base)
+    [openssl]=openssl [redis-server]=redis-server [htpasswd]=apache2-utils [argon2]=argon2 [groff]=groff-base [logrotate]=logrotate)
 # The same for modules of the distribution's own Python, which another one in front of it does not have: module → package.
 declare -A NEEDED_MODULES=([jwt]=python3-jwt [cryptography]=python3-cryptography [jsonschema]=python3-jsonschema
     [yaml]=python3-yaml)
