@@ -220,3 +220,20 @@ fn names_that_could_be_taken_one_day_are_refused() {
         "{said}"
     );
 }
+
+#[test]
+fn a_block_is_printed_as_it_was_and_without_secrets() {
+    let text = "listeners: [{ address: 127.0.0.1:0 }]\nroutes: [{ match: { path: /a }, filters: [f], respond: {} }]\n\
+                filters: { f: { acme-mine: { name: \"7\", count: 7, secret: \"${SECRET}\", any: { password: abc, n: \"1\", x: ~ } } } }";
+    let env = |name: &str| (name == "SECRET").then(|| "hunter2".to_owned());
+    let plugins = Registry::new().with::<Mine>();
+    let once = effective("f", text, &env, &plugins).unwrap();
+    assert!(!once.contains("hunter2") && !once.contains("abc"), "{once}");
+    for line in ["name: \"7\"", "count: 7", "secret: \"${SECRET}\"", "password: \"***\"", "n: \"1\"", "x: null"] {
+        assert!(once.lines().any(|given| given.trim() == line), "{line}\n{once}");
+    }
+    READ.set(None);
+    parse_with("f", &once, &env, &plugins).unwrap();
+    let read = READ.take().unwrap();
+    assert_eq!((read.name.as_str(), read.count, read.secret.unwrap().expose()), ("7", 7, "hunter2"));
+}

@@ -141,7 +141,6 @@ pub fn json_schema(plugins: &[(&str, &str)]) -> String {
     writer.definitions.insert("variable".into(), variable);
     let schema = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": "https://ringway.dev/schema/config.json",
         "title": "A config of ringway",
         "$ref": root,
         "$defs": writer.definitions,

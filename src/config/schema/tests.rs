@@ -1,6 +1,7 @@
 //! That rows, keys and comments are the same keys.
 #![allow(clippy::unwrap_used)]
 
+use super::super::tree;
 use super::*;
 use std::collections::HashSet;
 
@@ -61,4 +62,38 @@ fn the_schema_names_plugins_and_every_definition_is_used() {
         assert!(text.contains(&format!("\"#/$defs/{name}\"")), "{name}");
     }
     assert!(!json_schema(&[]).contains("null,"), "no definition was left open");
+}
+
+/// Single values of a document that differ from the default of their key.
+fn other_than_default(node: &tree::Node, kind: &'static Kind, found: &mut Vec<String>) {
+    match (&node.kind, kind) {
+        (_, Kind::Either(kinds)) => kinds.iter().for_each(|kind| other_than_default(node, kind, found)),
+        (tree::Kind::Sequence(items), Kind::List(of, ..)) => {
+            items.iter().for_each(|item| other_than_default(item, of, found));
+        }
+        (tree::Kind::Mapping(entries), Kind::Map(of)) => {
+            entries.iter().for_each(|(_, node)| other_than_default(node, of, found));
+        }
+        (tree::Kind::Mapping(entries), Kind::Block(block)) => {
+            for (key, node) in entries {
+                let Some(row) = block.rows.iter().find(|row| row.key == key.text) else { continue };
+                match (&node.kind, row.default.text()) {
+                    (tree::Kind::Scalar(given), Some(default)) if given.text != default => {
+                        found.push(format!("{}: {} of {}, not {default}", key.text, given.text, block.name));
+                    }
+                    _ => other_than_default(node, &row.kind, found),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn gateway_yaml_shows_the_defaults_of_the_rows() {
+    let report = super::super::Report::new("gateway.yaml");
+    let root = tree::read(include_str!("../../../config/gateway.yaml"), &|_| None, &report).unwrap();
+    let mut found = Vec::new();
+    other_than_default(&root, &WHOLE, &mut found);
+    assert!(found.is_empty(), "{found:#?}");
 }
