@@ -4,6 +4,9 @@
 //! anchors, variables replaced), `decode` (typed values), and one file per block. What blocks say of each other is checked
 //! here too, names (`references`), templates (`templates`, `filters`), routes for the same requests (`routes`) and sockets,
 //! also in blocks of which another part is wrong: one run tells everything, and a [`Config`] can be built as it is.
+//!
+//! Beside them stands what helps who writes one: `schema`, rows of every key with kind and default, from which come the JSON
+//! Schema ([`json_schema`]) and the defaults that `print` writes out ([`effective`]).
 
 use std::fs::File;
 use std::io::Read;
