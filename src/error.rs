@@ -67,6 +67,12 @@ pub enum Kind {
     HeadRefused,
     /// A filter does not allow bodies of this type.
     TypeRefused,
+    /// The service that authorises requests has refused it.
+    AuthorizationRefused,
+    /// That service has said nothing that counts.
+    AuthorizationFailed,
+    /// The operator wants it to fail.
+    FaultInjected,
     /// The upstream has no endpoint that can be used.
     NoEndpoint,
     /// No connection to the endpoint.
@@ -158,7 +164,8 @@ impl Kind {
             | Self::MethodRefused
             | Self::FieldsRefused
             | Self::HeadRefused
-            | Self::TypeRefused => Side::Downstream,
+            | Self::TypeRefused
+            | Self::AuthorizationRefused => Side::Downstream,
             Self::Connect
             | Self::ConnectTimeout
             | Self::UpstreamTls
@@ -173,6 +180,8 @@ impl Kind {
             | Self::MemoryFull
             | Self::PasswordsBusy
             | Self::KeysMissing
+            | Self::AuthorizationFailed
+            | Self::FaultInjected
             | Self::Drained
             | Self::Internal => Side::Internal,
         }

@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use crate::http::encode::Edits;
+use crate::http::encode::{self, Edits};
 use crate::http::framing::Framing;
 use crate::http::head::{Field, RequestHead, ResponseHead, Span};
+use crate::http::known::Known;
 use crate::http::own::OwnLines;
 use crate::http::quota::Quota;
 use crate::io::Buf;
@@ -69,6 +70,8 @@ pub struct Request {
     pub refused_by: String,
     /// Filters that would have refused it but for their `dry_run`, as the access log shows them.
     pub would_refuse: Vec<u8>,
+    /// What else filters have to say of it, as the access log shows it.
+    pub notes: Vec<u8>,
 }
 
 impl Request {
@@ -95,6 +98,7 @@ impl Request {
         self.in_flight.clear();
         self.refused_by.clear();
         self.would_refuse.clear();
+        self.notes.clear();
         self.head.clear();
     }
 
@@ -172,6 +176,37 @@ impl Request {
             pair.strip_prefix(name.as_bytes()).is_some_and(|rest| matches!(rest.first(), None | Some(b'=')))
         };
         self.keep_query(|pair| !is_named(pair));
+    }
+
+    /// Appends those fields of the client that are named, in lower case, as filters left them; those of each name in their
+    /// order.
+    pub fn write_fields(&self, names: &[String], out: &mut Vec<u8>) {
+        let (fields, bytes) = (&self.head.fields, self.bytes());
+        for name in names {
+            self.edits.write_added_of(name.as_bytes(), out);
+            if self.edits.replaces(name.as_bytes()) {
+                continue;
+            }
+            let same = |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes());
+            for field in fields.iter().filter(same).filter(|field| !fields.is_listed(field, bytes)) {
+                encode::field(field.name.of(bytes), field.value.of(bytes), out);
+            }
+        }
+    }
+
+    /// How the client asked, as upstreams are told.
+    pub fn scheme(&self) -> &[u8] {
+        self.kept_or(Known::ForwardedProto, if self.session.is_some() { b"https" } else { b"http" })
+    }
+
+    /// For whom the client asked, as upstreams are told.
+    pub fn asked_host(&self) -> &[u8] {
+        self.kept_or(Known::ForwardedHost, &self.authority)
+    }
+
+    fn kept_or<'a>(&'a self, known: Known, own: &'a [u8]) -> &'a [u8] {
+        let kept = if self.from_trusted { self.head.fields.all(known).next() } else { None };
+        kept.map_or(own, |field| field.value.of(self.bytes()))
     }
 
     /// Appends what the client is told in every answer: last in a head of which `out` has all else.

@@ -30,6 +30,7 @@ mod cors;
 mod deadlines;
 mod demo;
 mod drain;
+mod ext_auth;
 mod foreign;
 mod house_rules;
 mod jwt;

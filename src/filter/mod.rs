@@ -7,6 +7,7 @@ pub mod api_key;
 pub mod basic;
 pub mod concurrency;
 pub mod cors;
+pub mod ext_auth;
 pub mod header_edits;
 pub mod ip;
 pub mod jwt;
@@ -30,6 +31,7 @@ use api_key::ApiKey;
 use basic::Basic;
 use concurrency::Concurrency;
 use cors::Cors;
+use ext_auth::ExtAuth;
 use ip::Ip;
 use jwt::Jwt;
 use rate_limit::RateLimit;
@@ -60,6 +62,8 @@ pub enum Filter {
     Concurrency(Box<Concurrency>),
     /// A signed token.
     Jwt(Rules<Jwt>),
+    /// A service that is asked.
+    ExtAuth(Rules<ExtAuth>),
 }
 
 /// What a filter decided.
@@ -70,6 +74,8 @@ pub enum Flow {
     Reply(Reply),
     /// Decide later. The rare filters that wait pay for it; the others cost no await.
     Wait(Pin<Box<dyn Future<Output = Verdict>>>),
+    /// An upstream is to be asked, and the filter decides by the answer: [`ExtAuth::on_answer`].
+    Ask,
 }
 
 /// What a filter that waited decided.
@@ -101,6 +107,7 @@ pub fn on_request(filters: &[Filter], req: &mut Request, core: &Core) -> (usize,
             Filter::RateLimit(filter) => filter.on_request(req, core),
             Filter::Concurrency(filter) => filter.on_request(req, core),
             Filter::Jwt(filter) => filter.on_request(req, core),
+            Filter::ExtAuth(filter) => filter.on_request(req, core),
         };
         match flow {
             Flow::Continue => {}
@@ -111,7 +118,7 @@ pub fn on_request(filters: &[Filter], req: &mut Request, core: &Core) -> (usize,
                 }
                 return (index + 1, flow);
             }
-            Flow::Wait(_) => return (index + 1, flow),
+            Flow::Wait(_) | Flow::Ask => return (index + 1, flow),
         }
     }
     (filters.len(), Flow::Continue)

@@ -47,6 +47,8 @@ pub struct Record<'a> {
     pub refused_by: &'a str,
     /// Filters that would have refused it but for their `dry_run`, as [`write_name`] writes them; empty (not shown) without.
     pub would_refuse: &'a [u8],
+    /// What else filters say, as [`write_note`] writes it; empty (not shown) without.
+    pub notes: &'a [u8],
 }
 
 /// The text of the current second (RFC 3339), one per core.
@@ -154,6 +156,11 @@ pub fn write_json(r: &Record<'_>, clock: &mut TimeCache, out: &mut Vec<u8>) {
         out.extend_from_slice(r.would_refuse);
         out.push(b']');
     }
+    if !r.notes.is_empty() {
+        out.extend_from_slice(b",\"notes\":[");
+        out.extend_from_slice(r.notes);
+        out.push(b']');
+    }
     out.extend_from_slice(b"}\n");
 }
 
@@ -163,6 +170,15 @@ pub fn write_name(name: &str, out: &mut Vec<u8>) {
         out.push(b',');
     }
     string(name.as_bytes(), out);
+}
+
+/// Appends what a filter says, in one word of letters and `_`, and a comma if one is there: `"gate:unchecked"`.
+pub fn write_note(filter: &str, word: &str, out: &mut Vec<u8>) {
+    write_name(filter, out);
+    let quote = out.pop();
+    out.push(b':');
+    out.extend_from_slice(word.as_bytes());
+    out.extend(quote);
 }
 
 /// Appends one part of an aggregation, and a comma if one is there: `{"name":"user","status":200,"reason":null,"ms":12.345}`.
@@ -318,6 +334,7 @@ mod tests {
             parts: b"",
             refused_by: "",
             would_refuse: b"",
+            notes: b"",
         }
     }
 

@@ -41,7 +41,10 @@ pub fn end_of(kind: Kind) -> End {
         | Kind::MethodRefused
         | Kind::FieldsRefused
         | Kind::HeadRefused
-        | Kind::TypeRefused => End::FilterRefused,
+        | Kind::TypeRefused
+        | Kind::AuthorizationRefused => End::FilterRefused,
+        Kind::AuthorizationFailed => End::AuthorizationFailed,
+        Kind::FaultInjected => End::FaultInjected,
         Kind::NoEndpoint => End::NoEndpoint,
         Kind::Connect => End::UpstreamConnect,
         Kind::ConnectTimeout => End::UpstreamConnectTimeout,
@@ -133,5 +136,6 @@ pub fn finish(req: &Request, down: &Downstream, live: &Live, core: &Core, cx: &C
         parts: &req.parts,
         refused_by: &req.refused_by,
         would_refuse: &req.would_refuse,
+        notes: &req.notes,
     });
 }

@@ -3,7 +3,7 @@
 //! 1. [`accept`]: one accept task per listener and core
 //! 2. [`handshake`]: TLS, if the listener speaks it; so many at a time ([`gate`])
 //! 3. [`connection`]: the keep-alive loop of one downstream connection; it alone writes the final answer
-//! 4. [`exchange`]: one request: [`receive`] its head, find the route, run the filters, act
+//! 4. [`exchange`]: one request: [`receive`] its head, find the route, run the filters ([`wait`] for those that must), act
 //! 5. [`forward`]: [`checkout`] a connection to an endpoint, send ([`upload`]), hand the [`answer`] back as a body;
 //!    [`aggregate`] the same, fanned out; what the gateway asks for itself is a [`call`]
 //! 6. [`retry`]: may it be sent again?
@@ -21,7 +21,9 @@ pub mod forward;
 pub mod gate;
 pub mod handshake;
 pub mod plane;
+pub mod question;
 pub mod receive;
 pub mod retry;
 pub mod upload;
 pub mod upstream_head;
+pub mod wait;

@@ -1,9 +1,12 @@
 //! Filters as a worker runs them. What is the same for every route is made once for a snapshot.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use crate::config::filters::{self as raw, Filter as Raw, api_key, jwt as raw_jwt, limits};
+use foldhash::quality::FixedState;
+
+use crate::config::filters::{self as raw, Filter as Raw, api_key, ext_auth as raw_ext_auth, jwt as raw_jwt, limits};
 use crate::config::listeners::Listener;
 use crate::config::{Config, Located, Report, routes};
 use crate::filter::Filter;
@@ -11,6 +14,7 @@ use crate::filter::api_key::ApiKey;
 use crate::filter::basic::Basic;
 use crate::filter::concurrency::Concurrency;
 use crate::filter::cors::Cors;
+use crate::filter::ext_auth::{self, ExtAuth};
 use crate::filter::ip::{Ip, Networks};
 use crate::filter::jwt::{Jwt, Place};
 use crate::filter::limit_key::{Fact, LimitKey};
@@ -20,6 +24,7 @@ use crate::filter::request_limits::RequestLimits;
 use crate::filter::security_headers::SecurityHeaders;
 use crate::http::quota::Policy;
 use crate::jwt::KeySet;
+use crate::route::template::Template;
 use crate::shared::Rules;
 use crate::shared::limits::Limits;
 use crate::value::ByteSize;
@@ -108,6 +113,7 @@ fn filters(inputs: &Inputs<'_>, report: &Report) -> HashMap<String, Filter> {
                 cache_ms: millis(raw.cache.get()).into(),
                 metrics: metrics(),
             })),
+            Raw::ExtAuth(raw) => Filter::ExtAuth(Rules::new(ext_auth(name, raw, inputs, report)?)),
             Raw::Jwt(raw) => Filter::Jwt(Rules::new(jwt(name, raw, inputs))),
             Raw::RequestHeaders(_) | Raw::RateLimit(_) | Raw::Concurrency(_) => return None,
         };
@@ -208,6 +214,37 @@ fn jwt(name: &str, raw: &raw_jwt::Jwt, inputs: &Inputs<'_>) -> Jwt {
     }
 }
 
+fn ext_auth(name: &str, raw: &raw_ext_auth::ExtAuth, inputs: &Inputs<'_>, report: &Report) -> Option<ExtAuth> {
+    let upstream = inputs.config.upstreams.iter().position(|upstream| upstream.name.value == raw.upstream.value);
+    let target = Template::parse_target(&raw.path.value, &[], &[]);
+    let (Some(upstream), Ok(target)) = (upstream, target) else {
+        report.error(&raw.upstream.at, "it can not be asked", "");
+        return None;
+    };
+    Some(ExtAuth {
+        name: name.to_owned(),
+        upstream,
+        method: raw.method.clone(),
+        target,
+        headers: raw.headers.clone(),
+        response_headers: raw.response_headers.clone(),
+        client_headers: raw.client_headers.clone(),
+        refusal_headers: raw.refusal_headers.clone(),
+        principal: raw.principal.clone(),
+        timeout_ms: millis(raw.timeout.get()),
+        allows_on_failure: raw.allows_on_failure,
+        body_bytes_max: usize::try_from(raw.max_body.bytes()).unwrap_or(usize::MAX),
+        cache: raw.cache.as_ref().map(|cache| ext_auth::Cache {
+            ttl_ms: millis(cache.ttl.get()).into(),
+            key: cache.key.as_ref().map(|facts| LimitKey(facts.iter().filter_map(|fact| free(&fact.value)).collect())),
+            entries_max: share(cache.max_entries, inputs.workers),
+            // Whatever of it changes, what was remembered before is not believed.
+            identity: FixedState::default().hash_one(format!("{name} {raw:?}")),
+        }),
+        metrics: inputs.metrics.filter(inputs.worker, name),
+    })
+}
+
 /// What clients are told. Of what does not hold yet they are told nothing.
 fn policy(raw: &limits::RateLimit, limit: &RateLimitSpec) -> Option<Policy> {
     if raw.dry_run || raw.headers == limits::Headers::Off {
@@ -239,16 +276,24 @@ fn rate_limit(
 fn key(raw: &[Located<limits::Fact>], route: &routes::Route, listener: &Listener, params: &[String]) -> LimitKey {
     let fact = |fact: &Located<limits::Fact>| {
         Some(match &fact.value {
-            limits::Fact::Ip => Fact::Ip,
-            limits::Fact::Header(name) => Fact::Header(name.clone()),
-            limits::Fact::Cookie(name) => Fact::Cookie(name.clone()),
-            limits::Fact::Query(name) => Fact::Query(name.clone()),
             // The config has checked that there is one.
             limits::Fact::Path(name) => Fact::Param(params.iter().position(|param| param == name)?),
             limits::Fact::Route => Fact::Name(route.name.value.as_str().into()),
             limits::Fact::Listener => Fact::Name(listener.name.value.as_str().into()),
-            limits::Fact::Principal => Fact::Principal,
+            other => free(other)?,
         })
     };
     LimitKey(raw.iter().filter_map(fact).collect())
+}
+
+/// A fact that does not depend on route and listener.
+fn free(fact: &limits::Fact) -> Option<Fact> {
+    Some(match fact {
+        limits::Fact::Ip => Fact::Ip,
+        limits::Fact::Header(name) => Fact::Header(name.clone()),
+        limits::Fact::Cookie(name) => Fact::Cookie(name.clone()),
+        limits::Fact::Query(name) => Fact::Query(name.clone()),
+        limits::Fact::Principal => Fact::Principal,
+        limits::Fact::Path(_) | limits::Fact::Route | limits::Fact::Listener => return None,
+    })
 }

@@ -3,6 +3,7 @@
 pub mod api_key;
 pub mod basic;
 pub mod cors;
+pub mod ext_auth;
 pub mod ip;
 pub mod jwt;
 pub mod limits;
@@ -15,6 +16,7 @@ use std::collections::HashMap;
 use super::decode::{Keys, Value, check_name};
 use super::headers::{self, Direction, HeaderEdits};
 use super::listeners::Listener;
+use super::references::Names;
 use super::report::{Located, Report, quote};
 use super::routes::Draft;
 use super::templates::Params;
@@ -23,6 +25,7 @@ use crate::route::template::{Template, TemplateError};
 use api_key::ApiKey;
 use basic::Basic;
 use cors::Cors;
+use ext_auth::ExtAuth;
 use ip::Ip;
 use jwt::Jwt;
 use limits::{Concurrency, Fact, RateLimit};
@@ -39,6 +42,7 @@ pub(super) const KEYS: Keys = Keys {
         "api_key",
         "jwt",
         "basic",
+        "ext_auth",
         "rate_limit",
         "concurrency",
     ],
@@ -79,24 +83,26 @@ pub enum Filter {
     Concurrency(Concurrency),
     /// A signed token.
     Jwt(Box<Jwt>),
+    /// A service that is asked.
+    ExtAuth(Box<ExtAuth>),
 }
 
 /// All filters, in the order of the file.
-pub(super) fn decode(value: &Value<'_>) -> Option<Vec<NamedFilter>> {
+pub(super) fn decode(value: &Value<'_>, upstreams: &Names<'_>) -> Option<Vec<NamedFilter>> {
     let mut filters = Vec::new();
     for (key, value) in value.entries(FILTERS_MAX)? {
         let at_key = value.at_key(key);
         if let Err(fault) = check_name(&key.text) {
             at_key.error(format!("{} {}", quote(&key.text), fault.what), fault.remedy);
         }
-        if let Some(filter) = filter(&value) {
+        if let Some(filter) = filter(&value, upstreams) {
             filters.push(NamedFilter { name: at_key.locate(key.text.clone()), filter });
         }
     }
     Some(filters)
 }
 
-fn filter(value: &Value<'_>) -> Option<Filter> {
+fn filter(value: &Value<'_>, upstreams: &Names<'_>) -> Option<Filter> {
     let block = value.block(&KEYS)?;
     let given: Vec<_> = KEYS.known.iter().filter_map(|key| Some((*key, block.get(key)?))).collect();
     // All that are given are read, for what is wrong with them.
@@ -110,6 +116,7 @@ fn filter(value: &Value<'_>) -> Option<Filter> {
         "api_key" => api_key::decode(value).map(Filter::ApiKey),
         "basic" => basic::decode(value).map(Filter::Basic),
         "rate_limit" => limits::rate_limit(value).map(|limit| Filter::RateLimit(Box::new(limit))),
+        "ext_auth" => ext_auth::decode(value, upstreams).map(|asked| Filter::ExtAuth(Box::new(asked))),
         "jwt" => jwt::jwt(value).map(|jwt| Filter::Jwt(Box::new(jwt))),
         _ => limits::concurrency(value).map(Filter::Concurrency),
     };
