@@ -31,6 +31,7 @@ mod deadlines;
 mod demo;
 mod drain;
 mod ext_auth;
+mod faults;
 mod foreign;
 mod house_rules;
 mod jwt;

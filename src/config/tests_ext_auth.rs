@@ -79,3 +79,40 @@ fn what_ext_auth_can_not_do_is_told() {
     ]);
     assert!(read("ext_auth: { upstream: auth, path: /, response_headers: [x-forwarded-user, authorization] }").is_ok());
 }
+
+/// The one filter of its kind in gateway.yaml.
+fn shown<T>(pick: impl Fn(&Filter) -> Option<T>) -> T {
+    let shown = parse("f", include_str!("../../config/gateway.yaml"), &|_| None).unwrap();
+    shown.filters.iter().find_map(|named| pick(&named.filter)).unwrap()
+}
+
+#[test]
+fn fault_and_mirror_have_defaults_that_are_shown() {
+    let pick = |filter: &Filter| match filter {
+        Filter::Fault(fault) => Some(fault.clone()),
+        _ => None,
+    };
+    let short = pick(&read("fault: { delay: { time: 200ms }, abort: {} }").unwrap()).unwrap();
+    let shown_fault = shown(pick);
+    let values = |f: &super::filters::fault::Fault| {
+        (f.delay.as_ref().map(|delay| delay.value), f.abort, f.when.clone(), f.max_delayed)
+    };
+    assert_eq!(values(&short), values(&shown_fault));
+}
+
+#[test]
+fn what_fault_and_mirror_can_not_do_is_told() {
+    refused(&[
+        ("fault: {}", "f:2:17: filters.f.fault: injects nothing (give delay, abort or both)"),
+        ("fault: { when: { x-a: present } }", "injects nothing"),
+        ("fault: { delay: {} }", "the key `time` is missing"),
+        ("fault: { delay: { time: 1s, percent: 5 } }", "is no share of the requests"),
+        ("fault: { delay: { time: 1s, percent: 101% } }", "is no share of the requests"),
+        ("fault: { delay: { time: 30s } }", "a delay of 30s is not within the timeout of the route"),
+        ("fault: { abort: { status: 200 } }", "out of bounds (allowed: 400 to 599)"),
+        ("fault: { abort: {}, when: {} }", "names no field"),
+        ("fault: { abort: {}, when: { x-a: present, X-A: on } }", "is given twice"),
+        ("fault: { abort: {}, when: { \"x a\": present } }", "is not a field name"),
+        ("fault: { abort: {}, max_delayed: 0 }", "out of bounds"),
+    ]);
+}

@@ -8,6 +8,7 @@ pub mod basic;
 pub mod concurrency;
 pub mod cors;
 pub mod ext_auth;
+pub mod fault;
 pub mod header_edits;
 pub mod ip;
 pub mod jwt;
@@ -32,6 +33,7 @@ use basic::Basic;
 use concurrency::Concurrency;
 use cors::Cors;
 use ext_auth::ExtAuth;
+use fault::Fault;
 use ip::Ip;
 use jwt::Jwt;
 use rate_limit::RateLimit;
@@ -64,6 +66,8 @@ pub enum Filter {
     Jwt(Rules<Jwt>),
     /// A service that is asked.
     ExtAuth(Rules<ExtAuth>),
+    /// Delays and failures on purpose.
+    Fault(Rules<Fault>),
 }
 
 /// What a filter decided.
@@ -82,6 +86,8 @@ pub enum Flow {
 pub enum Verdict {
     /// Go on with the next one; the request counts for this to its end.
     Admit(Guard),
+    /// Go on with the next one.
+    Pass,
     /// Ask the same filter again: what it waited for is there.
     Again,
     /// Answer this, and ask no upstream.
@@ -108,6 +114,7 @@ pub fn on_request(filters: &[Filter], req: &mut Request, core: &Core) -> (usize,
             Filter::Concurrency(filter) => filter.on_request(req, core),
             Filter::Jwt(filter) => filter.on_request(req, core),
             Filter::ExtAuth(filter) => filter.on_request(req, core),
+            Filter::Fault(filter) => filter.on_request(req, core),
         };
         match flow {
             Flow::Continue => {}

@@ -61,6 +61,7 @@ fn follow(verdict: Verdict, req: &mut Request) -> Option<Flow> {
             req.in_flight.push(guard);
             Some(Flow::Continue)
         }
+        Verdict::Pass => Some(Flow::Continue),
         Verdict::Again => None,
         Verdict::Refuse { by, reply } => {
             req.refused_by = by;

@@ -15,6 +15,7 @@ use crate::filter::basic::Basic;
 use crate::filter::concurrency::Concurrency;
 use crate::filter::cors::Cors;
 use crate::filter::ext_auth::{self, ExtAuth};
+use crate::filter::fault::Fault;
 use crate::filter::ip::{Ip, Networks};
 use crate::filter::jwt::{Jwt, Place};
 use crate::filter::limit_key::{Fact, LimitKey};
@@ -114,6 +115,19 @@ fn filters(inputs: &Inputs<'_>, report: &Report) -> HashMap<String, Filter> {
                 metrics: metrics(),
             })),
             Raw::ExtAuth(raw) => Filter::ExtAuth(Rules::new(ext_auth(name, raw, inputs, report)?)),
+            Raw::Fault(raw) => Filter::Fault(Rules::new(Fault {
+                name: name.clone(),
+                delay: raw
+                    .delay
+                    .as_ref()
+                    .map(|delay| &delay.value)
+                    .map(|delay| (millis(delay.time.get()).into(), delay.per_million)),
+                abort: raw.abort.map(|abort| (abort.status, abort.per_million)),
+                when: raw.when.clone(),
+                delayed: inputs.limits.in_flight(name, 1),
+                delayed_max: raw.max_delayed.into(),
+                metrics: metrics(),
+            })),
             Raw::Jwt(raw) => Filter::Jwt(Rules::new(jwt(name, raw, inputs))),
             Raw::RequestHeaders(_) | Raw::RateLimit(_) | Raw::Concurrency(_) => return None,
         };
@@ -214,16 +228,21 @@ fn jwt(name: &str, raw: &raw_jwt::Jwt, inputs: &Inputs<'_>) -> Jwt {
     }
 }
 
+/// The index of the upstream of that name.
+fn upstream_of(name: &Located<String>, inputs: &Inputs<'_>, report: &Report) -> Option<usize> {
+    let index = inputs.config.upstreams.iter().position(|upstream| upstream.name.value == name.value);
+    if index.is_none() {
+        report.error(&name.at, "there is no such upstream", "");
+    }
+    index
+}
+
 fn ext_auth(name: &str, raw: &raw_ext_auth::ExtAuth, inputs: &Inputs<'_>, report: &Report) -> Option<ExtAuth> {
-    let upstream = inputs.config.upstreams.iter().position(|upstream| upstream.name.value == raw.upstream.value);
     let target = Template::parse_target(&raw.path.value, &[], &[]);
-    let (Some(upstream), Ok(target)) = (upstream, target) else {
-        report.error(&raw.upstream.at, "it can not be asked", "");
-        return None;
-    };
+    let target = target.map_err(|e| report.error(&raw.path.at, e.to_string(), "")).ok()?;
     Some(ExtAuth {
         name: name.to_owned(),
-        upstream,
+        upstream: upstream_of(&raw.upstream, inputs, report)?,
         method: raw.method.clone(),
         target,
         headers: raw.headers.clone(),

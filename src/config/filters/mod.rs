@@ -4,6 +4,7 @@ pub mod api_key;
 pub mod basic;
 pub mod cors;
 pub mod ext_auth;
+pub mod fault;
 pub mod ip;
 pub mod jwt;
 pub mod limits;
@@ -26,6 +27,7 @@ use api_key::ApiKey;
 use basic::Basic;
 use cors::Cors;
 use ext_auth::ExtAuth;
+use fault::Fault;
 use ip::Ip;
 use jwt::Jwt;
 use limits::{Concurrency, Fact, RateLimit};
@@ -45,6 +47,7 @@ pub(super) const KEYS: Keys = Keys {
         "ext_auth",
         "rate_limit",
         "concurrency",
+        "fault",
     ],
     later: &[],
 };
@@ -85,6 +88,8 @@ pub enum Filter {
     Jwt(Box<Jwt>),
     /// A service that is asked.
     ExtAuth(Box<ExtAuth>),
+    /// Delays and failures on purpose.
+    Fault(Fault),
 }
 
 /// All filters, in the order of the file.
@@ -117,6 +122,7 @@ fn filter(value: &Value<'_>, upstreams: &Names<'_>) -> Option<Filter> {
         "basic" => basic::decode(value).map(Filter::Basic),
         "rate_limit" => limits::rate_limit(value).map(|limit| Filter::RateLimit(Box::new(limit))),
         "ext_auth" => ext_auth::decode(value, upstreams).map(|asked| Filter::ExtAuth(Box::new(asked))),
+        "fault" => fault::decode(value).map(Filter::Fault),
         "jwt" => jwt::jwt(value).map(|jwt| Filter::Jwt(Box::new(jwt))),
         _ => limits::concurrency(value).map(Filter::Concurrency),
     };
@@ -213,6 +219,9 @@ pub(super) fn check_uses(
         }
         if let Filter::RateLimit(limit) = filter {
             check_costs(&name.value, limit, users, report);
+        }
+        if let Filter::Fault(injected) = filter {
+            fault::check_delay(injected, users, report);
         }
     }
     for route in routes {
