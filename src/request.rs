@@ -15,6 +15,9 @@ use crate::route::template::Facts;
 use crate::shared::in_flight::Guard;
 use crate::tls::Session;
 
+/// Gets each piece of a body that passes by, without chunks, and is told which one is the last.
+pub type Tee = Box<dyn FnMut(&[u8], bool)>;
+
 /// A request whose head has come. Spans are into [`Request::buf`], which does not move while the request lives.
 #[derive(Default)]
 pub struct Request {
@@ -70,6 +73,10 @@ pub struct Request {
     pub refused_by: String,
     /// Filters that would have refused it but for their `dry_run`, as the access log shows them.
     pub would_refuse: Vec<u8>,
+    /// Mirrors that get a copy of it, by their place in the snapshot.
+    pub mirrors: Vec<usize>,
+    /// Sees its body on its way to the upstream.
+    pub tee: Option<Tee>,
     /// What else filters have to say of it, as the access log shows it.
     pub notes: Vec<u8>,
 }
@@ -99,6 +106,8 @@ impl Request {
         self.refused_by.clear();
         self.would_refuse.clear();
         self.notes.clear();
+        self.mirrors.clear();
+        self.tee = None;
         self.head.clear();
     }
 

@@ -40,6 +40,7 @@ mod jwt_keys;
 mod limits;
 mod limits_measured;
 mod limits_redis;
+mod mirrors;
 mod mutation;
 mod observe;
 mod requests_strict;

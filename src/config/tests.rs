@@ -9,7 +9,7 @@ use super::upstreams::{Balance, Pool};
 use super::*;
 
 const GATEWAY: &str = include_str!("../../config/gateway.yaml");
-const EXAMPLES: [(&str, &str); 12] = [
+const EXAMPLES: [(&str, &str); 13] = [
     ("demo", include_str!("../../config/demo.yaml")),
     ("minimal", include_str!("../../config/examples/minimal.yaml")),
     ("hosts-and-methods", include_str!("../../config/examples/hosts-and-methods.yaml")),
@@ -21,6 +21,7 @@ const EXAMPLES: [(&str, &str); 12] = [
     ("tls", include_str!("../../config/examples/tls.yaml")),
     ("jwt", include_str!("../../config/examples/jwt.yaml")),
     ("ext-auth", include_str!("../../config/examples/ext-auth.yaml")),
+    ("faults-and-mirrors", include_str!("../../config/examples/faults-and-mirrors.yaml")),
     ("mtls", include_str!("../../config/examples/mtls.yaml")),
 ];
 
@@ -155,6 +156,7 @@ fn gateway_yaml_names_every_key() {
         &filters::fault::KEYS,
         &filters::fault::DELAY_KEYS,
         &filters::fault::ABORT_KEYS,
+        &filters::mirror::KEYS,
         &filters::api_key::KEYS,
         &filters::basic::KEYS,
         &filters::api_key::KEY_KEYS,

@@ -98,6 +98,14 @@ fn fault_and_mirror_have_defaults_that_are_shown() {
         (f.delay.as_ref().map(|delay| delay.value), f.abort, f.when.clone(), f.max_delayed)
     };
     assert_eq!(values(&short), values(&shown_fault));
+    let pick = |filter: &Filter| match filter {
+        Filter::Mirror(mirror) => Some(mirror.clone()),
+        _ => None,
+    };
+    let (short, shown_mirror) = (pick(&read("mirror: { upstream: auth }").unwrap()).unwrap(), shown(pick));
+    let values =
+        |m: &super::filters::mirror::Mirror| (m.per_million, m.unsafe_methods, m.max_body, m.max_in_flight, m.timeout);
+    assert_eq!(values(&short), values(&shown_mirror));
 }
 
 #[test]
@@ -114,5 +122,11 @@ fn what_fault_and_mirror_can_not_do_is_told() {
         ("fault: { abort: {}, when: { x-a: present, X-A: on } }", "is given twice"),
         ("fault: { abort: {}, when: { \"x a\": present } }", "is not a field name"),
         ("fault: { abort: {}, max_delayed: 0 }", "out of bounds"),
+        ("mirror: {}", "the key `upstream` is missing"),
+        ("mirror: { upstream: next }", "unknown upstream `next`"),
+        ("mirror: { upstream: auth, percent: 1 }", "is no share of the requests"),
+        ("mirror: { upstream: auth, max_body: 1MiB }", "out of bounds (allowed: 0B to 64KiB)"),
+        ("mirror: { upstream: auth, max_in_flight: 0 }", "out of bounds"),
+        ("mirror: { upstream: auth, timeout: 2m }", "out of bounds"),
     ]);
 }

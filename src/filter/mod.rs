@@ -13,6 +13,7 @@ pub mod header_edits;
 pub mod ip;
 pub mod jwt;
 pub mod limit_key;
+pub mod mirror;
 pub mod rate_limit;
 pub mod request_headers;
 pub mod request_limits;
@@ -36,6 +37,7 @@ use ext_auth::ExtAuth;
 use fault::Fault;
 use ip::Ip;
 use jwt::Jwt;
+use mirror::Mirror;
 use rate_limit::RateLimit;
 use request_headers::RequestHeaders;
 use request_limits::RequestLimits;
@@ -68,6 +70,8 @@ pub enum Filter {
     ExtAuth(Rules<ExtAuth>),
     /// Delays and failures on purpose.
     Fault(Rules<Fault>),
+    /// Copies for another upstream.
+    Mirror(Rules<Mirror>),
 }
 
 /// What a filter decided.
@@ -115,6 +119,7 @@ pub fn on_request(filters: &[Filter], req: &mut Request, core: &Core) -> (usize,
             Filter::Jwt(filter) => filter.on_request(req, core),
             Filter::ExtAuth(filter) => filter.on_request(req, core),
             Filter::Fault(filter) => filter.on_request(req, core),
+            Filter::Mirror(filter) => filter.on_request(req, core),
         };
         match flow {
             Flow::Continue => {}

@@ -17,6 +17,7 @@ use crate::snapshot::{Action, Route};
 use super::aggregate::{Merged, aggregate};
 use super::answer::Answer;
 use super::forward::forward;
+use super::mirror;
 use super::plane::{Downstream, Live, Plane};
 use super::receive;
 use super::wait::wait_for_filters;
@@ -93,6 +94,9 @@ async fn act(
     down: &Rc<Downstream>,
     cx: &mut Context,
 ) -> Response {
+    if !req.mirrors.is_empty() && !matches!(route.action, Action::Forward(_)) {
+        req.tee = mirror::send(req, None, live, plane, down);
+    }
     match &route.action {
         Action::Forward(action) => match forward(req, route, action, live, plane, down, cx).await {
             Ok(answer) => Response::Answer(answer),

@@ -6,6 +6,7 @@
 //! 4. [`exchange`]: one request: [`receive`] its head, find the route, run the filters ([`wait`] for those that must), act
 //! 5. [`forward`]: [`checkout`] a connection to an endpoint, send ([`upload`]), hand the [`answer`] back as a body;
 //!    [`aggregate`] the same, fanned out; what the gateway asks for itself is a [`call`]
+//!    A [`mirror`] gets a copy before that
 //! 6. [`retry`]: may it be sent again?
 //! 7. [`finish`]: exactly once per request: log line and metrics
 
@@ -20,6 +21,7 @@ pub mod finish;
 pub mod forward;
 pub mod gate;
 pub mod handshake;
+pub mod mirror;
 pub mod plane;
 pub mod question;
 pub mod receive;

@@ -19,6 +19,7 @@ use crate::filter::fault::Fault;
 use crate::filter::ip::{Ip, Networks};
 use crate::filter::jwt::{Jwt, Place};
 use crate::filter::limit_key::{Fact, LimitKey};
+use crate::filter::mirror::Mirror;
 use crate::filter::rate_limit::RateLimit;
 use crate::filter::request_headers::RequestHeaders;
 use crate::filter::request_limits::RequestLimits;
@@ -49,6 +50,17 @@ impl Common {
         };
         let rate_limits = inputs.config.filters.iter().filter_map(of).collect();
         Self { filters: filters(inputs, report), rate_limits }
+    }
+
+    /// All mirrors, used or not, by their number.
+    pub(super) fn mirrors(&self) -> Vec<Rules<Mirror>> {
+        let of = |filter: &Filter| match filter {
+            Filter::Mirror(mirror) => Some(Rules::clone(mirror)),
+            _ => None,
+        };
+        let mut mirrors: Vec<Rules<Mirror>> = self.filters.values().filter_map(of).collect();
+        mirrors.sort_by_key(|mirror| mirror.number);
+        mirrors
     }
 }
 
@@ -126,6 +138,18 @@ fn filters(inputs: &Inputs<'_>, report: &Report) -> HashMap<String, Filter> {
                 when: raw.when.clone(),
                 delayed: inputs.limits.in_flight(name, 1),
                 delayed_max: raw.max_delayed.into(),
+                metrics: metrics(),
+            })),
+            Raw::Mirror(raw) => Filter::Mirror(Rules::new(Mirror {
+                name: name.clone(),
+                number: number_of(name, inputs),
+                upstream: upstream_of(&raw.upstream, inputs, report)?,
+                per_million: raw.per_million,
+                unsafe_methods: raw.unsafe_methods,
+                body_bytes_max: usize::try_from(raw.max_body.bytes()).unwrap_or(usize::MAX),
+                in_flight: inputs.limits.in_flight(name, 1),
+                in_flight_max: raw.max_in_flight.into(),
+                timeout_ms: millis(raw.timeout.get()),
                 metrics: metrics(),
             })),
             Raw::Jwt(raw) => Filter::Jwt(Rules::new(jwt(name, raw, inputs))),
@@ -235,6 +259,12 @@ fn upstream_of(name: &Located<String>, inputs: &Inputs<'_>, report: &Report) -> 
         report.error(&name.at, "there is no such upstream", "");
     }
     index
+}
+
+/// The place of a mirror among all of them.
+fn number_of(name: &str, inputs: &Inputs<'_>) -> usize {
+    let mirrors = inputs.config.filters.iter().filter(|named| matches!(named.filter, Raw::Mirror(_)));
+    mirrors.take_while(|named| named.name.value != name).count()
 }
 
 fn ext_auth(name: &str, raw: &raw_ext_auth::ExtAuth, inputs: &Inputs<'_>, report: &Report) -> Option<ExtAuth> {

@@ -8,6 +8,7 @@ pub mod fault;
 pub mod ip;
 pub mod jwt;
 pub mod limits;
+pub mod mirror;
 pub(super) mod order;
 pub mod request_limits;
 pub mod security_headers;
@@ -31,6 +32,7 @@ use fault::Fault;
 use ip::Ip;
 use jwt::Jwt;
 use limits::{Concurrency, Fact, RateLimit};
+use mirror::Mirror;
 use request_limits::RequestLimits;
 use security_headers::SecurityHeaders;
 
@@ -48,6 +50,7 @@ pub(super) const KEYS: Keys = Keys {
         "rate_limit",
         "concurrency",
         "fault",
+        "mirror",
     ],
     later: &[],
 };
@@ -90,6 +93,8 @@ pub enum Filter {
     ExtAuth(Box<ExtAuth>),
     /// Delays and failures on purpose.
     Fault(Fault),
+    /// Copies for another upstream.
+    Mirror(Mirror),
 }
 
 /// All filters, in the order of the file.
@@ -123,6 +128,7 @@ fn filter(value: &Value<'_>, upstreams: &Names<'_>) -> Option<Filter> {
         "rate_limit" => limits::rate_limit(value).map(|limit| Filter::RateLimit(Box::new(limit))),
         "ext_auth" => ext_auth::decode(value, upstreams).map(|asked| Filter::ExtAuth(Box::new(asked))),
         "fault" => fault::decode(value).map(Filter::Fault),
+        "mirror" => mirror::decode(value, upstreams).map(Filter::Mirror),
         "jwt" => jwt::jwt(value).map(|jwt| Filter::Jwt(Box::new(jwt))),
         _ => limits::concurrency(value).map(Filter::Concurrency),
     };
