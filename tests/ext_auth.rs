@@ -437,6 +437,7 @@ fn with_a_key_the_path_does_not_count_but_credentials_and_the_query_always_do() 
         (as_name("/a?token=2", "alice"), 5),
         (get("/a?token=1"), 6),
         (get("/a?token=2"), 7),
+        (as_name("/a", "alice").replace("GET", "DELETE"), 8),
     ] {
         client.ask(&request);
         assert_eq!(service.requests().len(), asked, "{request}");
@@ -585,4 +586,65 @@ fn a_real_service_says_the_same_through_nginx_and_through_the_gateway() {
     }
     let seen: Vec<String> = upstream.requests().iter().map(|r| r.fields.all("x-user").join("|")).collect();
     assert_eq!(seen, ["good", "good", "None", "None"], "each of both");
+}
+
+#[test]
+fn nothing_of_credentials_or_answers_is_told_anywhere() {
+    let upstream = Upstream::says("hi");
+    let service = Upstream::by(|request: &Request| match request.fields.get("x-case").unwrap() {
+        "yes" => says(200, "X-User: s3cret\r\nSet-Cookie: s=s3cret\r\n", "s3cret"),
+        "no" => says(403, "X-User: s3cret\r\n", "s3cret"),
+        "broken" => says(500, "X-User: s3cret\r\n", "s3cret"),
+        _ => b"HTTP/1.1 200 s3cret\r\nX-User: s3cret\r\nX-User: s3cret\r\n\r\ns3cret".to_vec(),
+    });
+    let keys = "gate: { ext_auth: { upstream: auth, path: \"/v?{query}\", headers: [authorization, cookie, x-case], principal: x-user, \
+                response_headers: [x-user], client_headers: [set-cookie], cache: { ttl: 1s } } }, \
+                copies: { mirror: { upstream: u } }";
+    let gateway = filters(&upstream, &service, keys).forward_all("filters: [gate, copies]").start();
+    for (case, status) in [("yes", 200), ("no", 403), ("broken", 503), ("odd", 503)] {
+        let answer = gateway.ask(format!(
+            "GET /{case}?token=s3cret HTTP/1.1\r\nHost: h\r\nAuthorization: s3cret\r\nCookie: a=s3cret\r\nX-Case: {case}\r\n\r\n"
+        ));
+        assert_eq!(answer.status, status, "{case}");
+        gateway.log_of(&format!("/{case}"));
+        if status == 503 {
+            assert!(!answer.text().contains("s3cret"), "{answer:?}");
+        }
+    }
+    let metrics = crate::support::gateway::get(gateway.admin, "/metrics").unwrap().text();
+    let told = gateway.process.output() + &std::fs::read_to_string(&gateway.log).unwrap() + &metrics;
+    assert!(!told.contains("s3cret"), "{told}");
+}
+
+#[test]
+fn many_at_once_wait_beside_each_other_and_leave_nothing_behind() {
+    let upstream = Upstream::says("hi");
+    let service = Upstream::by(|request: &Request| {
+        std::thread::sleep(Duration::from_millis(100));
+        match request.fields.get("authorization") {
+            Some("in") => says(200, "", ""),
+            _ => says(401, "", ""),
+        }
+    });
+    let gateway = with(&upstream, &service, "timeout: 10s").start();
+    let mut clients: Vec<(Client, &str)> =
+        (0..60).map(|n| (Client::connect(&gateway), ["in", "out", "gone"][n % 3])).collect();
+    let start = Instant::now();
+    for (client, who) in &mut clients {
+        client.send(as_name("/a", who));
+    }
+    for (mut client, who) in clients {
+        match who {
+            "in" => assert_eq!(client.response().status, 200),
+            "out" => assert_eq!(client.response().status, 401),
+            _ => drop(client),
+        }
+    }
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    eventually("clients and questions have gone", || {
+        let metrics = gateway.metrics();
+        let active = metrics.sum(crate::support::names::REQUESTS_ACTIVE, &[]);
+        (active == 0.0 && gateway.sockets() < 80).then_some(())
+    });
+    assert_eq!(gateway.ask(as_name("/a", "in")).status, 200);
 }

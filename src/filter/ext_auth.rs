@@ -3,8 +3,8 @@
 //!
 //! 2xx lets the request pass; a redirect and 4xx are its answer, whatever becomes of the rest of it; everything else says
 //! nothing about the request, and `on_failure` decides. An answer holds for its own request alone, unless `cache` says
-//! otherwise: then for those that send the same in all fields that the service gets, ask the same of it, and have the same
-//! query, which may carry a token.
+//! otherwise: then for those that send the same in all fields that the service gets, ask the same of it, with the same
+//! method and the same query, which may carry a token.
 
 use std::rc::Rc;
 
@@ -64,7 +64,7 @@ pub struct ExtAuth {
 pub struct Cache {
     /// How long an answer holds, in ms.
     pub ttl_ms: u64,
-    /// What it depends on beside what is sent in fields and the query; `None`: all that is sent.
+    /// What it depends on beside method, query and the fields that are sent; `None`: all that is sent.
     pub key: Option<LimitKey>,
     /// How many are remembered on this core.
     pub entries_max: usize,
@@ -116,12 +116,14 @@ impl ExtAuth {
             out.push(0);
             req.write_fields(&self.headers, out);
             out.push(0);
-            out.extend_from_slice(req.query_str().unwrap_or_default().as_bytes());
-            out.push(0);
+            for part in [req.query_str().unwrap_or_default(), req.head.method.as_str()] {
+                out.extend_from_slice(part.as_bytes());
+                out.push(0);
+            }
             match &cache.key {
                 Some(key) => key.write(req, out),
                 None => {
-                    for part in [req.head.method.as_str().as_bytes(), req.scheme(), req.asked_host(), &req.path] {
+                    for part in [req.scheme(), req.asked_host(), &req.path] {
                         out.extend_from_slice(part);
                         out.push(0);
                     }

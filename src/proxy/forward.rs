@@ -138,18 +138,20 @@ async fn attempt(
     }
     let out = write_upstream(&lease.stream, &call.down.slot, call.spec.body_ms, u64::MAX, out).await.map_err(failed)?;
     call.core.buffers.give(out);
-    let tee = req.tee.take();
     let upload = match with_head {
         Some(_) => None,
-        None => Some(Upload::start(
-            Rc::clone(call.down),
-            Rc::clone(&lease.stream),
-            Rc::clone(call.core),
-            req.framing,
-            req.behind_head(),
-            bounds,
-            tee,
-        )),
+        None => {
+            let tee = req.tee.take();
+            Some(Upload::start(
+                Rc::clone(call.down),
+                Rc::clone(&lease.stream),
+                Rc::clone(call.core),
+                req.framing,
+                req.behind_head(),
+                bounds,
+                tee,
+            ))
+        }
     };
     await_head(req, call, lease, upload, cx).await.map_err(failed)
 }

@@ -72,7 +72,7 @@ pub fn send(
                 copy.out.extend(req.behind_head().get(..n).unwrap_or_default());
                 copy.start();
             }
-            None => later.push(Later::new(copy, req.framing == Framing::Chunked)),
+            None => later.extend(Later::new(copy, req.framing == Framing::Chunked)),
         }
     }
     if later.is_empty() {
@@ -164,9 +164,13 @@ struct Later {
 }
 
 impl Later {
-    fn new(copy: Copy, is_chunked: bool) -> Self {
+    /// `None` if there is no room for it.
+    fn new(copy: Copy, is_chunked: bool) -> Option<Self> {
         let held = copy.plane.core.hold_for_filter();
-        Self { copy: Some(copy), body: Vec::new(), is_chunked, held }
+        let mut later = Self { copy: None, body: Vec::new(), is_chunked, held };
+        let fits = later.held.grow(copy.out.capacity()).is_ok();
+        later.copy = Some(copy);
+        fits.then_some(later)
     }
 
     fn pass(&mut self, piece: &[u8]) {

@@ -71,7 +71,7 @@ pub struct ExtAuth {
 pub struct Cache {
     /// How long an answer holds.
     pub ttl: Duration,
-    /// What an answer depends on beside the fields that are sent; `None`: all that is sent.
+    /// What an answer depends on beside method, query and the fields that are sent; `None`: all that is sent.
     pub key: Option<Vec<Located<Fact>>>,
     /// Answers that are remembered, per process.
     pub max_entries: u32,
