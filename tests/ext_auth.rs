@@ -644,7 +644,8 @@ fn many_at_once_wait_beside_each_other_and_leave_nothing_behind() {
     eventually("clients and questions have gone", || {
         let metrics = gateway.metrics();
         let active = metrics.sum(crate::support::names::REQUESTS_ACTIVE, &[]);
-        (active == 0.0 && gateway.sockets() < 80).then_some(())
+        // 60 to the service and 20 to the upstream may be kept.
+        (active == 0.0 && gateway.sockets() < 100).then_some(())
     });
     assert_eq!(gateway.ask(as_name("/a", "in")).status, 200);
 }

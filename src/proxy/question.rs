@@ -108,7 +108,7 @@ fn write(filter: &ExtAuth, req: &Request, host: &str, down: &Downstream, out: &m
     true
 }
 
-/// What routes and upstreams see of the target, not the client's way to write it: they must not mean different things.
+/// What routes see of the target, not the client's way to write it: both must not mean different things.
 fn write_uri(req: &Request, out: &mut Vec<u8>) {
     out.extend_from_slice(&req.path);
     if let Some(query) = req.query_str() {
