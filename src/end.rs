@@ -48,6 +48,8 @@ reasons! {
         Unauthenticated = "unauthenticated", "No token, or none that is accepted: 401, or 400 for more than one.";
         Forbidden = "forbidden", "An accepted token without the right: 403.";
         KeysMissing = "keys_missing", "The keys that tokens are checked with were never fetched: 503.";
+        AuthorizationFailed = "authorization_failed", "The service that `ext_auth` asks said nothing that counts: 503.";
+        FaultInjected = "fault_injected", "A `fault` filter answered in place of the route.";
         RateLimited = "rate_limited", "Over a rate limit: 429.";
         ConcurrencyLimited = "concurrency_limited", "Over a limit of requests in flight, queue included: 429.";
         UpstreamConnect = "upstream_connect", "No connection to the endpoint: refused, unreachable, reset.";

@@ -71,6 +71,12 @@ pub enum Kind {
     PluginRefused,
     /// A plugin panicked, or said that it failed.
     PluginFailed,
+    /// The service that authorises requests has refused it.
+    AuthorizationRefused,
+    /// That service has said nothing that counts.
+    AuthorizationFailed,
+    /// The operator wants it to fail.
+    FaultInjected,
     /// The upstream has no endpoint that can be used.
     NoEndpoint,
     /// No connection to the endpoint.
@@ -163,7 +169,8 @@ impl Kind {
             | Self::FieldsRefused
             | Self::HeadRefused
             | Self::TypeRefused
-            | Self::PluginRefused => Side::Downstream,
+            | Self::PluginRefused
+            | Self::AuthorizationRefused => Side::Downstream,
             Self::Connect
             | Self::ConnectTimeout
             | Self::UpstreamTls
@@ -179,6 +186,8 @@ impl Kind {
             | Self::PasswordsBusy
             | Self::KeysMissing
             | Self::PluginFailed
+            | Self::AuthorizationFailed
+            | Self::FaultInjected
             | Self::Drained
             | Self::Internal => Side::Internal,
         }

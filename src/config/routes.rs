@@ -147,7 +147,7 @@ pub(super) struct Draft<'d> {
     pub(super) filters: Vec<Located<String>>,
     pub(super) without: Vec<Located<String>>,
     pub(super) costs: Costs,
-    timeout: Duration,
+    pub(super) timeout: Duration,
     body_limit: Option<ByteSize>,
     action: Option<Action>,
 }

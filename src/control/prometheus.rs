@@ -202,9 +202,16 @@ impl Scrape {
                 ("refused", sum(&|b| b.refused.get())),
                 ("would_refuse", sum(&|b| b.would_refuse.get())),
                 ("waited", sum(&|b| b.waited.get())),
-                ("failed", sum(&|b| b.failed.get())),
             ];
-            rows.into_iter().map(|(outcome, n)| (["filter", "outcome"], [&**name, outcome], n))
+            let more = [
+                ("cached", sum(&|b| b.cached.get())),
+                ("failed", sum(&|b| b.failed.get())),
+                ("sent", sum(&|b| b.sent.get())),
+                ("dropped", sum(&|b| b.dropped.get())),
+            ];
+            // Few filters know these words.
+            let more = more.into_iter().filter(|(_, n)| *n > 0);
+            rows.into_iter().chain(more).map(|(outcome, n)| (["filter", "outcome"], [&**name, outcome], n))
         });
         out.counters(
             "ringway_filter_requests",

@@ -7,10 +7,13 @@ pub mod api_key;
 pub mod basic;
 pub mod concurrency;
 pub mod cors;
+pub mod ext_auth;
+pub mod fault;
 pub mod header_edits;
 pub mod ip;
 pub mod jwt;
 pub mod limit_key;
+pub mod mirror;
 pub mod plugin;
 pub mod rate_limit;
 pub mod request_headers;
@@ -31,8 +34,11 @@ use api_key::ApiKey;
 use basic::Basic;
 use concurrency::Concurrency;
 use cors::Cors;
+use ext_auth::ExtAuth;
+use fault::Fault;
 use ip::Ip;
 use jwt::Jwt;
+use mirror::Mirror;
 use plugin::Plugin;
 use rate_limit::RateLimit;
 use request_headers::RequestHeaders;
@@ -64,6 +70,12 @@ pub enum Filter {
     Jwt(Rules<Jwt>),
     /// One of others, compiled in.
     Plugin(Rules<Plugin>),
+    /// A service that is asked.
+    ExtAuth(Rules<ExtAuth>),
+    /// Delays and failures on purpose.
+    Fault(Rules<Fault>),
+    /// Copies for another upstream.
+    Mirror(Rules<Mirror>),
 }
 
 /// What a filter decided.
@@ -74,12 +86,16 @@ pub enum Flow {
     Reply(Reply),
     /// Decide later. The rare filters that wait pay for it; the others cost no await.
     Wait(Pin<Box<dyn Future<Output = Verdict>>>),
+    /// An upstream is to be asked, and the filter decides by the answer: [`ExtAuth::on_answer`].
+    Ask,
 }
 
 /// What a filter that waited decided.
 pub enum Verdict {
     /// Go on with the next one; the request counts for this to its end.
     Admit(Guard),
+    /// Go on with the next one.
+    Pass,
     /// Ask the same filter again: what it waited for is there.
     Again,
     /// Answer this, and ask no upstream.
@@ -107,6 +123,9 @@ pub fn on_request(filters: &[Filter], from: usize, req: &mut Request, core: &Cor
             Filter::Concurrency(filter) => filter.on_request(req, core),
             Filter::Jwt(filter) => filter.on_request(req, core),
             Filter::Plugin(filter) => filter.on_request(req, core),
+            Filter::ExtAuth(filter) => filter.on_request(req, core),
+            Filter::Fault(filter) => filter.on_request(req, core),
+            Filter::Mirror(filter) => filter.on_request(req, core),
         };
         match flow {
             Flow::Continue => {}
@@ -114,7 +133,7 @@ pub fn on_request(filters: &[Filter], from: usize, req: &mut Request, core: &Cor
                 refused(filters, index, req, core);
                 return (index, flow);
             }
-            Flow::Wait(_) => return (index, flow),
+            Flow::Wait(_) | Flow::Ask => return (index, flow),
         }
     }
     (filters.len(), Flow::Continue)

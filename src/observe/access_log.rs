@@ -51,6 +51,8 @@ pub struct Record<'a> {
     pub would_refuse: &'a [u8],
     /// What plugins add; empty (not shown) without.
     pub plugins: &'a LogFields,
+    /// What else filters say, as [`write_note`] writes it; empty (not shown) without.
+    pub notes: &'a [u8],
 }
 
 /// The text of the current second (RFC 3339), one per core.
@@ -162,6 +164,11 @@ pub fn write_json(r: &Record<'_>, clock: &mut TimeCache, out: &mut Vec<u8>) {
         out.extend_from_slice(b",\"plugins\":");
         r.plugins.write(out);
     }
+    if !r.notes.is_empty() {
+        out.extend_from_slice(b",\"notes\":[");
+        out.extend_from_slice(r.notes);
+        out.push(b']');
+    }
     out.extend_from_slice(b"}\n");
 }
 
@@ -171,6 +178,15 @@ pub fn write_name(name: &str, out: &mut Vec<u8>) {
         out.push(b',');
     }
     string(name.as_bytes(), out);
+}
+
+/// Appends what a filter says, in one word of letters and `_`, and a comma if one is there: `"gate:unchecked"`.
+pub fn write_note(filter: &str, word: &str, out: &mut Vec<u8>) {
+    write_name(filter, out);
+    let quote = out.pop();
+    out.push(b':');
+    out.extend_from_slice(word.as_bytes());
+    out.extend(quote);
 }
 
 /// Appends one part of an aggregation, and a comma if one is there: `{"name":"user","status":200,"reason":null,"ms":12.345}`.
@@ -329,6 +345,7 @@ mod tests {
             refused_by: "",
             would_refuse: b"",
             plugins: &NO_FIELDS,
+            notes: b"",
         }
     }
 

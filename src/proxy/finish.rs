@@ -42,8 +42,11 @@ pub fn end_of(kind: Kind) -> End {
         | Kind::FieldsRefused
         | Kind::HeadRefused
         | Kind::TypeRefused
-        | Kind::PluginRefused => End::FilterRefused,
+        | Kind::PluginRefused
+        | Kind::AuthorizationRefused => End::FilterRefused,
         Kind::PluginFailed => End::PluginFailed,
+        Kind::AuthorizationFailed => End::AuthorizationFailed,
+        Kind::FaultInjected => End::FaultInjected,
         Kind::NoEndpoint => End::NoEndpoint,
         Kind::Connect => End::UpstreamConnect,
         Kind::ConnectTimeout => End::UpstreamConnectTimeout,
@@ -136,5 +139,6 @@ pub fn finish(req: &Request, down: &Downstream, live: &Live, core: &Core, cx: &C
         refused_by: &req.refused_by,
         would_refuse: &req.would_refuse,
         plugins: &req.plugins.log,
+        notes: &req.notes,
     });
 }

@@ -17,6 +17,7 @@ use crate::snapshot::{Forward, Route, UpstreamSpec};
 use super::answer::Answer;
 use super::checkout::{Lease, Wanted, count_failure};
 use super::connection::write_downstream;
+use super::mirror;
 use super::plane::{Downstream, Live, Plane};
 use super::retry::{Try, may_retry};
 use super::upload::{self, OnSent, Upload, alongside, write_upstream};
@@ -46,8 +47,8 @@ pub async fn forward(
     req: &mut Request,
     route: &Route,
     action: &Forward,
-    live: &Live,
-    plane: &Plane,
+    live: &Rc<Live>,
+    plane: &Rc<Plane>,
     down: &Rc<Downstream>,
     cx: &mut Context,
 ) -> Result<Answer, Error> {
@@ -70,6 +71,9 @@ pub async fn forward(
         let mut edits = std::mem::take(&mut req.answer_edits);
         action.response_headers.apply(req, &mut edits);
         req.answer_edits = edits;
+    }
+    if !req.mirrors.is_empty() {
+        req.tee = mirror::send(req, Some(action), live, plane, down);
     }
     let with_head = upload::with_head(req);
     if with_head.is_none() && req.behind_head().is_empty() && expects_continue(req) {
@@ -139,14 +143,18 @@ async fn attempt(
     call.core.buffers.give(out);
     let upload = match with_head {
         Some(_) => None,
-        None => Some(Upload::start(
-            Rc::clone(call.down),
-            Rc::clone(&lease.stream),
-            Rc::clone(call.core),
-            req.framing,
-            req.behind_head(),
-            bounds,
-        )),
+        None => {
+            let tee = req.tee.take();
+            Some(Upload::start(
+                Rc::clone(call.down),
+                Rc::clone(&lease.stream),
+                Rc::clone(call.core),
+                req.framing,
+                req.behind_head(),
+                bounds,
+                tee,
+            ))
+        }
     };
     await_head(req, call, lease, upload, cx).await.map_err(failed)
 }

@@ -3,15 +3,17 @@
 //! 1. [`accept`]: one accept task per listener and core
 //! 2. [`handshake`]: TLS, if the listener speaks it; so many at a time ([`gate`])
 //! 3. [`connection`]: the keep-alive loop of one downstream connection; it alone writes the final answer
-//! 4. [`exchange`]: one request: [`receive`] its head, find the route, run the filters, act
+//! 4. [`exchange`]: one request: [`receive`] its head, find the route, run the filters ([`wait`] for those that must), act
 //! 5. [`forward`]: [`checkout`] a connection to an endpoint, send ([`upload`]), hand the [`answer`] back as a body;
-//!    [`aggregate`] the same, fanned out
+//!    [`aggregate`] the same, fanned out; what the gateway asks for itself is a [`call`]
+//!    A [`mirror`] gets a copy before that
 //! 6. [`retry`]: may it be sent again?
 //! 7. [`finish`]: exactly once per request: log line and metrics
 
 pub mod accept;
 pub mod aggregate;
 pub mod answer;
+pub mod call;
 pub mod checkout;
 pub mod connection;
 pub mod exchange;
@@ -19,9 +21,12 @@ pub mod finish;
 pub mod forward;
 pub mod gate;
 pub mod handshake;
+pub mod mirror;
 pub mod plane;
 mod plugins;
+pub mod question;
 pub mod receive;
 pub mod retry;
 pub mod upload;
 pub mod upstream_head;
+pub mod wait;

@@ -59,10 +59,10 @@ pub fn write_who(req: &Request, down: &Downstream, replaced: impl Fn(&[u8]) -> b
         out.extend_from_slice(b"\r\n");
     }
     if wanted(b"x-forwarded-proto") {
-        encode::field(b"X-Forwarded-Proto", scheme(req), out);
+        encode::field(b"X-Forwarded-Proto", req.scheme(), out);
     }
     if wanted(b"x-forwarded-host") && !req.authority.is_empty() {
-        encode::field(b"X-Forwarded-Host", host(req), out);
+        encode::field(b"X-Forwarded-Host", req.asked_host(), out);
     }
     if wanted(b"x-request-id") {
         encode::field(b"X-Request-Id", req.request_id.as_bytes(), out);
@@ -98,19 +98,4 @@ fn write_trusted(req: &Request, known: Known, out: &mut Vec<u8>) {
         out.extend_from_slice(field.value.of(req.bytes()));
         out.extend_from_slice(b", ");
     }
-}
-
-/// How the client asked, as upstreams are told.
-pub fn scheme(req: &Request) -> &[u8] {
-    kept_or(req, Known::ForwardedProto, if req.session.is_some() { b"https" } else { b"http" })
-}
-
-/// For whom the client asked, as upstreams are told.
-pub fn host(req: &Request) -> &[u8] {
-    kept_or(req, Known::ForwardedHost, &req.authority)
-}
-
-fn kept_or<'a>(req: &'a Request, known: Known, own: &'a [u8]) -> &'a [u8] {
-    let kept = if req.from_trusted { req.head.fields.all(known).next() } else { None };
-    kept.map_or(own, |field| field.value.of(req.bytes()))
 }

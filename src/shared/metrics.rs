@@ -355,8 +355,14 @@ pub struct FilterBlock {
     pub would_refuse: Counter,
     /// Requests that had to wait for it, whatever became of them.
     pub waited: Counter,
-    /// Requests or answers on which its plugin failed.
+    /// Requests that it decided on by an answer that it remembered.
+    pub cached: Counter,
+    /// Calls of its own that failed, or requests and answers on which its plugin did.
     pub failed: Counter,
+    /// Copies of requests that it sent.
+    pub sent: Counter,
+    /// Requests that it left alone, since it does only so much at a time.
+    pub dropped: Counter,
 }
 
 /// What one core counts for one part of an aggregation.

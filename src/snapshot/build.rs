@@ -83,6 +83,7 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Snapshot, Errors> {
         upstreams: config.upstreams.iter().enumerate().map(|(i, raw)| upstream(i, raw, inputs, &report)).collect(),
         listeners: config.listeners.iter().enumerate().map(listener).collect(),
         rate_limits: common.rate_limits.clone(),
+        mirrors: common.mirrors(),
         trusted_proxies: config.trusted_proxies.clone(),
         no_route: metrics.route(*worker, NO_ROUTE),
         aggregate_bytes_max: share_bytes(config.aggregation.memory, inputs.workers),

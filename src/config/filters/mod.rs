@@ -3,9 +3,12 @@
 pub mod api_key;
 pub mod basic;
 pub mod cors;
+pub mod ext_auth;
+pub mod fault;
 pub mod ip;
 pub mod jwt;
 pub mod limits;
+pub mod mirror;
 pub(super) mod order;
 pub mod plugin;
 pub mod request_limits;
@@ -16,6 +19,7 @@ use std::collections::HashMap;
 use super::decode::{Keys, Value, check_name};
 use super::headers::{self, Direction, HeaderEdits};
 use super::listeners::Listener;
+use super::references::Names;
 use super::report::{Located, Report, quote};
 use super::routes::Draft;
 use super::templates::Params;
@@ -25,9 +29,12 @@ use crate::route::template::{Template, TemplateError};
 use api_key::ApiKey;
 use basic::Basic;
 use cors::Cors;
+use ext_auth::ExtAuth;
+use fault::Fault;
 use ip::Ip;
 use jwt::Jwt;
 use limits::{Concurrency, Fact, RateLimit};
+use mirror::Mirror;
 use plugin::Plugin;
 use request_limits::RequestLimits;
 use security_headers::SecurityHeaders;
@@ -42,8 +49,11 @@ pub(super) const KEYS: Keys = Keys {
         "api_key",
         "jwt",
         "basic",
+        "ext_auth",
         "rate_limit",
         "concurrency",
+        "fault",
+        "mirror",
     ],
     later: &[],
 };
@@ -84,24 +94,30 @@ pub enum Filter {
     Jwt(Box<Jwt>),
     /// One of others, compiled in.
     Plugin(Plugin),
+    /// A service that is asked.
+    ExtAuth(Box<ExtAuth>),
+    /// Delays and failures on purpose.
+    Fault(Fault),
+    /// Copies for another upstream.
+    Mirror(Mirror),
 }
 
 /// All filters, in the order of the file.
-pub(super) fn decode(value: &Value<'_>, plugins: &Registry) -> Option<Vec<NamedFilter>> {
+pub(super) fn decode(value: &Value<'_>, upstreams: &Names<'_>, plugins: &Registry) -> Option<Vec<NamedFilter>> {
     let mut filters = Vec::new();
     for (key, value) in value.entries(FILTERS_MAX)? {
         let at_key = value.at_key(key);
         if let Err(fault) = check_name(&key.text) {
             at_key.error(format!("{} {}", quote(&key.text), fault.what), fault.remedy);
         }
-        if let Some(filter) = filter(&value, plugins) {
+        if let Some(filter) = filter(&value, upstreams, plugins) {
             filters.push(NamedFilter { name: at_key.locate(key.text.clone()), filter });
         }
     }
     Some(filters)
 }
 
-fn filter(value: &Value<'_>, plugins: &Registry) -> Option<Filter> {
+fn filter(value: &Value<'_>, upstreams: &Names<'_>, plugins: &Registry) -> Option<Filter> {
     let names: Vec<&str> = plugins.list().map(|(name, _)| name).collect();
     let block = value.block_with(&KEYS, &names)?;
     let given = KEYS.known.iter().chain(&names);
@@ -117,6 +133,9 @@ fn filter(value: &Value<'_>, plugins: &Registry) -> Option<Filter> {
         "api_key" => api_key::decode(value).map(Filter::ApiKey),
         "basic" => basic::decode(value).map(Filter::Basic),
         "rate_limit" => limits::rate_limit(value).map(|limit| Filter::RateLimit(Box::new(limit))),
+        "ext_auth" => ext_auth::decode(value, upstreams).map(|asked| Filter::ExtAuth(Box::new(asked))),
+        "fault" => fault::decode(value).map(Filter::Fault),
+        "mirror" => mirror::decode(value, upstreams).map(Filter::Mirror),
         "jwt" => jwt::jwt(value).map(|jwt| Filter::Jwt(Box::new(jwt))),
         "concurrency" => limits::concurrency(value).map(Filter::Concurrency),
         name => plugin::decode(value, plugins.find(name)?, plugins).map(Filter::Plugin),
@@ -227,6 +246,9 @@ pub(super) fn check_uses(
         }
         if let Filter::RateLimit(limit) = filter {
             check_costs(&name.value, limit, users, report);
+        }
+        if let Filter::Fault(injected) = filter {
+            fault::check_delay(injected, users, report);
         }
     }
     for route in routes {
