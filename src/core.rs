@@ -1,5 +1,6 @@
 //! What one core owns, and shares with no other: clock, deadlines, buffers, upstream connections, metrics, its log ring.
 
+pub mod encoders;
 pub mod verified;
 
 use std::cell::{Cell, RefCell};
@@ -26,6 +27,7 @@ use crate::upstream::last_good::LastGood;
 use crate::upstream::pool::PoolLimits;
 use crate::upstream::random::XorShift;
 
+use encoders::Encoders;
 use verified::Verified;
 
 /// An upstream connection: shared by the two directions of one exchange.
@@ -59,6 +61,8 @@ pub struct Core {
     pub random: RefCell<XorShift>,
     /// Passwords that were right a short while ago.
     pub verified: Rc<Verified>,
+    /// Encoders of answers.
+    pub encoders: Encoders,
     /// Who waits for a place under a concurrency limit.
     pub queues: Rc<Queues>,
     /// Tokens that were found right.
@@ -97,6 +101,7 @@ impl Core {
             shadows_held: Rc::default(),
             random: RefCell::new(XorShift::new(random_u64())),
             verified: Rc::default(),
+            encoders: Encoders::default(),
             queues: Rc::default(),
             tokens: RefCell::default(),
             wallets: RefCell::default(),

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use crate::coding::Compression;
 use crate::http::encode::Edits;
 use crate::http::framing::Framing;
 use crate::http::head::{Field, RequestHead, ResponseHead, Span};
@@ -63,6 +64,8 @@ pub struct Request {
     pub is_preflight: bool,
     /// Lines of filters, in every answer.
     pub own: OwnLines,
+    /// Whether its answer may be compressed, and what became of that.
+    pub compression: Compression,
     /// Concurrency limits that it counts for, to its end.
     pub in_flight: Vec<Guard>,
     /// The filter that refused it.
@@ -92,6 +95,7 @@ impl Request {
         self.quota.clear();
         self.own.clear();
         self.is_preflight = false;
+        self.compression.clear();
         self.in_flight.clear();
         self.refused_by.clear();
         self.would_refuse.clear();

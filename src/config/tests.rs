@@ -149,6 +149,8 @@ fn gateway_yaml_names_every_key() {
         &filters::KEYS,
         &filters::security_headers::KEYS,
         &filters::cors::KEYS,
+        &filters::compress::KEYS,
+        &filters::compress::LEVEL_KEYS,
         &filters::api_key::KEYS,
         &filters::basic::KEYS,
         &filters::api_key::KEY_KEYS,

@@ -5,7 +5,7 @@
 //! 3. [`connection`]: the keep-alive loop of one downstream connection; it alone writes the final answer
 //! 4. [`exchange`]: one request: [`receive`] its head, find the route, run the filters, act
 //! 5. [`forward`]: [`checkout`] a connection to an endpoint, send ([`upload`]), hand the [`answer`] back as a body;
-//!    [`aggregate`] the same, fanned out
+//!    [`aggregate`] the same, fanned out; where a filter says so, the answer is sent by [`compress`]
 //! 6. [`retry`]: may it be sent again?
 //! 7. [`finish`]: exactly once per request: log line and metrics
 
@@ -13,6 +13,7 @@ pub mod accept;
 pub mod aggregate;
 pub mod answer;
 pub mod checkout;
+pub mod compress;
 pub mod connection;
 pub mod exchange;
 pub mod finish;

@@ -2,6 +2,7 @@
 
 pub mod api_key;
 pub mod basic;
+pub mod compress;
 pub mod cors;
 pub mod ip;
 pub mod jwt;
@@ -22,6 +23,7 @@ use crate::limit::OnUnavailable;
 use crate::route::template::{Template, TemplateError};
 use api_key::ApiKey;
 use basic::Basic;
+use compress::Compress;
 use cors::Cors;
 use ip::Ip;
 use jwt::Jwt;
@@ -33,6 +35,7 @@ pub(super) const KEYS: Keys = Keys {
     known: &[
         "request_headers",
         "security_headers",
+        "compress",
         "cors",
         "ip",
         "request_limits",
@@ -63,6 +66,8 @@ pub enum Filter {
     RequestHeaders(HeaderEdits),
     /// What browsers are told in every answer.
     SecurityHeaders(SecurityHeaders),
+    /// Which answers are compressed.
+    Compress(Compress),
     /// Which pages of other origins may read the answers.
     Cors(Cors),
     /// Who may call, by address.
@@ -104,6 +109,7 @@ fn filter(value: &Value<'_>) -> Option<Filter> {
         // Which parameters its templates may name depends on the routes that use it.
         "request_headers" => headers::edits(value, Direction::Request, &Params::Any).map(Filter::RequestHeaders),
         "security_headers" => security_headers::decode(value).map(Filter::SecurityHeaders),
+        "compress" => compress::decode(value).map(Filter::Compress),
         "cors" => cors::decode(value).map(Filter::Cors),
         "ip" => ip::decode(value).map(Filter::Ip),
         "request_limits" => request_limits::decode(value).map(Filter::RequestLimits),
@@ -140,9 +146,9 @@ impl Filter {
         edits.into_iter().flat_map(|edits| edits.set.iter().chain(&edits.add)).map(|field| &field.value)
     }
 
-    /// Whether it only adds to answers: such filters come first, so that answers of those that refuse have it too.
+    /// Whether it is about answers alone: such filters come first, so that answers of those that refuse have it too.
     pub fn is_about_answers(&self) -> bool {
-        matches!(self, Self::SecurityHeaders(_) | Self::Cors(_))
+        matches!(self, Self::SecurityHeaders(_) | Self::Cors(_) | Self::Compress(_))
     }
 
     /// What it counts by.
