@@ -140,6 +140,36 @@ fn a_pipeline_stays_in_sync() {
 }
 
 #[test]
+fn a_streamed_request_has_its_answer_compressed_and_the_next_one_follows() {
+    let upstream = Upstream::start(by_path);
+    let gateway = with(&upstream, "").start();
+    let mut client = Client::connect(&gateway);
+    for coding in CODINGS {
+        let head = format!("POST /json/90000/5000 HTTP/1.1\r\nHost: h\r\nAccept-Encoding: {coding}\r\n");
+        let sent =
+            [head.as_bytes(), b"Transfer-Encoding: chunked\r\n\r\n", &chunked(&body("noise", MIB), 30_000)].concat();
+        client.send([&sent[..], accepting("/json/3000/length", coding).as_bytes()].concat());
+        assert!(decoded(&client.response()) == body("json", 90_000), "{coding}");
+        assert!(decoded(&client.response()) == body("json", 3000), "{coding}: pipelined behind it");
+    }
+    // An answer that comes before the request's end is sent, and both connections are closed.
+    let early = Upstream::start(|conn: &mut Conn| {
+        conn.head();
+        let body = chunked(&body("json", 50_000), 999);
+        conn.write(
+            [&b"HTTP/1.1 200 OK\r\nContent-Type: text/a\r\nTransfer-Encoding: chunked\r\n\r\n"[..], &body].concat(),
+        );
+        conn.until_ended();
+    });
+    let gateway = with(&early, "").start();
+    let mut client = Client::connect(&gateway);
+    client.send("POST /a HTTP/1.1\r\nHost: h\r\nAccept-Encoding: br\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
+    let answer = client.response();
+    assert_eq!(answer.fields.get("connection"), Some("close"));
+    assert!(decoded(&answer) == body("json", 50_000));
+}
+
+#[test]
 fn the_client_chooses() {
     let upstream = Upstream::start(by_path);
     let gateway = with(&upstream, "codings: [br, gzip, zstd]").start();

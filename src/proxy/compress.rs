@@ -93,14 +93,14 @@ pub fn begin<'a>(
         Err(reason) => {
             policy.metrics.skipped.add(reason.index(), 1);
             if status == 304 && req.compression.wanted().is_some() {
-                rewrite(out, core, head::not_modified);
+                rewrite(out, core, 0, head::not_modified);
             }
             return None;
         }
     };
     if is_head {
         // What a GET would have been told, as far as that is known: how long it would be is not (RFC 9110 9.3.2).
-        rewrite(out, core, |from, to| {
+        rewrite(out, core, 0, |from, to| {
             head::encoded(from, choice.0, to);
             to.extend_from_slice(b"\r\n");
         });
@@ -111,7 +111,8 @@ pub fn begin<'a>(
         return None;
     };
     let coding = encoder.coding();
-    rewrite(out, core, |from, to| head::encoded(from, coding, to));
+    // The first of the body goes behind it, into the same write.
+    rewrite(out, core, PIECE_BYTES, |from, to| head::encoded(from, coding, to));
     policy.metrics.answers.add(coding.index(), 1);
     let mut body = core.buffers.take(PIECE_BYTES);
     body.reserve_ends();
@@ -130,8 +131,8 @@ pub fn begin<'a>(
     }))
 }
 
-fn rewrite(out: &mut Buf, core: &Core, write: impl FnOnce(&[u8], &mut Vec<u8>)) {
-    let mut other = core.buffers.take(out.len() + HEAD_EXTRA);
+fn rewrite(out: &mut Buf, core: &Core, room: usize, write: impl FnOnce(&[u8], &mut Vec<u8>)) {
+    let mut other = core.buffers.take(out.len() + HEAD_EXTRA + room);
     write(out.bytes(), other.vec());
     core.buffers.give(std::mem::replace(out, other));
 }
