@@ -582,3 +582,40 @@ fn many_at_a_time_are_each_whole() {
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     gateway.is_well();
 }
+
+#[test]
+fn answers_under_way_take_bounded_memory() {
+    const STREAMS: usize = 40;
+    const MIB: u64 = 1 << 20;
+    let gate = Gate::default();
+    let at = gate.clone();
+    let upstream = Upstream::start(move |conn: &mut Conn| {
+        conn.request();
+        conn.write("HTTP/1.1 200 OK\r\nContent-Type: text/a\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let pieces = chunked(&body("json", 400_000), 16_000);
+        conn.write(&pieces[..pieces.len() - 5]);
+        at.wait();
+        conn.write(&pieces[pieces.len() - 5..]);
+    });
+    let gateway = with(&upstream, &format!("levels: {{ br: 5 }}, streams: {STREAMS}")).start();
+    let before = gateway.rss();
+    let mut clients: Vec<Client> = (0..STREAMS + 4)
+        .map(|_| {
+            let mut client = Client::connect(&gateway);
+            client.send(accepting("/a", "br"));
+            client
+        })
+        .collect();
+    let heads: Vec<Response> = clients.iter_mut().map(|client| client.head().unwrap()).collect();
+    let is_coded = |answer: &&Response| answer.fields.has("content-encoding");
+    assert_eq!((heads.iter().filter(is_coded).count(), skipped(&gateway, "busy")), (STREAMS, 4.0));
+    eventually("all of it is on its way", || (upstream.total_written() >= 44 * 400_000).then_some(()));
+    let grown = gateway.rss().saturating_sub(before);
+    // 1.7 MiB an encoder; the rest are buffers, and TLS.
+    assert!(grown < STREAMS as u64 * 2 * MIB + 16 * MIB, "{} MiB", grown / MIB);
+    gate.open();
+    for (client, mut answer) in clients.iter_mut().zip(heads) {
+        answer.read_body(&mut client.wire).unwrap();
+        assert!(decoded(&answer) == body("json", 400_000));
+    }
+}
