@@ -1,6 +1,7 @@
 //! What one core owns, and shares with no other: clock, deadlines, buffers, upstream connections, metrics, its log ring.
 
 pub mod decisions;
+pub mod encoders;
 pub mod verified;
 
 use std::cell::{Cell, RefCell};
@@ -28,6 +29,7 @@ use crate::upstream::pool::PoolLimits;
 use crate::upstream::random::XorShift;
 
 use decisions::Decisions;
+use encoders::Encoders;
 use verified::Verified;
 
 /// An upstream connection: shared by the two directions of one exchange.
@@ -64,6 +66,8 @@ pub struct Core {
     pub verified: Rc<Verified>,
     /// What was said about requests a short while ago.
     pub decisions: Decisions,
+    /// Encoders of answers.
+    pub encoders: Encoders,
     /// Who waits for a place under a concurrency limit.
     pub queues: Rc<Queues>,
     /// Tokens that were found right.
@@ -104,6 +108,7 @@ impl Core {
             random: RefCell::new(XorShift::new(random_u64())),
             verified: Rc::default(),
             decisions: Decisions::default(),
+            encoders: Encoders::default(),
             queues: Rc::default(),
             tokens: RefCell::default(),
             wallets: RefCell::default(),

@@ -152,6 +152,20 @@ reasons! {
     }
 }
 
+reasons! {
+    /// Why an answer was passed on as it is, where answers are compressed.
+    Skip {
+        NotAccepted = "not_accepted", "The client takes none of the codings, or likes the bytes better as they are.";
+        Type = "type", "Its type is not listed.";
+        Small = "small", "It is shorter than `min_size`.";
+        Encoded = "encoded", "It has a coding already.";
+        NoTransform = "no_transform", "`Cache-Control: no-transform`, in it or in the request.";
+        Partial = "partial", "It is a range of the whole: 206, or Content-Range.";
+        NoBody = "no_body", "Its status has no body: 204, 205, 304.";
+        Busy = "busy", "As many answers as may are being compressed.";
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,6 +187,7 @@ mod tests {
         check(Deadline::ALL.iter().enumerate().map(|(i, r)| (i, r.index(), r.code())).collect());
         check(Handshake::ALL.iter().enumerate().map(|(i, r)| (i, r.index(), r.code())).collect());
         check(PartReason::ALL.iter().enumerate().map(|(i, r)| (i, r.index(), r.code())).collect());
+        check(Skip::ALL.iter().enumerate().map(|(i, r)| (i, r.index(), r.code())).collect());
         check(Failure::ALL.iter().enumerate().map(|(i, r)| (i, r.index(), r.code())).collect());
     }
 }

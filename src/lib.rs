@@ -18,7 +18,7 @@
 //! # The import rule
 //!
 //! Each layer knows only the ones before it, and siblings do not know each other:
-//! `value error context end` · `io http json shared observe` · `tls limit` · `jwt` · `route upstream` · `core request` · `plugin` · `filter` · `config` ·
+//! `value error context end` · `io http json shared observe` · `tls limit coding` · `jwt` · `route upstream` · `core request` · `plugin` · `filter` · `config` ·
 //! `snapshot` · `proxy | control` · `worker` · `run` · `main`. Proxy code never names tokio, control never names monoio, and
 //! monoio is named under `io` alone. A test checks it.
 //!
@@ -31,6 +31,7 @@
 //! assert!(wrong.to_string().starts_with("example.yaml:1:1: "), "{wrong}");
 //! ```
 
+pub mod coding;
 pub mod config;
 pub mod context;
 pub mod control;

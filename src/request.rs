@@ -4,6 +4,7 @@ use std::any::Any;
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use crate::coding::Compression;
 use crate::http::encode::{self, Edits};
 use crate::http::framing::Framing;
 use crate::http::head::{Field, RequestHead, ResponseHead, Span};
@@ -75,6 +76,8 @@ pub struct Request {
     pub own: OwnLines,
     /// What rate limits have taken for it.
     pub charges: Charges,
+    /// Whether its answer may be compressed, and what became of that.
+    pub compression: Compression,
     /// Concurrency limits that it counts for, to its end.
     pub in_flight: Vec<Guard>,
     /// The filter that refused it.
@@ -114,6 +117,7 @@ impl Request {
         self.own.clear();
         self.is_preflight = false;
         self.charges.clear();
+        self.compression.clear();
         self.in_flight.clear();
         self.refused_by.clear();
         self.would_refuse.clear();

@@ -25,6 +25,7 @@ mod attacks;
 mod basic_auth;
 mod bodies;
 mod client_gone;
+mod compression;
 mod config;
 mod cors;
 mod deadlines;

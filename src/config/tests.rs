@@ -158,6 +158,8 @@ fn gateway_yaml_names_every_key() {
         &filters::fault::DELAY_KEYS,
         &filters::fault::ABORT_KEYS,
         &filters::mirror::KEYS,
+        &filters::compress::KEYS,
+        &filters::compress::LEVEL_KEYS,
         &filters::api_key::KEYS,
         &filters::basic::KEYS,
         &filters::api_key::KEY_KEYS,

@@ -4,6 +4,7 @@
 //! of codes. Rows of a closed set that were never counted are left out for routes: 10,000 unused routes would otherwise
 //! cost 60 MB a scrape.
 
+mod compression;
 mod limits;
 
 use std::collections::BTreeMap;
@@ -79,6 +80,7 @@ impl Collector for Scrape {
         self.durations(&mut out)?;
         self.upstreams(&mut out)?;
         self.filters(&mut out)?;
+        self.compressions(&mut out)?;
         self.parts(&mut out)?;
         self.limits(&mut out)?;
         self.access_log(&mut out)

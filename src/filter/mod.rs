@@ -1,10 +1,11 @@
 //! Filters: what happens to a request between its route and its action, in the order listed: those of all routes, then
-//! the listener's, then the route's. Those that only add to answers (`cors`, `security_headers`) come before all others,
-//! wherever they are listed: answers of filters that refuse must have what they add. One file per filter, one arm per
+//! the listener's, then the route's. Those that are about answers (`cors`, `security_headers`, `compress`) come before all
+//! others, wherever they are listed: answers of filters that refuse must have what they add. One file per filter, one arm per
 //! filter here.
 
 pub mod api_key;
 pub mod basic;
+pub mod compress;
 pub mod concurrency;
 pub mod cors;
 pub mod ext_auth;
@@ -32,6 +33,7 @@ use crate::shared::{FilterMetrics, Rules};
 
 use api_key::ApiKey;
 use basic::Basic;
+use compress::Compress;
 use concurrency::Concurrency;
 use cors::Cors;
 use ext_auth::ExtAuth;
@@ -52,6 +54,8 @@ pub enum Filter {
     RequestHeaders(RequestHeaders),
     /// What browsers are told in every answer.
     SecurityHeaders(Rules<SecurityHeaders>),
+    /// Which answers are compressed.
+    Compress(Rules<Compress>),
     /// Which pages of other origins may read the answers.
     Cors(Rules<Cors>),
     /// Who may call, by address.
@@ -114,6 +118,7 @@ pub fn on_request(filters: &[Filter], from: usize, req: &mut Request, core: &Cor
         let flow = match filter {
             Filter::RequestHeaders(filter) => filter.on_request(req, core),
             Filter::SecurityHeaders(filter) => filter.on_request(req, core),
+            Filter::Compress(filter) => filter.on_request(req, core),
             Filter::Cors(filter) => filter.on_request(req, core),
             Filter::Ip(filter) => filter.on_request(req, core),
             Filter::RequestLimits(filter) => filter.on_request(req, core),

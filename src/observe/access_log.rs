@@ -45,6 +45,8 @@ pub struct Record<'a> {
     pub request_id: &'a str,
     /// The parts of an aggregation, as [`write_part`] writes them; empty without one.
     pub parts: &'a [u8],
+    /// The content coding that the gateway gave the answer's body, and how many bytes it had before (not shown without).
+    pub coding: Option<(&'a str, u64)>,
     /// The filter that refused it, or empty (not shown).
     pub refused_by: &'a str,
     /// Filters that would have refused it but for their `dry_run`, as [`write_name`] writes them; empty (not shown) without.
@@ -150,6 +152,12 @@ pub fn write_json(r: &Record<'_>, clock: &mut TimeCache, out: &mut Vec<u8>) {
         out.extend_from_slice(b",\"parts\":[");
         out.extend_from_slice(r.parts);
         out.push(b']');
+    }
+    if let Some((coding, bytes)) = r.coding {
+        out.extend_from_slice(b",\"coding\":");
+        string(coding.as_bytes(), out);
+        out.extend_from_slice(b",\"bytes_uncoded\":");
+        number(bytes, out);
     }
     if !r.refused_by.is_empty() {
         out.extend_from_slice(b",\"refused_by\":");
@@ -342,6 +350,7 @@ mod tests {
             end: "ok",
             request_id: "0192f0c1a2b3c4d5e6f708192a3b4c5d",
             parts: b"",
+            coding: None,
             refused_by: "",
             would_refuse: b"",
             plugins: &NO_FIELDS,

@@ -16,6 +16,7 @@ use crate::request::Request;
 use crate::snapshot::{ListenerSpec, UpstreamSpec};
 
 use super::checkout::Lease;
+use super::compress;
 use super::connection::write_downstream;
 use super::finish::kind_of;
 use super::forward::OUT_BYTES;
@@ -41,7 +42,7 @@ pub struct Answer {
 
 /// How the client gets the body.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Coding {
+pub enum Coding {
     /// As bytes, with a length or up to the end of the connection.
     Plain,
     /// In chunks.
@@ -84,24 +85,38 @@ pub async fn send(
     let mut out = core.buffers.take(OUT_BYTES);
     write_head(req, buf.bytes(), framing, coding, keep, &rules.hsts, core, out.vec());
     buf.consume(req.answer.fields.len);
-    let (rest, mut surplus) =
-        begin(framing, &mut buf, &mut out, coding, trailers_pass).map_err(|()| Kind::BadResponse("bad chunk"))?;
-    core.buffers.give(buf);
-    cx.status = req.answer.status;
-    let write = write_downstream(down, rules.write_ms, out, cx);
-    let mut out = alongside(upload.as_mut(), None, write).await??;
-
-    if let Some(rest) = rest {
-        core.buffers.give(std::mem::take(&mut out));
-        let streamed =
-            Box::pin(stream(rest, &lease, &mut upload, body_ms, down, rules, coding, trailers_pass, core, cx)).await;
-        if streamed.is_err() && until_close {
-            // Only a reset tells this client that the end it sees is not the end.
-            down.stream.reset_on_close();
+    let packed = match req.compression.policy() {
+        None => None,
+        Some(policy) => compress::begin(policy, req, req.answer.status, keep, down, rules, core, &mut out),
+    };
+    let (keep, surplus) = match packed {
+        Some(packed) => {
+            let rest = Payload::of(framing);
+            Box::pin(packed.stream(rest, buf, &lease, &mut upload, body_ms, cx)).await?
         }
-        surplus |= streamed?;
-    }
-    core.buffers.give(out);
+        None => {
+            let (rest, mut surplus) = begin(framing, &mut buf, &mut out, coding, trailers_pass)
+                .map_err(|()| Kind::BadResponse("bad chunk"))?;
+            core.buffers.give(buf);
+            cx.status = req.answer.status;
+            let write = write_downstream(down, rules.write_ms, out, cx);
+            let mut out = alongside(upload.as_mut(), None, write).await??;
+
+            if let Some(rest) = rest {
+                core.buffers.give(std::mem::take(&mut out));
+                let streamed =
+                    Box::pin(stream(rest, &lease, &mut upload, body_ms, down, rules, coding, trailers_pass, core, cx));
+                let streamed = streamed.await;
+                if streamed.is_err() && until_close {
+                    // Only a reset tells this client that the end it sees is not the end.
+                    down.stream.reset_on_close();
+                }
+                surplus |= streamed?;
+            }
+            core.buffers.give(out);
+            (keep, surplus)
+        }
+    };
     if asked_whole && !surplus && framing != Framing::Close && req.answer.keeps_alive() {
         lease.give_back(spec, down.slot.now_ms());
     }
@@ -203,7 +218,8 @@ fn begin(
     Ok((None, there > step.consumed))
 }
 
-fn append(out: &mut Buf, data: &[u8], coding: Coding) {
+/// Puts a piece of a body behind what is there.
+pub fn append(out: &mut Buf, data: &[u8], coding: Coding) {
     match coding {
         Coding::Plain => out.extend(data),
         Coding::Chunks if data.is_empty() => {}

@@ -24,7 +24,7 @@ use super::finish::{closed_by, deadline_of, end_of, finish, kind_of};
 use super::forward::OUT_BYTES;
 use super::handshake::shake;
 use super::plane::{Downstream, Live, Plane};
-use super::{answer, plugins, receive, upload};
+use super::{answer, compress, plugins, receive, upload};
 
 /// A client that is cut off while it still sends is read for this long, in ms, so that it sees the answer and not a
 /// reset (RFC 9112 9.6).
@@ -357,16 +357,33 @@ async fn send_reply(
         _ => None,
     });
     let mut out = core.buffers.take(OUT_BYTES);
-    write_reply(&reply, req, core, limit.is_none(), &rules.hsts, out.vec());
+    write_reply_head(&reply, req, core, limit.is_none(), &rules.hsts, out.vec());
     cx.status = reply.status;
-    let out = match write_downstream(down, rules.write_ms, out, cx).await {
-        Ok(out) => out,
+    let packed = match req.compression.policy() {
+        None => None,
+        Some(policy) => compress::begin(policy, req, reply.status, limit.is_none(), down, rules, core, &mut out),
+    };
+    let sent = match packed {
+        None => {
+            if req.head.method != http::Method::HEAD && !is_bodiless(&reply) {
+                out.extend(&reply.body);
+            }
+            write_downstream(down, rules.write_ms, out, cx).await.map(|out| {
+                core.buffers.give(out);
+                true
+            })
+        }
+        Some(packed) => Box::pin(packed.send(std::iter::once(&*reply.body), cx)).await,
+    };
+    let limit = match sent {
+        Ok(true) => limit,
+        Ok(false) => limit.or(Some(Closed::Requested)),
         Err(e) => {
             note(e, plane, cx);
+            down.half_answered.set(true);
             return Err(Ended::at_once(closed_by(e.kind)));
         }
     };
-    core.buffers.give(out);
     match (limit, body) {
         (None, Some(n)) => {
             cx.bytes_in += n as u64;
@@ -401,11 +418,15 @@ async fn send_merged(
     let Merged { memory, collected, .. } = merged;
     plane.give_fanout(memory);
     cx.bytes_in += collected.as_ref().map_or(with_head.unwrap_or(0) as u64, |(_, received)| *received);
-    if let Err(e) = sent {
-        note(e, plane, cx);
-        down.half_answered.set(true);
-        return Err(Ended::at_once(closed_by(e.kind)));
-    }
+    let limit = match sent {
+        Ok(true) => limit,
+        Ok(false) => limit.or(Some(Closed::Requested)),
+        Err(e) => {
+            note(e, plane, cx);
+            down.half_answered.set(true);
+            return Err(Ended::at_once(closed_by(e.kind)));
+        }
+    };
     match (limit, with_head, collected) {
         (None, Some(n), _) => Ok(Consumed::Bytes(req.head.fields.len + n)),
         (None, None, Some((rest, _))) => Ok(Consumed::All(rest)),
@@ -415,21 +436,28 @@ async fn send_merged(
     }
 }
 
-fn write_reply(reply: &Reply, req: &Request, core: &crate::core::Core, keep: bool, hsts: &[u8], out: &mut Vec<u8>) {
+/// RFC 9110 8.6: no Content-Length where there can be no body.
+fn is_bodiless(reply: &Reply) -> bool {
+    reply.status == 204 || reply.status == 304
+}
+
+fn write_reply_head(
+    reply: &Reply,
+    req: &Request,
+    core: &crate::core::Core,
+    keep: bool,
+    hsts: &[u8],
+    out: &mut Vec<u8>,
+) {
     reply::status_line(reply.status, out);
     out.extend_from_slice(&reply.fields);
     encode::field_of(b"Date", |out| core.write_date(out), out);
-    // RFC 9110 8.6: no Content-Length where there can be no body.
-    let bodiless = reply.status == 204 || reply.status == 304;
-    let framing = if bodiless { Framing::None } else { Framing::Length(reply.body.len() as u64) };
+    let framing = if is_bodiless(reply) { Framing::None } else { Framing::Length(reply.body.len() as u64) };
     upload::write_framing(framing, out);
     out.extend_from_slice(hsts);
     answer::write_connection(req.head.version, keep, out);
     req.write_own(out);
     out.extend_from_slice(b"\r\n");
-    if !bodiless && req.head.method != http::Method::HEAD {
-        out.extend_from_slice(&reply.body);
-    }
 }
 
 /// How often within its deadline a pending write is looked at for progress. The kernel takes more only when a good part

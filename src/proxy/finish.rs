@@ -136,6 +136,7 @@ pub fn finish(req: &Request, down: &Downstream, live: &Live, core: &Core, cx: &C
         end: cx.end.code(),
         request_id: &req.request_id,
         parts: &req.parts,
+        coding: req.compression.done().map(|done| (done.coding.name(), done.bytes)),
         refused_by: &req.refused_by,
         would_refuse: &req.would_refuse,
         plugins: &req.plugins.log,

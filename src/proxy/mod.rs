@@ -5,8 +5,8 @@
 //! 3. [`connection`]: the keep-alive loop of one downstream connection; it alone writes the final answer
 //! 4. [`exchange`]: one request: [`receive`] its head, find the route, run the filters ([`wait`] for those that must), act
 //! 5. [`forward`]: [`checkout`] a connection to an endpoint, send ([`upload`]), hand the [`answer`] back as a body;
-//!    [`aggregate`] the same, fanned out; what the gateway asks for itself is a [`call`]
-//!    A [`mirror`] gets a copy before that
+//!    [`aggregate`] the same, fanned out; what the gateway asks for itself is a [`call`]; a [`mirror`] gets a copy before that;
+//!    where a filter says so, the answer is sent by [`compress`]
 //! 6. [`retry`]: may it be sent again?
 //! 7. [`finish`]: exactly once per request: log line and metrics
 
@@ -15,6 +15,7 @@ pub mod aggregate;
 pub mod answer;
 pub mod call;
 pub mod checkout;
+pub mod compress;
 pub mod connection;
 pub mod exchange;
 pub mod finish;

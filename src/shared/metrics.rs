@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::end::{Closed, Deadline, End, Failure, Handshake, PartReason};
+use crate::end::{Closed, Deadline, End, Failure, Handshake, PartReason, Skip};
 
 /// A count that only grows. One writer.
 #[derive(Debug, Default)]
@@ -365,6 +365,23 @@ pub struct FilterBlock {
     pub dropped: Counter,
 }
 
+/// How many codings there are.
+pub const CODINGS: usize = 3;
+
+/// What one core counts for one filter that compresses.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct CompressionBlock {
+    /// Answers that were compressed, by coding.
+    pub answers: Counters<CODINGS>,
+    /// Those that were not, by [`Skip::index`].
+    pub skipped: Counters<{ Skip::COUNT }>,
+    /// Bytes before.
+    pub bytes_in: Counter,
+    /// Bytes after.
+    pub bytes_out: Counter,
+}
+
 /// What one core counts for one part of an aggregation.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -438,6 +455,8 @@ pub struct Blocks {
     pub upstreams: ByName<UpstreamBlock>,
     /// By filter and worker.
     pub filters: ByName<FilterBlock>,
+    /// By filter and worker, of filters that compress.
+    pub compressions: ByName<CompressionBlock>,
     /// By route, part and worker.
     pub parts: BTreeMap<Box<str>, ByName<PartBlock>>,
 }
@@ -465,6 +484,12 @@ impl Registry {
     #[must_use]
     pub fn filter(&self, worker: usize, name: &str) -> Arc<FilterBlock> {
         self.with(|b| get_or_create(&mut b.filters, worker, name))
+    }
+
+    /// The block of the compressing filter `name` on `worker`, made if it is not there.
+    #[must_use]
+    pub fn compression(&self, worker: usize, name: &str) -> Arc<CompressionBlock> {
+        self.with(|b| get_or_create(&mut b.compressions, worker, name))
     }
 
     /// The block of part `name` of route `route` on `worker`, made if it is not there.

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use foldhash::quality::FixedState;
 
+use crate::coding::Policy as Compressing;
 use crate::config::filters::{self as raw, Filter as Raw, api_key, ext_auth as raw_ext_auth, jwt as raw_jwt, limits};
 use crate::config::listeners::Listener;
 use crate::config::{Config, Located, Report, routes};
 use crate::filter::Filter;
 use crate::filter::api_key::ApiKey;
 use crate::filter::basic::Basic;
+use crate::filter::compress::Compress;
 use crate::filter::concurrency::Concurrency;
 use crate::filter::cors::Cors;
 use crate::filter::ext_auth::{self, ExtAuth};
@@ -73,6 +75,17 @@ fn filters(inputs: &Inputs<'_>, report: &Report) -> HashMap<String, Filter> {
             Raw::SecurityHeaders(raw) => Filter::SecurityHeaders(Rules::new(SecurityHeaders {
                 fields: raw.fields.clone(),
                 is_override: raw.is_override,
+                metrics: metrics(),
+            })),
+            Raw::Compress(raw) => Filter::Compress(Rules::new(Compress {
+                policy: Rules::new(Compressing {
+                    codings: raw.codings.clone(),
+                    types: raw.types.clone(),
+                    bytes_min: raw.min_size.bytes(),
+                    streams_max: share(raw.streams, inputs.workers),
+                    metrics: inputs.metrics.compression(inputs.worker, name),
+                }),
+                asks_identity: raw.asks_identity,
                 metrics: metrics(),
             })),
             Raw::Cors(raw) => Filter::Cors(Rules::new(Cors {

@@ -2,6 +2,7 @@
 
 pub mod api_key;
 pub mod basic;
+pub mod compress;
 pub mod cors;
 pub mod ext_auth;
 pub mod fault;
@@ -28,6 +29,7 @@ use crate::plugin::Registry;
 use crate::route::template::{Template, TemplateError};
 use api_key::ApiKey;
 use basic::Basic;
+use compress::Compress;
 use cors::Cors;
 use ext_auth::ExtAuth;
 use fault::Fault;
@@ -43,6 +45,7 @@ pub(super) const KEYS: Keys = Keys {
     known: &[
         "request_headers",
         "security_headers",
+        "compress",
         "cors",
         "ip",
         "request_limits",
@@ -76,6 +79,8 @@ pub enum Filter {
     RequestHeaders(HeaderEdits),
     /// What browsers are told in every answer.
     SecurityHeaders(SecurityHeaders),
+    /// Which answers are compressed.
+    Compress(Compress),
     /// Which pages of other origins may read the answers.
     Cors(Cors),
     /// Who may call, by address.
@@ -127,6 +132,7 @@ fn filter(value: &Value<'_>, upstreams: &Names<'_>, plugins: &Registry) -> Optio
         // Which parameters its templates may name depends on the routes that use it.
         "request_headers" => headers::edits(value, Direction::Request, &Params::Any).map(Filter::RequestHeaders),
         "security_headers" => security_headers::decode(value).map(Filter::SecurityHeaders),
+        "compress" => compress::decode(value).map(Filter::Compress),
         "cors" => cors::decode(value).map(Filter::Cors),
         "ip" => ip::decode(value).map(Filter::Ip),
         "request_limits" => request_limits::decode(value).map(Filter::RequestLimits),
@@ -170,16 +176,16 @@ impl Filter {
         edits.into_iter().flat_map(|edits| edits.set.iter().chain(&edits.add)).map(|field| &field.value)
     }
 
-    /// Whether it only adds to answers: such filters come first, so that answers of those that refuse have it too. Among
+    /// Whether it is about answers alone: such filters come first, so that answers of those that refuse have it too. Among
     /// them `cors` is last, which answers preflights.
     pub fn is_about_answers(&self) -> bool {
-        matches!(self, Self::SecurityHeaders(_) | Self::Cors(_))
+        matches!(self, Self::SecurityHeaders(_) | Self::Cors(_) | Self::Compress(_))
     }
 
     /// Its place before or behind filters of other kinds; where that is the same, the order of the lists holds.
     pub fn rank(&self) -> u8 {
         match self {
-            Self::SecurityHeaders(_) => 0,
+            Self::SecurityHeaders(_) | Self::Compress(_) => 0,
             Self::Cors(_) => 1,
             _ => 2,
         }
