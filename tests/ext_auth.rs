@@ -4,7 +4,7 @@
 use crate::support::aggregate::{json, part};
 use crate::support::browser::{Fetch, Page};
 use crate::support::client::{get, post, post_chunked};
-use crate::support::foreign::{curl, nginx, python_server, url};
+use crate::support::foreign::{curl, nginx, output_of, python_server, url};
 use crate::support::message::Request;
 use crate::support::misbehave::{answers, never_answers};
 use crate::support::upstream::Conn;
@@ -525,6 +525,24 @@ fn filters_behind_it_and_before_it_keep_their_order() {
     assert_eq!(client.ask(as_name("/x", "alice")).status, 200);
     assert_eq!(client.ask(as_name("/x", "alice")).status, 429, "who is over a limit before it is not asked about");
     assert_eq!(service.targets().len(), 5);
+}
+
+#[test]
+fn what_filters_before_it_take_out_of_the_query_is_not_told_and_the_answer_is_remembered() {
+    let (upstream, service) = (Upstream::says("hi"), by_name());
+    let digest = output_of("sha256sum", &[], b"k-3f1d0c5b").split_whitespace().next().unwrap().to_string();
+    let all = format!(
+        "gate: {{ ext_auth: {{ upstream: auth, path: /verify, cache: {{ ttl: 1h }} }} }}, \
+         who: {{ api_key: {{ query: key, keys: [{{ sha256: {digest}, owner: acme }}] }} }}, \
+         all: {{ rate_limit: {{ rate: 3/h, key: none }} }}, each: {{ rate_limit: {{ rate: 2/h, key: principal }} }}"
+    );
+    let gateway = filters(&upstream, &service, &all).forward_all("filters: [all, who, gate, each]").start();
+    let mut client = Client::connect(&gateway);
+    let ask = as_name("/a?x=1&key=k-3f1d0c5b", "alice");
+    assert_eq!([(); 4].map(|()| client.ask(&ask).status), [200, 200, 429, 429]);
+    assert_eq!(gateway.wait_log(|line| line["status"] == 429)["refused_by"], "each", "what it refuses is given back");
+    assert!(!format!("{:?}", service.only_request()).contains("k-3f1d0c5b"), "{:?}", service.only_request());
+    assert_eq!(upstream.requests()[0].target, "/a?x=1");
 }
 
 const PYTHON_SERVICE: &str = r#"

@@ -78,6 +78,8 @@ const ABOUT_BODY: [&[u8]; 3] = [b"content-type", b"content-encoding", b"content-
 impl ExtAuth {
     /// Lets the request pass, or answers it, as the service said a short while ago about such a one; else it is to be asked.
     pub fn on_request(&self, req: &mut Request, core: &Core) -> Flow {
+        // What filters before it have read is told to nobody else.
+        req.cut_query();
         if let Some(cache) = &self.cache {
             let tag = self.tag(cache, req, core);
             if let Some(decision) = core.decisions.get(cache.identity, &tag, core.deadlines.now_ms()) {

@@ -85,8 +85,6 @@ async fn ask(
     due_ms: u64,
 ) -> Result<Option<Flow>, Fired> {
     let Some(Filter::ExtAuth(filter)) = filter else { return Ok(Some(Flow::Continue)) };
-    // What filters before it have read is told to nobody else.
-    req.cut_query();
     let said = guard(&down.slot, u64::MAX, question::ask(filter, req, live, plane, down, due_ms)).await?;
     Ok(Some(filter.on_answer(said, req, &plane.core)))
 }
