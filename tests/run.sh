@@ -105,7 +105,8 @@ step "scenarios on io_uring" scenarios
 step "scenarios on epoll" scenarios MONOIO_FORCE_LEGACY_DRIVER=1
 step "scenarios over TLS" scenarios RINGWAY_TEST_TLS=1
 step "scenarios over TLS on epoll" scenarios RINGWAY_TEST_TLS=1 MONOIO_FORCE_LEGACY_DRIVER=1
-step "unit tests on epoll" env MONOIO_FORCE_LEGACY_DRIVER=1 cargo test --lib
+# Those that have a driver.
+step "unit tests on epoll" env MONOIO_FORCE_LEGACY_DRIVER=1 cargo test --lib -- io:: worker:: proxy:: core::
 step "doc tests" cargo test --doc
 step "benches run once" cargo bench --profile dev "${BENCHES[@]}" -- --test
 
