@@ -7,7 +7,8 @@
 //! 5. [`forward`]: [`checkout`] a connection to an endpoint, send ([`upload`]), hand the [`answer`] back as a body;
 //!    [`aggregate`] the same, fanned out
 //! 6. [`retry`]: may it be sent again?
-//! 7. [`finish`]: exactly once per request: log line and metrics
+//! 7. [`tunnel`]: what is left of a request whose upstream has switched protocols
+//! 8. [`finish`]: exactly once per request: log line and metrics
 
 pub mod accept;
 pub mod aggregate;
@@ -23,5 +24,6 @@ pub mod plane;
 mod plugins;
 pub mod receive;
 pub mod retry;
+pub mod tunnel;
 pub mod upload;
 pub mod upstream_head;
