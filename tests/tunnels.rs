@@ -8,7 +8,7 @@ use crate::support::misbehave::answers;
 use crate::support::names::{CONNECTIONS, REQUESTS_ACTIVE, SENT, TUNNELS, TUNNELS_OPENED, end};
 use crate::support::upstream::Conn;
 use crate::support::wire::show;
-use crate::support::{Client, Gate, Setup, Upstream, eventually};
+use crate::support::{Client, Gate, Seeded, Setup, Upstream, eventually};
 use std::time::Duration;
 
 const ASK: &str = "GET /ws HTTP/1.1\r\nHost: gw.test\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n";
@@ -274,14 +274,14 @@ fn a_silent_tunnel_ends_and_one_in_which_either_side_speaks_does_not() {
     let upstream = Upstream::start(|conn| {
         let target = conn.request().map(|request| request.target).unwrap_or_default();
         conn.write(SWITCH);
-        let pieces = if target == "/ws" { 0 } else { 20 };
+        let pieces = if target == "/ws" { 0 } else { 25 };
         for _ in 0..pieces {
             std::thread::sleep(Duration::from_millis(60)); // within the deadline each, beyond it together
             conn.write("x");
         }
         conn.until_ended();
     });
-    let gateway = Setup::new().upstream("u", &[&upstream], "timeouts: { tunnel_idle: 400ms }").forward_all("").start();
+    let gateway = Setup::new().upstream("u", &[&upstream], "timeouts: { tunnel_idle: 1s }").forward_all("").start();
     let mut silent = Client::connect(&gateway);
     switched(&mut silent);
     silent.is_cut_off();
@@ -292,7 +292,7 @@ fn a_silent_tunnel_ends_and_one_in_which_either_side_speaks_does_not() {
     let mut fed = Client::connect(&gateway);
     fed.send(ASK.replace("/ws", "/fed"));
     assert_eq!(fed.head().unwrap().status, 101);
-    assert_eq!(read(&mut fed, 20), [b'x'; 20]);
+    assert_eq!(read(&mut fed, 25), [b'x'; 25]);
     fed.is_cut_off();
     ends(&gateway);
 }
@@ -446,6 +446,46 @@ fn filters_act_on_the_request_and_count_it_to_the_tunnels_end() {
     third.send(&one);
     assert_eq!(third.head().unwrap().status, 101, "there is room again");
     assert_eq!(upstream.requests().len(), 2);
+}
+
+#[test]
+fn tunnels_that_end_in_every_way_leave_nothing_behind() {
+    let upstream = Upstream::start(|conn| {
+        let Some(request) = conn.request() else { return };
+        let Some(way) = request.target.strip_prefix("/ws?").and_then(|way| way.parse::<usize>().ok()) else { return };
+        conn.write(SWITCH);
+        match way % 5 {
+            0 => conn.until_ended(),
+            1 => drop(conn.write(vec![b'y'; 300_000])),
+            2 => conn.reset_on_close(),
+            3 => conn.cut_on_close(),
+            _ => while piece(conn).is_some_and(|bytes| conn.write(bytes)) {},
+        }
+    });
+    let mut gateway = Setup::forward(&upstream).workers("2").start();
+    let mut seeded = Seeded(7);
+    let mut waiting = Vec::new();
+    for n in 0..200 {
+        let mut client = Client::connect(&gateway);
+        client.send(ASK.replace("/ws", &format!("/ws?{n}")));
+        if client.head().map(|head| head.status) != Ok(101) {
+            continue; // the reset came before it
+        }
+        let _ = client.try_send(vec![b'x'; (seeded.next() % 100_000) as usize]);
+        match seeded.next() % 4 {
+            0 => client.reset(),
+            // Over TLS a cut, and in any case perhaps too late.
+            1 => drop(client.wire.stream.0.tcp.shutdown(std::net::Shutdown::Write)),
+            2 => drop(client),
+            _ => waiting.push(client),
+        }
+    }
+    assert!(gateway.metrics().sum(TUNNELS_OPENED, &[]) > 100.0);
+    drop(waiting);
+    ends(&gateway);
+    let lines = eventually("a line each", || Some(gateway.log_lines()).filter(|lines| lines.len() == 200));
+    assert!(lines.iter().all(|line| line["end"] != "internal"), "{lines:?}");
+    gateway.is_well();
 }
 
 #[test]

@@ -91,7 +91,7 @@ where
 {
     let mut class = IDLE_BYTES;
     let mut buf = Buf::default();
-    loop {
+    let tunnel = loop {
         if buf.is_empty() {
             match await_request(down, plane, class, buf).await {
                 Ok(filled) => buf = filled,
@@ -102,13 +102,15 @@ where
         match requests.run(|| make(Rc::clone(down), Rc::clone(plane), buf)).await {
             Next::Keep(rest) => buf = rest,
             Next::Close(reason) => return reason,
-            Next::Tunnel(tunnel) => return Box::pin(tunnel.run(down, plane)).await,
+            Next::Tunnel(tunnel) => break tunnel,
         }
         // The buffer that holds the next head in one read; a larger one goes back while nothing comes.
         if buf.is_empty() {
             class = buf.capacity().clamp(IDLE_BYTES, IDLE_CLASS_MAX);
         }
-    }
+    };
+    // Awaited here, where nothing of the loop is held any more.
+    Box::pin(tunnel.run(down, plane)).await
 }
 
 /// Largest buffer that a connection waits with; heads beyond it are rare and pay for a second read.

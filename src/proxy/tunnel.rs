@@ -411,6 +411,19 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shared::CoreMetrics;
+
+    #[test]
+    fn a_tunnel_of_which_half_is_left_may_not_be_silent_for_as_long() {
+        let core = Core::new(0, CoreMetrics::default(), None);
+        for (idle_ms, half_ms) in [(3_600_000, HALF_IDLE_MS), (1_000, 1_000)] {
+            let shared = Shared::new(&core, idle_ms, 5);
+            assert_eq!(shared.due_ms(), 5 + u64::from(idle_ms));
+            shared.moved_ms.set(100);
+            shared.first.set(Some(Side::Upstream));
+            assert_eq!(shared.due_ms(), 100 + u64::from(half_ms));
+        }
+    }
 
     #[test]
     fn a_buffer_grows_with_what_comes_and_shrinks_with_it() {
