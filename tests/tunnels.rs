@@ -274,14 +274,14 @@ fn a_silent_tunnel_ends_and_one_in_which_either_side_speaks_does_not() {
     let upstream = Upstream::start(|conn| {
         let target = conn.request().map(|request| request.target).unwrap_or_default();
         conn.write(SWITCH);
-        let pieces = if target == "/ws" { 0 } else { 25 };
+        let pieces = if target == "/ws" { 0 } else { 30 };
         for _ in 0..pieces {
-            std::thread::sleep(Duration::from_millis(60)); // within the deadline each, beyond it together
+            std::thread::sleep(Duration::from_millis(100)); // within the deadline each, beyond it together
             conn.write("x");
         }
         conn.until_ended();
     });
-    let gateway = Setup::new().upstream("u", &[&upstream], "timeouts: { tunnel_idle: 1s }").forward_all("").start();
+    let gateway = Setup::new().upstream("u", &[&upstream], "timeouts: { tunnel_idle: 2s }").forward_all("").start();
     let mut silent = Client::connect(&gateway);
     switched(&mut silent);
     silent.is_cut_off();
@@ -292,7 +292,7 @@ fn a_silent_tunnel_ends_and_one_in_which_either_side_speaks_does_not() {
     let mut fed = Client::connect(&gateway);
     fed.send(ASK.replace("/ws", "/fed"));
     assert_eq!(fed.head().unwrap().status, 101);
-    assert_eq!(read(&mut fed, 25), [b'x'; 25]);
+    assert_eq!(read(&mut fed, 30), [b'x'; 30]);
     fed.is_cut_off();
     ends(&gateway);
 }
