@@ -59,7 +59,10 @@ reasons! {
         UpstreamTimeoutFirstByte = "upstream_timeout_first_byte", "No answer began within `first_byte`: 504.";
         UpstreamTimeoutBody = "upstream_timeout_body", "The body of the answer stalled for `body`.";
         UpstreamBadResponse = "upstream_bad_response", "The answer is not valid HTTP, in head or framing: 502.";
-        UpstreamTruncated = "upstream_truncated", "The answer ended before its length: the client's connection is cut.";
+        UpstreamTruncated = "upstream_truncated", "The answer ended before its length, or a tunnel was broken off: the client's connection is cut.";
+        TunnelClient = "tunnel_client", "A tunnel that the client ended first, and then the upstream.";
+        TunnelUpstream = "tunnel_upstream", "A tunnel that the upstream ended first, and then the client.";
+        TunnelIdle = "tunnel_idle", "Nothing passed a tunnel for `tunnel_idle`, or for a minute once one side had ended.";
         RouteTimeout = "route_timeout", "The route's total time passed before the head of the answer: 504.";
         NoEndpoint = "no_endpoint", "The upstream has no usable endpoint, or its names do not resolve: 503.";
         PartFailed = "part_failed", "A part without which an aggregation has no answer failed: `parts` in the log says which and why.";
@@ -79,6 +82,7 @@ reasons! {
         MaxAge = "max_age", "It lived for `max_age`.";
         Timeout = "timeout", "A deadline inside a request fired.";
         BadRequest = "bad_request", "A malformed request: never resumed (RFC 9112 section 11.2).";
+        Tunnel = "tunnel", "It was a tunnel, which both sides have ended.";
         Aborted = "aborted", "The answer could not be completed, or the client left within a request.";
         Overloaded = "overloaded", "Accepted over the cap: 503 and closed.";
         Drain = "drain", "The gateway stops.";
@@ -98,6 +102,7 @@ reasons! {
         Connect = "connect", "Upstream: establishing a connection.";
         FirstByte = "first_byte", "Upstream: from the request sent to the first byte of the answer.";
         Body = "body", "Upstream: idle time within the body of an answer.";
+        TunnelIdle = "tunnel_idle", "A tunnel through which nothing passes.";
         Route = "route", "The route's total time, up to the head of the answer.";
         Drain = "drain", "The time that a stopping gateway gives to what runs.";
     }

@@ -95,8 +95,10 @@ pub enum Kind {
     BadResponse(&'static str),
     /// The answer's body paused longer than `body`.
     UpstreamBodyTimeout,
-    /// The answer's body ended early, or its chunks are malformed.
+    /// The answer's body ended early, or its chunks are malformed; or a tunnel's upstream broke it off.
     Truncated,
+    /// Nothing passed a tunnel for `tunnel_idle`.
+    TunnelIdle,
     /// The worker has as many connections as it may.
     Overloaded,
     /// Aggregations hold as much memory as they may.
@@ -188,6 +190,7 @@ impl Kind {
             | Self::PluginFailed
             | Self::AuthorizationFailed
             | Self::FaultInjected
+            | Self::TunnelIdle
             | Self::Drained
             | Self::Internal => Side::Internal,
         }

@@ -7,7 +7,8 @@
 //! ends ([`proxy::connection`]). Of each request the head is read and decided once ([`proxy::receive`]), its route is
 //! found ([`route::Router::find`]), its filters run ([`filter`]), and its action answers it ([`proxy::exchange`]):
 //! most are forwarded ([`proxy::forward`]), and the answer is streamed back ([`proxy::answer`]); some are fanned out, and
-//! the answers put together ([`proxy::aggregate`]). Then one log line is written and everything is counted, exactly once
+//! the answers put together ([`proxy::aggregate`]); and where the upstream switches to another protocol the connection becomes a
+//! tunnel ([`proxy::tunnel`]). Then one log line is written and everything is counted, exactly once
 //! ([`proxy::finish`]).
 //!
 //! # Two planes

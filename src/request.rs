@@ -44,6 +44,8 @@ pub struct Request {
     pub params: Params,
     /// How the body is delimited.
     pub framing: Framing,
+    /// It is passed on as one that asks for another protocol: a 101 may answer it.
+    pub asks_upgrade: bool,
     /// Most bytes of its body, by the route and by filters.
     pub body_limit: Option<u64>,
     /// Changes to the fields that go to the upstream.
@@ -105,6 +107,7 @@ impl Request {
         self.edits.clear();
         self.answer_edits.clear();
         self.framing = Framing::None;
+        self.asks_upgrade = false;
         self.body_limit = None;
         self.client = None;
         self.from_trusted = false;

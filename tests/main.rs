@@ -54,4 +54,6 @@ mod support;
 mod tls;
 mod tls_clients;
 mod tls_upstreams;
+mod tunnels;
 mod upstreams;
+mod websockets;

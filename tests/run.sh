@@ -15,7 +15,8 @@ declare -A NEEDED=([nginx]=nginx-light [haproxy]=haproxy [curl]=curl [nc]=netcat
     [openssl]=openssl [redis-server]=redis-server [htpasswd]=apache2-utils [argon2]=argon2
     [brotli]=brotli [zstd]=zstd)
 # The same for modules of the distribution's own Python, which another one in front of it does not have: module → package.
-declare -A NEEDED_MODULES=([jwt]=python3-jwt [cryptography]=python3-cryptography)
+declare -A NEEDED_MODULES=([jwt]=python3-jwt [cryptography]=python3-cryptography
+    [websockets]=python3-websockets)
 
 install_missing() {
     local command packages=()

@@ -28,6 +28,7 @@ pub mod routes;
 mod templates;
 pub mod tls;
 mod tree;
+mod upgrade;
 pub mod upstreams;
 mod variables;
 

@@ -135,6 +135,11 @@ impl Scrape {
         let active = self.cores_gauge(|c| c.requests_active.get());
         out.gauge("ringway_requests_active", "Requests in progress now.", active)?;
 
+        let tunnels = self.cores_gauge(|c| c.tunnels_active.get());
+        out.gauge("ringway_tunnels_active", "Tunnels open now; each is a request in progress too.", tunnels)?;
+        let opened = self.cores(|c| c.tunnels_opened.get());
+        out.counter("ringway_tunnels_opened", "Connections that have switched to another protocol.", None, opened)?;
+
         let routes = &self.blocks.routes;
         let rows = by_code(routes, "code", &STATUS_CLASSES, |r, i| r.by_class.get(i));
         out.counters("ringway_requests", "Finished requests, by status class.", None, rows)?;

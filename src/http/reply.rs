@@ -77,6 +77,8 @@ pub fn row(kind: Kind) -> Row {
         Kind::FirstByteTimeout => (504, 2, "the upstream did not answer in time", false),
         Kind::RouteTimeout => (504, 3, "the route's time is over", false),
         Kind::UpstreamBodyTimeout => (504, 4, "the upstream's answer stalled", true),
+        // Never sent: a tunnel has no answers.
+        Kind::TunnelIdle => (504, 5, "nothing passed the tunnel for too long", true),
         Kind::Version => (505, 1, "only HTTP/1.0 and HTTP/1.1 are spoken here", true),
     };
     Row { status, detail, message, close }

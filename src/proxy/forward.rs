@@ -9,6 +9,7 @@ use crate::http::encode::copy_fields;
 use crate::http::framing;
 use crate::http::head::{Bounds, HeadError, Scan, Version};
 use crate::http::known::Known;
+use crate::http::upgrade;
 use crate::io::buffers::ANSWER_BYTES;
 use crate::io::{Buf, guard};
 use crate::request::Request;
@@ -74,6 +75,9 @@ pub async fn forward(
     }
     if !req.mirrors.is_empty() {
         req.tee = mirror::send(req, Some(action), live, plane, down);
+    }
+    if req.head.fields.upgrade {
+        req.asks_upgrade = upgrade::may_pass(&req.head, req.framing, req.bytes(), &action.upgrade);
     }
     let with_head = upload::with_head(req);
     if with_head.is_none() && req.behind_head().is_empty() && expects_continue(req) {
@@ -206,10 +210,10 @@ async fn await_head(
                 parse_at = (buf.len() * 2).max(1);
                 break;
             }
-            if req.answer.status == 101 {
+            if req.answer.status == 101 && !req.asks_upgrade {
                 return Err(Kind::BadResponse("101 without an upgrade").never());
             }
-            if req.answer.status >= 200 {
+            if req.answer.status >= 200 || req.answer.status == 101 {
                 let framing = framing::of_response(&req.head.method, &req.answer, buf.bytes());
                 let framing = framing.map_err(|_| Kind::BadResponse("no one can say where it ends").never())?;
                 return Ok(Answer { lease, buf, framing, upload, body_ms: spec.body_ms });

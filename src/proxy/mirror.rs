@@ -46,6 +46,7 @@ pub fn send(
         upstream: usize::MAX,
         rewrite: PathRewrite::Keep,
         host: HostPolicy::Upstream,
+        upgrade: Vec::new(),
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
     };

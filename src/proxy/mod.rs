@@ -8,7 +8,8 @@
 //!    [`aggregate`] the same, fanned out; what the gateway asks for itself is a [`call`]; a [`mirror`] gets a copy before that;
 //!    where a filter says so, the answer is sent by [`compress`]
 //! 6. [`retry`]: may it be sent again?
-//! 7. [`finish`]: exactly once per request: log line and metrics
+//! 7. [`tunnel`]: what is left of a request whose upstream has switched protocols
+//! 8. [`finish`]: exactly once per request: log line and metrics
 
 pub mod accept;
 pub mod aggregate;
@@ -28,6 +29,7 @@ mod plugins;
 pub mod question;
 pub mod receive;
 pub mod retry;
+pub mod tunnel;
 pub mod upload;
 pub mod upstream_head;
 pub mod wait;

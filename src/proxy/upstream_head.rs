@@ -4,6 +4,7 @@ use crate::http::encode::{self, copy_fields};
 use crate::http::framing::Framing;
 use crate::http::head::Field;
 use crate::http::known::Known;
+use crate::http::upgrade;
 use crate::request::Request;
 use crate::snapshot::{Forward, HostPolicy};
 
@@ -28,7 +29,12 @@ pub fn write(req: &Request, action: &Forward, endpoint_host: &str, down: &Downst
     out.extend_from_slice(b"\r\n");
     copy_fields(&req.head.fields, req.bytes(), |field| !passes(req, field), out);
     write_who(req, down, |name| req.edits.replaces(name), out);
-    write_te(req, out);
+    if req.asks_upgrade {
+        // In place of TE: several Connection fields are more than some servers read.
+        upgrade::write_asked(upgrade::asked(&req.head, req.bytes(), &action.upgrade), out);
+    } else {
+        write_te(req, out);
+    }
     upload::write_framing(req.framing, out);
     req.edits.write_added(out);
     out.extend_from_slice(b"\r\n");

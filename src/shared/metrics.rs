@@ -196,6 +196,10 @@ pub struct CoreBlock {
     pub accept_errors: Counter,
     /// Requests in progress now.
     pub requests_active: Gauge,
+    /// Tunnels open now.
+    pub tunnels_active: Gauge,
+    /// Tunnels that were opened.
+    pub tunnels_opened: Counter,
     /// Panics caught in tasks of this worker.
     pub panics: Counter,
     /// Refused requests, in the order of [`PARSE_STATUSES`]; see [`Self::parse_error`].

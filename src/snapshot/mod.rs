@@ -147,6 +147,8 @@ pub struct Forward {
     pub rewrite: PathRewrite,
     /// What the upstream's Host is.
     pub host: HostPolicy,
+    /// Protocols that connections may switch to: names in small letters.
+    pub upgrade: Vec<String>,
     /// Changes to the request's fields.
     pub request_headers: HeaderEdits,
     /// Changes to the answer's fields.
@@ -212,6 +214,8 @@ pub struct UpstreamSpec {
     pub first_byte_ms: u32,
     /// Longest pause in an answer's body, in ms.
     pub body_ms: u32,
+    /// Longest time in which nothing passes a tunnel, in ms.
+    pub tunnel_idle_ms: u32,
     /// This core's counters for it.
     pub metrics: UpstreamMetrics,
 }
