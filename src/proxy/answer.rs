@@ -43,7 +43,7 @@ pub struct Answer {
 
 /// How the client gets the body.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Coding {
+pub enum Coding {
     /// As bytes, with a length or up to the end of the connection.
     Plain,
     /// In chunks.
