@@ -1,5 +1,6 @@
 //! Cost of checking who calls: a token that the core knows (target: 300 ns, and no allocation), one of many, and one that
-//! is new. Each request takes its token from the field, adds two fields of claims and says who calls.
+//! is new. Each request takes its token from the field, adds two fields of claims and says who calls. And cost of compressing
+//! answers: what the client takes, and 1 and 64 KiB of JSON in each coding.
 
 mod counting;
 
@@ -10,8 +11,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use counting::count;
 use criterion::{Criterion, criterion_group, criterion_main};
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
+use ringway::coding::encoder::Op;
+use ringway::coding::{Coding, Policy};
 use ringway::core::Core;
 use ringway::filter::Flow;
+use ringway::filter::compress::Compress;
 use ringway::filter::jwt::{Jwt, Place};
 use ringway::http::head::Bounds;
 use ringway::jwt::{Key, KeySet, Rules};
@@ -107,5 +111,50 @@ fn jwt(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, jwt);
+/// What a client takes is read without an allocation; a body costs what its coding does.
+fn compress(c: &mut Criterion) {
+    let mut group = c.benchmark_group("filter/compress");
+    let core = Core::new(0, Default::default(), None);
+    let choices = Coding::ALL.map(|coding| (coding, coding.level_default()));
+    let policy = Policy {
+        codings: choices.to_vec(),
+        types: Vec::new(),
+        bytes_min: 1024,
+        streams_max: 1,
+        metrics: Default::default(),
+    };
+    let filter = Compress { policy: policy.into(), asks_identity: false, metrics: Default::default() };
+    let mut req = Request { buf: core.buffers.take(1024), ..Request::default() };
+    req.buf.extend(b"GET /a HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip, deflate, br;q=0.9, zstd\r\n\r\n");
+    assert!(matches!(req.head.parse(req.buf.bytes(), &Bounds { head: 8192, fields: 100, target: 1000 }), Ok(true)));
+    let run = |req: &mut Request| assert!(matches!(filter.on_request(req, &core), Flow::Continue));
+    run(&mut req);
+    assert_eq!(count(|| run(&mut req)), 0, "the wish of a client");
+    group.bench_function("accept", |b| b.iter(|| run(black_box(&mut req))));
+    let json: Vec<u8> = (0..)
+        .flat_map(|n| format!("{{\"id\":{n},\"name\":\"user {}\"}},", n * 7919 % 1000).into_bytes())
+        .take(65_536)
+        .collect();
+    let mut out = vec![0; 32 * 1024];
+    for (choice, size) in choices.iter().flat_map(|choice| [(*choice, 1024), (*choice, json.len())]) {
+        let body = json.get(..size).unwrap_or_default();
+        group.bench_function(format!("{}_{}/{size}", choice.0.name(), choice.1), |b| {
+            b.iter(|| encode(&core, choice, black_box(body), &mut out));
+        });
+    }
+    group.finish();
+}
+
+/// As an answer is: in flushed pieces of 16 KiB.
+fn encode(core: &Core, choice: (Coding, u8), body: &[u8], out: &mut [u8]) {
+    let Some(mut running) = core.encoders.take(choice, 1) else { panic!("there is one place") };
+    let mut pieces = body.chunks(16 * 1024).peekable();
+    while let Some(piece) = pieces.next() {
+        let op = if pieces.peek().is_none() { Op::Finish } else { Op::Flush };
+        assert!(running.step(piece, out, op).is_ok_and(|step| step.done), "room for all");
+    }
+    running.give_back();
+}
+
+criterion_group!(benches, jwt, compress);
 criterion_main!(benches);

@@ -56,7 +56,7 @@ pub(crate) async fn serve(down: Rc<Downstream>, plane: Rc<Plane>) {
         let Ok((Ok(1..), filled)) = guard(&down.slot, due_ms, down.stream.read(buf)).await else { return };
         match requests.run(|| request(Rc::clone(&down), Rc::clone(&plane), filled)).await {
             Next::Keep(rest) => buf = rest,
-            Next::Close(_) => return,
+            Next::Close(_) | Next::Tunnel(_) => return,
         }
     }
 }

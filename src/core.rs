@@ -1,5 +1,7 @@
 //! What one core owns, and shares with no other: clock, deadlines, buffers, upstream connections, metrics, its log ring.
 
+pub mod decisions;
+pub mod encoders;
 pub mod verified;
 
 use std::cell::{Cell, RefCell};
@@ -26,6 +28,8 @@ use crate::upstream::last_good::LastGood;
 use crate::upstream::pool::PoolLimits;
 use crate::upstream::random::XorShift;
 
+use decisions::Decisions;
+use encoders::Encoders;
 use verified::Verified;
 
 /// An upstream connection: shared by the two directions of one exchange.
@@ -55,10 +59,15 @@ pub struct Core {
     pub shadows: Cell<usize>,
     held: Rc<Memory>,
     shadows_held: Rc<Memory>,
+    filters_held: Rc<Memory>,
     /// For samples.
     pub random: RefCell<XorShift>,
     /// Passwords that were right a short while ago.
     pub verified: Rc<Verified>,
+    /// What was said about requests a short while ago.
+    pub decisions: Decisions,
+    /// Encoders of answers.
+    pub encoders: Encoders,
     /// Who waits for a place under a concurrency limit.
     pub queues: Rc<Queues>,
     /// Tokens that were found right.
@@ -95,8 +104,11 @@ impl Core {
             shadows: Cell::new(0),
             held: Rc::default(),
             shadows_held: Rc::default(),
+            filters_held: Rc::new(Memory { bytes: Cell::new(0), max: Cell::new(FILTERS_BYTES_MAX) }),
             random: RefCell::new(XorShift::new(random_u64())),
             verified: Rc::default(),
+            decisions: Decisions::default(),
+            encoders: Encoders::default(),
             queues: Rc::default(),
             tokens: RefCell::default(),
             wallets: RefCell::default(),
@@ -175,6 +187,11 @@ impl Core {
         Held { memory: Rc::clone(&self.shadows_held), bytes: 0 }
     }
 
+    /// The same for a call of a filter, apart from both.
+    pub fn hold_for_filter(&self) -> Held {
+        Held { memory: Rc::clone(&self.filters_held), bytes: 0 }
+    }
+
     /// Tells the metrics what aggregations and remembered tokens hold. Called once a second.
     pub fn report_memory(&self) {
         let as_gauge = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -227,6 +244,8 @@ impl Core {
 
 /// Shadows may hold this part of what aggregations may, beside it.
 const SHADOWS_PART: usize = 8;
+/// What calls of filters may hold: 6000 with the usual small answers.
+const FILTERS_BYTES_MAX: usize = 64 << 20;
 
 #[derive(Default)]
 struct Memory {

@@ -48,6 +48,8 @@ reasons! {
         Unauthenticated = "unauthenticated", "No token, or none that is accepted: 401, or 400 for more than one.";
         Forbidden = "forbidden", "An accepted token without the right: 403.";
         KeysMissing = "keys_missing", "The keys that tokens are checked with were never fetched: 503.";
+        AuthorizationFailed = "authorization_failed", "The service that `ext_auth` asks said nothing that counts: 503.";
+        FaultInjected = "fault_injected", "A `fault` filter answered in place of the route.";
         RateLimited = "rate_limited", "Over a rate limit: 429.";
         ConcurrencyLimited = "concurrency_limited", "Over a limit of requests in flight, queue included: 429.";
         UpstreamConnect = "upstream_connect", "No connection to the endpoint: refused, unreachable, reset.";
@@ -57,7 +59,10 @@ reasons! {
         UpstreamTimeoutFirstByte = "upstream_timeout_first_byte", "No answer began within `first_byte`: 504.";
         UpstreamTimeoutBody = "upstream_timeout_body", "The body of the answer stalled for `body`.";
         UpstreamBadResponse = "upstream_bad_response", "The answer is not valid HTTP, in head or framing: 502.";
-        UpstreamTruncated = "upstream_truncated", "The answer ended before its length: the client's connection is cut.";
+        UpstreamTruncated = "upstream_truncated", "The answer ended before its length, or a tunnel was broken off: the client's connection is cut.";
+        TunnelClient = "tunnel_client", "A tunnel that the client ended first, and then the upstream.";
+        TunnelUpstream = "tunnel_upstream", "A tunnel that the upstream ended first, and then the client.";
+        TunnelIdle = "tunnel_idle", "Nothing passed a tunnel for `tunnel_idle`, or for a minute once one side had ended.";
         RouteTimeout = "route_timeout", "The route's total time passed before the head of the answer: 504.";
         NoEndpoint = "no_endpoint", "The upstream has no usable endpoint, or its names do not resolve: 503.";
         PartFailed = "part_failed", "A part without which an aggregation has no answer failed: `parts` in the log says which and why.";
@@ -77,6 +82,7 @@ reasons! {
         MaxAge = "max_age", "It lived for `max_age`.";
         Timeout = "timeout", "A deadline inside a request fired.";
         BadRequest = "bad_request", "A malformed request: never resumed (RFC 9112 section 11.2).";
+        Tunnel = "tunnel", "It was a tunnel, which both sides have ended.";
         Aborted = "aborted", "The answer could not be completed, or the client left within a request.";
         Overloaded = "overloaded", "Accepted over the cap: 503 and closed.";
         Drain = "drain", "The gateway stops.";
@@ -96,6 +102,7 @@ reasons! {
         Connect = "connect", "Upstream: establishing a connection.";
         FirstByte = "first_byte", "Upstream: from the request sent to the first byte of the answer.";
         Body = "body", "Upstream: idle time within the body of an answer.";
+        TunnelIdle = "tunnel_idle", "A tunnel through which nothing passes.";
         Route = "route", "The route's total time, up to the head of the answer.";
         Drain = "drain", "The time that a stopping gateway gives to what runs.";
     }
@@ -150,6 +157,20 @@ reasons! {
     }
 }
 
+reasons! {
+    /// Why an answer was passed on as it is, where answers are compressed.
+    Skip {
+        NotAccepted = "not_accepted", "The client takes none of the codings, or likes the bytes better as they are.";
+        Type = "type", "Its type is not listed.";
+        Small = "small", "It is shorter than `min_size`.";
+        Encoded = "encoded", "It has a coding already.";
+        NoTransform = "no_transform", "`Cache-Control: no-transform`, in it or in the request.";
+        Partial = "partial", "It is a range of the whole: 206, or Content-Range.";
+        NoBody = "no_body", "Its status has no body: 204, 205, 304.";
+        Busy = "busy", "As many answers as may are being compressed.";
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,6 +192,7 @@ mod tests {
         check(Deadline::ALL.iter().enumerate().map(|(i, r)| (i, r.index(), r.code())).collect());
         check(Handshake::ALL.iter().enumerate().map(|(i, r)| (i, r.index(), r.code())).collect());
         check(PartReason::ALL.iter().enumerate().map(|(i, r)| (i, r.index(), r.code())).collect());
+        check(Skip::ALL.iter().enumerate().map(|(i, r)| (i, r.index(), r.code())).collect());
         check(Failure::ALL.iter().enumerate().map(|(i, r)| (i, r.index(), r.code())).collect());
     }
 }

@@ -71,6 +71,12 @@ pub enum Kind {
     PluginRefused,
     /// A plugin panicked, or said that it failed.
     PluginFailed,
+    /// The service that authorises requests has refused it.
+    AuthorizationRefused,
+    /// That service has said nothing that counts.
+    AuthorizationFailed,
+    /// The operator wants it to fail.
+    FaultInjected,
     /// The upstream has no endpoint that can be used.
     NoEndpoint,
     /// No connection to the endpoint.
@@ -89,8 +95,10 @@ pub enum Kind {
     BadResponse(&'static str),
     /// The answer's body paused longer than `body`.
     UpstreamBodyTimeout,
-    /// The answer's body ended early, or its chunks are malformed.
+    /// The answer's body ended early, or its chunks are malformed; or a tunnel's upstream broke it off.
     Truncated,
+    /// Nothing passed a tunnel for `tunnel_idle`.
+    TunnelIdle,
     /// The worker has as many connections as it may.
     Overloaded,
     /// Aggregations hold as much memory as they may.
@@ -163,7 +171,8 @@ impl Kind {
             | Self::FieldsRefused
             | Self::HeadRefused
             | Self::TypeRefused
-            | Self::PluginRefused => Side::Downstream,
+            | Self::PluginRefused
+            | Self::AuthorizationRefused => Side::Downstream,
             Self::Connect
             | Self::ConnectTimeout
             | Self::UpstreamTls
@@ -179,6 +188,9 @@ impl Kind {
             | Self::PasswordsBusy
             | Self::KeysMissing
             | Self::PluginFailed
+            | Self::AuthorizationFailed
+            | Self::FaultInjected
+            | Self::TunnelIdle
             | Self::Drained
             | Self::Internal => Side::Internal,
         }

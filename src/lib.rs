@@ -7,7 +7,8 @@
 //! ends ([`proxy::connection`]). Of each request the head is read and decided once ([`proxy::receive`]), its route is
 //! found ([`route::Router::find`]), its filters run ([`filter`]), and its action answers it ([`proxy::exchange`]):
 //! most are forwarded ([`proxy::forward`]), and the answer is streamed back ([`proxy::answer`]); some are fanned out, and
-//! the answers put together ([`proxy::aggregate`]). Then one log line is written and everything is counted, exactly once
+//! the answers put together ([`proxy::aggregate`]); and where the upstream switches to another protocol the connection becomes a
+//! tunnel ([`proxy::tunnel`]). Then one log line is written and everything is counted, exactly once
 //! ([`proxy::finish`]).
 //!
 //! # Two planes
@@ -18,7 +19,7 @@
 //! # The import rule
 //!
 //! Each layer knows only the ones before it, and siblings do not know each other:
-//! `value error context end` · `io http json shared observe` · `tls limit` · `jwt` · `route upstream` · `core request` · `plugin` · `filter` · `config` ·
+//! `value error context end` · `io http json shared observe` · `tls limit coding` · `jwt` · `route upstream` · `core request` · `plugin` · `filter` · `config` ·
 //! `snapshot` · `proxy | control` · `worker` · `run` · `main`. Proxy code never names tokio, control never names monoio, and
 //! monoio is named under `io` alone. A test checks it.
 //!
@@ -31,6 +32,7 @@
 //! assert!(wrong.to_string().starts_with("example.yaml:1:1: "), "{wrong}");
 //! ```
 
+pub mod coding;
 pub mod config;
 pub mod context;
 pub mod control;

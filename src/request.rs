@@ -4,9 +4,11 @@ use std::any::Any;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use crate::http::encode::Edits;
+use crate::coding::Compression;
+use crate::http::encode::{self, Edits};
 use crate::http::framing::Framing;
 use crate::http::head::{Field, RequestHead, ResponseHead, Span};
+use crate::http::known::Known;
 use crate::http::known::is_same_name;
 use crate::http::own::OwnLines;
 use crate::http::quota::Quota;
@@ -17,6 +19,9 @@ use crate::route::Params;
 use crate::route::template::Facts;
 use crate::shared::in_flight::Guard;
 use crate::tls::Session;
+
+/// Gets each piece of a body that passes by, without chunks, and is told which one is the last.
+pub type Tee = Box<dyn FnMut(&[u8], bool)>;
 
 /// A request whose head has come. Spans are into [`Request::buf`], which does not move while the request lives.
 #[derive(Default)]
@@ -39,6 +44,8 @@ pub struct Request {
     pub params: Params,
     /// How the body is delimited.
     pub framing: Framing,
+    /// It is passed on as one that asks for another protocol: a 101 may answer it.
+    pub asks_upgrade: bool,
     /// Most bytes of its body, by the route and by filters.
     pub body_limit: Option<u64>,
     /// Changes to the fields that go to the upstream.
@@ -71,6 +78,8 @@ pub struct Request {
     pub own: OwnLines,
     /// What rate limits have taken for it.
     pub charges: Charges,
+    /// Whether its answer may be compressed, and what became of that.
+    pub compression: Compression,
     /// Concurrency limits that it counts for, to its end.
     pub in_flight: Vec<Guard>,
     /// The filter that refused it.
@@ -79,6 +88,12 @@ pub struct Request {
     pub plugins: PluginNotes,
     /// Filters that would have refused it but for their `dry_run`, as the access log shows them.
     pub would_refuse: Vec<u8>,
+    /// Mirrors that get a copy of it, by their place in the snapshot.
+    pub mirrors: Vec<usize>,
+    /// Sees its body on its way to the upstream.
+    pub tee: Option<Tee>,
+    /// What else filters have to say of it, as the access log shows it.
+    pub notes: Vec<u8>,
 }
 
 impl Request {
@@ -92,6 +107,7 @@ impl Request {
         self.edits.clear();
         self.answer_edits.clear();
         self.framing = Framing::None;
+        self.asks_upgrade = false;
         self.body_limit = None;
         self.client = None;
         self.from_trusted = false;
@@ -104,10 +120,14 @@ impl Request {
         self.own.clear();
         self.is_preflight = false;
         self.charges.clear();
+        self.compression.clear();
         self.in_flight.clear();
         self.refused_by.clear();
         self.would_refuse.clear();
         self.plugins.clear();
+        self.notes.clear();
+        self.mirrors.clear();
+        self.tee = None;
         self.head.clear();
     }
 
@@ -202,6 +222,37 @@ impl Request {
             let bytes = self.buf.bytes();
             Span::within(bytes, bytes.get(span.start()..span.start() + kept).unwrap_or_default())
         });
+    }
+
+    /// Appends those fields of the client that are named, in lower case, as filters left them; those of each name in their
+    /// order.
+    pub fn write_fields(&self, names: &[String], out: &mut Vec<u8>) {
+        let (fields, bytes) = (&self.head.fields, self.bytes());
+        for name in names {
+            self.edits.write_added_of(name.as_bytes(), out);
+            if self.edits.replaces(name.as_bytes()) {
+                continue;
+            }
+            let same = |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes());
+            for field in fields.iter().filter(same).filter(|field| !fields.is_listed(field, bytes)) {
+                encode::field(field.name.of(bytes), field.value.of(bytes), out);
+            }
+        }
+    }
+
+    /// How the client asked, as upstreams are told.
+    pub fn scheme(&self) -> &[u8] {
+        self.kept_or(Known::ForwardedProto, if self.session.is_some() { b"https" } else { b"http" })
+    }
+
+    /// For whom the client asked, as upstreams are told.
+    pub fn asked_host(&self) -> &[u8] {
+        self.kept_or(Known::ForwardedHost, &self.authority)
+    }
+
+    fn kept_or<'a>(&'a self, known: Known, own: &'a [u8]) -> &'a [u8] {
+        let kept = if self.from_trusted { self.head.fields.all(known).next() } else { None };
+        kept.map_or(own, |field| field.value.of(self.bytes()))
     }
 
     /// Appends what the client is told in every answer: last in a head of which `out` has all else.

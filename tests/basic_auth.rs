@@ -221,7 +221,7 @@ fn a_flood_of_wrong_passwords_stops_nobody_else() {
 #[test]
 fn a_full_queue_is_503_with_retry_after() {
     let upstream = upstream();
-    let file = file("9", "ann", "secret");
+    let file = file("7", "ann", "secret");
     let gateway = guarded(&upstream, &file, "").start();
     let request = as_user("ann:guess");
     let mut flood: Vec<Client> = (0..120).map(|_| Client::connect(&gateway)).collect();

@@ -324,7 +324,8 @@ fn a_slow_upstream_is_sent_256_mib_without_memory() {
         counter.store(pattern.at as u64, Ordering::SeqCst);
         conn.write(ok("done"));
     });
-    let gateway = Setup::forward(&upstream).start();
+    // However long a loaded machine takes for it.
+    let gateway = Setup::new().upstream("u", &[&upstream], "").forward_all("timeout: 5m").start();
     assert_eq!(gateway.ask(post("/4", vec![b'x'; 4 << 20])).text(), "done");
     let before = gateway.rss();
     let sent = AtomicU64::new(0);

@@ -95,8 +95,10 @@ fn what_is_wrong_is_wrong_by_the_schema_too() {
     let with = |key: &str| format!("listeners: [{{ address: 127.0.0.1:1 }}]\n{key}");
     let listener = |key: &str| format!("listeners: [{{ address: 127.0.0.1:1, {key} }}]");
     let upstream = |key: &str| with(&format!("upstreams: {{ u: {{ endpoints: [10.0.0.1:1], {key} }} }}"));
-    let filter = |key: &str| with(&format!("filters: {{ f: {{ {key} }} }}"));
-    let route = |key: &str| with(&format!("routes: [{{ match: {{ path: /a }}, {key} }}]"));
+    // With what they name, so that nothing else can be wrong with them.
+    let to = |key: &str| with(&format!("upstreams: {{ u: {{ endpoints: [10.0.0.1:1] }} }}\n{key}"));
+    let filter = |key: &str| to(&format!("filters: {{ f: {{ {key} }} }}"));
+    let route = |key: &str| to(&format!("routes: [{{ match: {{ path: /a }}, {key} }}]"));
     let part = |key: &str| {
         route(&format!("aggregate: {{ parts: [{{ name: a, upstream: u, request: {{ path: /a }}, {key} }}] }}"))
     };
@@ -107,6 +109,15 @@ fn what_is_wrong_is_wrong_by_the_schema_too() {
         upstream("tls: {}"),
         upstream("tls: { min_version: 1.3 }"),
         filter("security_headers: { opener_policy: off }"),
+        filter(
+            "ext_auth: { upstream: u, path: /verify, principal: x-user, cache: { ttl: 5s, key: [header.x-a, ip] } }",
+        ),
+        filter("fault: { delay: { time: 5ms, percent: 0.1% }, when: { x-fault: present, x-n: 1 } }"),
+        filter("mirror: { upstream: u, percent: 5%, max_body: 0B }"),
+        filter("compress: { codings: [br], levels: { br: 0 }, types: [text/*, application/*+json] }"),
+        upstream("timeouts: { tunnel_idle: 1d }"),
+        route("forward: { upstream: u, upgrade: off }"),
+        route("forward: { upstream: u, upgrade: [websocket] }"),
         route("respond: { status: 204 }"),
         part("when: \"query.a != null\", success: [200, 202-204]"),
     ];
@@ -148,6 +159,25 @@ fn what_is_wrong_is_wrong_by_the_schema_too() {
         filter("jwt: { issuer: any, audience: any, keys: [{ kid: a }] }"),
         filter("jwt: { issuer: any, audience: any, keys: [{ public_key: /a, algorithm: none }] }"),
         filter("request_limits: { methods: [get] }"),
+        filter("ext_auth: { upstream: u }"),
+        filter("ext_auth: { upstream: u, path: verify }"),
+        filter("ext_auth: { upstream: u, path: /, on_failure: maybe }"),
+        filter("ext_auth: { upstream: u, path: /, cache: {} }"),
+        filter("ext_auth: { upstream: u, path: /, cache: { ttl: 5s, key: route } }"),
+        filter("ext_auth: { upstream: u, path: /, cache: { ttl: 5s, max_entries: 15 } }"),
+        filter("fault: {}"),
+        filter("fault: { delay: { percent: 5% } }"),
+        filter("fault: { abort: { status: 200 } }"),
+        filter("fault: { abort: { percent: 5 } }"),
+        filter("fault: { abort: {}, max_delayed: 0 }"),
+        filter("mirror: { percent: 5% }"),
+        filter("mirror: { upstream: u, max_in_flight: 10001 }"),
+        filter("compress: { codings: [deflate] }"),
+        filter("compress: { codings: [] }"),
+        filter("compress: { levels: { gzip: 7 } }"),
+        filter("compress: { types: [json] }"),
+        filter("compress: { accept_encoding: gzip }"),
+        upstream("timeouts: { tunnel_idle: none }"),
         with("routes: [{ respond: {} }]"),
         with("routes: [{ match: { path: a }, respond: {} }]"),
         route("timeout: 30"),
@@ -155,6 +185,8 @@ fn what_is_wrong_is_wrong_by_the_schema_too() {
         route("respond: { status: 100 }"),
         route("redirect: { to: /, status: 200 }"),
         route("forward: {}"),
+        route("forward: { upstream: u, upgrade: [] }"),
+        route("forward: { upstream: u, upgrade: websocket }"),
         part("timeout: soon"),
         part("success: [100-200]"),
         part("shadow: { sample: 5 }"),

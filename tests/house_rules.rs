@@ -8,7 +8,7 @@ const LAYERS: [&[&str]; 17] = [
     &["value", "error", "end"],
     &["io", "http", "json", "shared", "observe"],
     // The process wallet (shared) is a table of words; what they mean is limit's business, so limit comes after it.
-    &["tls", "limit"],
+    &["tls", "limit", "coding"],
     &["jwt"],
     &["context", "route", "upstream"],
     &["request"],

@@ -45,7 +45,7 @@ pub struct HeaderTemplate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Direction {
     Request,
-    /// A request of the gateway's own, of a part of an aggregation.
+    /// A request of the gateway's own, of a part of an aggregation or of a filter.
     Part,
     Response,
 }
@@ -55,7 +55,7 @@ pub(super) enum Direction {
 const OWN_FIELDS: [&str; 8] =
     ["connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
 
-/// With these the answer to a part would be coded, cut, left out or put off, and it is needed whole. `if-` is a prefix.
+/// With these the answer would be coded, cut, left out or put off, and it is needed whole. `if-` is a prefix.
 const WHOLE_ANSWER_FIELDS: [&str; 4] = ["accept-encoding", "expect", "if-", "range"];
 
 /// The `set`, `add` and `remove` of a message; `params` are what their templates may name.
@@ -132,7 +132,7 @@ pub(super) fn check_field(name: &str, direction: Direction) -> Result<(), Invali
     let lower = name.to_ascii_lowercase();
     let cuts = |field: &str| if field.ends_with('-') { lower.starts_with(field) } else { lower == field };
     if direction == Direction::Part && WHOLE_ANSWER_FIELDS.iter().any(|field| cuts(field)) {
-        return Err(Invalid::new("can not be sent: the part's answer is needed whole and plain", "remove it"));
+        return Err(Invalid::new("can not be sent: the answer is needed whole and plain", "remove it"));
     }
     Ok(())
 }

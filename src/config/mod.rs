@@ -33,6 +33,7 @@ mod schema;
 mod templates;
 pub mod tls;
 mod tree;
+mod upgrade;
 pub mod upstreams;
 mod variables;
 
@@ -219,7 +220,7 @@ fn document(root: &Node, file_name: &str, plugins: &Registry, report: &Report) -
     let defined = Defined::of(&block, report);
     let listeners = block.required("listeners").and_then(|v| listeners::decode(v, &defined.filters));
     let listeners = listeners.unwrap_or_default();
-    let filters = block.or("filters", Vec::new(), |v| filters::decode(v, plugins));
+    let filters = block.or("filters", Vec::new(), |v| filters::decode(v, &defined.upstreams, plugins));
     let all_routes_filters = block.or("all_routes", Vec::new(), |v| {
         Some(v.block(&ALL_ROUTES_KEYS)?.or("filters", Vec::new(), |v| defined.filters.list(v)))
     });
@@ -302,6 +303,8 @@ mod tests;
 mod tests_access;
 #[cfg(test)]
 mod tests_at_once;
+#[cfg(test)]
+mod tests_ext_auth;
 #[cfg(test)]
 mod tests_jwt;
 #[cfg(test)]

@@ -13,6 +13,7 @@ use super::references::{Defined, Names};
 use super::report::{Located, Report, quote};
 use super::rewrite::{self, Rewrite};
 use super::templates::Params;
+use super::upgrade;
 use crate::route::template::Template;
 use crate::route::{Field, RouteSpec, Router, param_names};
 use crate::value::{ByteSize, Duration, Invalid};
@@ -44,7 +45,7 @@ pub(super) const MATCH_KEYS: Keys = Keys {
     ],
 };
 pub(super) const FORWARD_KEYS: Keys = Keys {
-    known: &["upstream", "rewrite", "request_headers", "response_headers"],
+    known: &["upstream", "rewrite", "upgrade", "request_headers", "response_headers"],
     later: &[("split", "weighted splits"), ("retry", "retry policies")],
 };
 pub(super) const RESPOND_KEYS: Keys = Keys { known: &["status", "headers", "body"], later: &[] };
@@ -109,6 +110,8 @@ pub struct Forward {
     pub upstream: Located<String>,
     /// Changes to path and host.
     pub rewrite: Rewrite,
+    /// Protocols that connections may switch to: names in small letters, each once.
+    pub upgrade: Vec<String>,
     /// Changes to the request.
     pub request_headers: HeaderEdits,
     /// Changes to the answer.
@@ -147,7 +150,7 @@ pub(super) struct Draft<'d> {
     pub(super) filters: Vec<Located<String>>,
     pub(super) without: Vec<Located<String>>,
     pub(super) costs: Costs,
-    timeout: Duration,
+    pub(super) timeout: Duration,
     body_limit: Option<ByteSize>,
     action: Option<Action>,
 }
@@ -365,11 +368,12 @@ fn forward(value: &Value<'_>, matches: Option<&Match>, params: &Params, upstream
     let upstream = if split { None } else { block.required("upstream").and_then(|v| upstreams.one(v)) };
     let path = matches.map(|matches| matches.path.value.as_str());
     let rewrite = block.or("rewrite", Rewrite::default(), |v| rewrite::decode(v, path, params));
+    let upgrade = block.get("upgrade").map_or_else(|| vec![upgrade::DEFAULT.to_owned()], upgrade::decode);
     let request_headers =
         block.or("request_headers", HeaderEdits::default(), |v| headers::edits(v, Direction::Request, params));
     let response_headers =
         block.or("response_headers", HeaderEdits::default(), |v| headers::edits(v, Direction::Response, params));
-    Some(Forward { upstream: upstream?, rewrite, request_headers, response_headers })
+    Some(Forward { upstream: upstream?, rewrite, upgrade, request_headers, response_headers })
 }
 
 fn respond(value: &Value<'_>, params: &Params) -> Option<Respond> {

@@ -10,7 +10,7 @@ use super::*;
 use crate::plugin::Registry;
 
 const GATEWAY: &str = include_str!("../../config/gateway.yaml");
-const EXAMPLES: [(&str, &str); 11] = [
+const EXAMPLES: [(&str, &str); 13] = [
     ("demo", include_str!("../../config/demo.yaml")),
     ("minimal", include_str!("../../config/examples/minimal.yaml")),
     ("hosts-and-methods", include_str!("../../config/examples/hosts-and-methods.yaml")),
@@ -21,6 +21,8 @@ const EXAMPLES: [(&str, &str); 11] = [
     ("behind-a-proxy", include_str!("../../config/examples/behind-a-proxy.yaml")),
     ("tls", include_str!("../../config/examples/tls.yaml")),
     ("jwt", include_str!("../../config/examples/jwt.yaml")),
+    ("ext-auth", include_str!("../../config/examples/ext-auth.yaml")),
+    ("faults-and-mirrors", include_str!("../../config/examples/faults-and-mirrors.yaml")),
     ("mtls", include_str!("../../config/examples/mtls.yaml")),
 ];
 
@@ -151,6 +153,14 @@ fn gateway_yaml_names_every_key() {
         &filters::KEYS,
         &filters::security_headers::KEYS,
         &filters::cors::KEYS,
+        &filters::ext_auth::KEYS,
+        &filters::ext_auth::CACHE_KEYS,
+        &filters::fault::KEYS,
+        &filters::fault::DELAY_KEYS,
+        &filters::fault::ABORT_KEYS,
+        &filters::mirror::KEYS,
+        &filters::compress::KEYS,
+        &filters::compress::LEVEL_KEYS,
         &filters::api_key::KEYS,
         &filters::basic::KEYS,
         &filters::api_key::KEY_KEYS,

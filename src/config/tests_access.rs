@@ -203,3 +203,47 @@ fn a_file_of_users_has_names_and_safe_hashes() {
         assert!(read(filter).unwrap_err().contains(expected), "{filter}");
     }
 }
+
+#[test]
+fn compression_has_codings_levels_and_types() {
+    use crate::coding::{Coding, Subtype, TypeRange};
+    let Filter::Compress(all) = read("compress: {}").unwrap() else { panic!() };
+    assert_eq!(all.codings, [(Coding::Zstd, 3), (Coding::Brotli, 4), (Coding::Gzip, 5)]);
+    assert_eq!((all.min_size.bytes(), all.streams, all.asks_identity, all.types.len()), (1024, 256, false, 13));
+    let keys = "codings: [gzip, br], levels: { br: 0, gzip: 6 }, types: ['Text/*', image/x, 'application/*+JSON'], \
+                min_size: 0B, accept_encoding: identity";
+    let Filter::Compress(some) = read(&format!("compress: {{ {keys} }}")).unwrap() else { panic!() };
+    assert_eq!((some.codings.as_slice(), some.asks_identity), (&[(Coding::Gzip, 6), (Coding::Brotli, 0)][..], true));
+    let range = |kind: &str, subtype| TypeRange { kind: kind.into(), subtype };
+    let json = Subtype::EndsWith("+json".into());
+    assert_eq!(
+        some.types,
+        [range("text", Subtype::Any), range("image", Subtype::Is("x".into())), range("application", json)]
+    );
+    refused(&[
+        ("compress: { codings: [] }", "has 0 items"),
+        (
+            "compress: { codings: [gzip, gzip] }",
+            "f:2:45: filters.f.compress.codings[1]: `gzip` is listed twice (remove one)",
+        ),
+        ("compress: { codings: [deflate] }", "`deflate` is not a word that is known here (allowed: zstd, br, gzip)"),
+        ("compress: { levels: { gzip: 9 } }", "`9` is out of bounds (allowed: 1 to 6)"),
+        ("compress: { levels: { gzip: 0 } }", "`0` is out of bounds"),
+        ("compress: { levels: { br: 6 } }", "`6` is out of bounds (allowed: 0 to 5)"),
+        ("compress: { levels: { zstd: 8 } }", "`8` is out of bounds"),
+        ("compress: { levels: { deflate: 1 } }", "unknown key"),
+        (
+            "compress: { codings: [br], levels: { gzip: 1 } }",
+            "filters.f.compress.levels.gzip: this coding is not among `codings` (add it there, or remove its level)",
+        ),
+        ("compress: { types: [] }", "has 0 items"),
+        ("compress: { types: [json] }", "`json` is not a media type (like application/json, text/*"),
+        ("compress: { types: ['*/*'] }", "is not a media type"),
+        ("compress: { types: ['text/*html'] }", "is not a media type"),
+        ("compress: { types: ['text/*+'] }", "is not a media type"),
+        ("compress: { types: ['text/html; charset=utf-8'] }", "is not a media type"),
+        ("compress: { min_size: 2GiB }", "allowed"),
+        ("compress: { streams: 0 }", "allowed: 1 to 100000"),
+        ("compress: { accept_encoding: gzip }", "allowed: pass, identity"),
+    ]);
+}

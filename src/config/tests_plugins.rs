@@ -188,9 +188,9 @@ fn names_of_plugins_are_among_those_that_are_known() {
         told(&text("acme-min"), &registry),
         "f:3:17: filters.f.acme-min: unknown key (did you mean `acme-mine`?)"
     );
-    assert!(told(&text("else"), &registry).contains("concurrency, acme-mine"));
+    assert!(told(&text("else"), &registry).contains(", acme-mine"));
     assert!(told(&text("acme-mine"), &Registry::default()).contains("unknown key"));
-    assert!(told("listeners: []\nfilters: { f: {} }", &registry).contains("concurrency, acme-mine"));
+    assert!(told("listeners: []\nfilters: { f: {} }", &registry).contains(", acme-mine"));
     let two = text("acme-mine").replace("name: a } }", "name: a }, cors: { origins: [\"*\"] } }");
     assert!(told(&two, &registry).contains("a filter does one thing"));
 }

@@ -20,7 +20,7 @@ pub(super) const KEYS: Keys = Keys {
 };
 pub(super) const ENDPOINT_KEYS: Keys = Keys { known: &["address", "weight"], later: &[] };
 pub(super) const POOL_KEYS: Keys = Keys { known: &["idle", "idle_timeout", "max_age", "max_requests"], later: &[] };
-pub(super) const TIMEOUTS_KEYS: Keys = Keys { known: &["connect", "first_byte", "body"], later: &[] };
+pub(super) const TIMEOUTS_KEYS: Keys = Keys { known: &["connect", "first_byte", "body", "tunnel_idle"], later: &[] };
 
 const UPSTREAMS_MAX: usize = 10_000;
 const ENDPOINTS_MAX: usize = 1024;
@@ -93,11 +93,18 @@ pub struct Timeouts {
     pub first_byte: Duration,
     /// Between two pieces of the answer's body.
     pub body: Duration,
+    /// Between two pieces of what passes a tunnel, in either direction.
+    pub tunnel_idle: Duration,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(3), first_byte: Duration::from_secs(15), body: Duration::from_secs(30) }
+        Self {
+            connect: Duration::from_secs(3),
+            first_byte: Duration::from_secs(15),
+            body: Duration::from_secs(30),
+            tunnel_idle: Duration::from_secs(3600),
+        }
     }
 }
 
@@ -179,5 +186,7 @@ fn timeouts(value: &Value<'_>) -> Option<Timeouts> {
         connect: block.or("connect", default.connect, |v| v.duration(shortest..=Duration::from_secs(300))),
         first_byte: block.or("first_byte", default.first_byte, |v| v.duration(hour.clone())),
         body: block.or("body", default.body, |v| v.duration(hour.clone())),
+        tunnel_idle: block
+            .or("tunnel_idle", default.tunnel_idle, |v| v.duration(shortest..=Duration::from_secs(86_400))),
     })
 }

@@ -4,6 +4,7 @@
 //! of codes. Rows of a closed set that were never counted are left out for routes: 10,000 unused routes would otherwise
 //! cost 60 MB a scrape.
 
+mod compression;
 mod limits;
 
 use std::collections::BTreeMap;
@@ -79,6 +80,7 @@ impl Collector for Scrape {
         self.durations(&mut out)?;
         self.upstreams(&mut out)?;
         self.filters(&mut out)?;
+        self.compressions(&mut out)?;
         self.parts(&mut out)?;
         self.limits(&mut out)?;
         self.access_log(&mut out)
@@ -132,6 +134,11 @@ impl Scrape {
     fn requests(&self, out: &mut Out<'_>) -> fmt::Result {
         let active = self.cores_gauge(|c| c.requests_active.get());
         out.gauge("ringway_requests_active", "Requests in progress now.", active)?;
+
+        let tunnels = self.cores_gauge(|c| c.tunnels_active.get());
+        out.gauge("ringway_tunnels_active", "Tunnels open now; each is a request in progress too.", tunnels)?;
+        let opened = self.cores(|c| c.tunnels_opened.get());
+        out.counter("ringway_tunnels_opened", "Connections that have switched to another protocol.", None, opened)?;
 
         let routes = &self.blocks.routes;
         let rows = by_code(routes, "code", &STATUS_CLASSES, |r, i| r.by_class.get(i));
@@ -202,9 +209,16 @@ impl Scrape {
                 ("refused", sum(&|b| b.refused.get())),
                 ("would_refuse", sum(&|b| b.would_refuse.get())),
                 ("waited", sum(&|b| b.waited.get())),
-                ("failed", sum(&|b| b.failed.get())),
             ];
-            rows.into_iter().map(|(outcome, n)| (["filter", "outcome"], [&**name, outcome], n))
+            let more = [
+                ("cached", sum(&|b| b.cached.get())),
+                ("failed", sum(&|b| b.failed.get())),
+                ("sent", sum(&|b| b.sent.get())),
+                ("dropped", sum(&|b| b.dropped.get())),
+            ];
+            // Few filters know these words.
+            let more = more.into_iter().filter(|(_, n)| *n > 0);
+            rows.into_iter().chain(more).map(|(outcome, n)| (["filter", "outcome"], [&**name, outcome], n))
         });
         out.counters(
             "ringway_filter_requests",

@@ -1,16 +1,20 @@
 //! Filters: what happens to a request between its route and its action, in the order listed: those of all routes, then
-//! the listener's, then the route's. Those that only add to answers (`cors`, `security_headers`) come before all others,
-//! wherever they are listed: answers of filters that refuse must have what they add. One file per filter, one arm per
+//! the listener's, then the route's. Those that are about answers (`cors`, `security_headers`, `compress`) come before all
+//! others, wherever they are listed: answers of filters that refuse must have what they add. One file per filter, one arm per
 //! filter here.
 
 pub mod api_key;
 pub mod basic;
+pub mod compress;
 pub mod concurrency;
 pub mod cors;
+pub mod ext_auth;
+pub mod fault;
 pub mod header_edits;
 pub mod ip;
 pub mod jwt;
 pub mod limit_key;
+pub mod mirror;
 pub mod plugin;
 pub mod rate_limit;
 pub mod request_headers;
@@ -29,10 +33,14 @@ use crate::shared::{FilterMetrics, Rules};
 
 use api_key::ApiKey;
 use basic::Basic;
+use compress::Compress;
 use concurrency::Concurrency;
 use cors::Cors;
+use ext_auth::ExtAuth;
+use fault::Fault;
 use ip::Ip;
 use jwt::Jwt;
+use mirror::Mirror;
 use plugin::Plugin;
 use rate_limit::RateLimit;
 use request_headers::RequestHeaders;
@@ -46,6 +54,8 @@ pub enum Filter {
     RequestHeaders(RequestHeaders),
     /// What browsers are told in every answer.
     SecurityHeaders(Rules<SecurityHeaders>),
+    /// Which answers are compressed.
+    Compress(Rules<Compress>),
     /// Which pages of other origins may read the answers.
     Cors(Rules<Cors>),
     /// Who may call, by address.
@@ -64,6 +74,12 @@ pub enum Filter {
     Jwt(Rules<Jwt>),
     /// One of others, compiled in.
     Plugin(Rules<Plugin>),
+    /// A service that is asked.
+    ExtAuth(Rules<ExtAuth>),
+    /// Delays and failures on purpose.
+    Fault(Rules<Fault>),
+    /// Copies for another upstream.
+    Mirror(Rules<Mirror>),
 }
 
 /// What a filter decided.
@@ -74,12 +90,16 @@ pub enum Flow {
     Reply(Reply),
     /// Decide later. The rare filters that wait pay for it; the others cost no await.
     Wait(Pin<Box<dyn Future<Output = Verdict>>>),
+    /// An upstream is to be asked, and the filter decides by the answer: [`ExtAuth::on_answer`].
+    Ask,
 }
 
 /// What a filter that waited decided.
 pub enum Verdict {
     /// Go on with the next one; the request counts for this to its end.
     Admit(Guard),
+    /// Go on with the next one.
+    Pass,
     /// Ask the same filter again: what it waited for is there.
     Again,
     /// Answer this, and ask no upstream.
@@ -98,6 +118,7 @@ pub fn on_request(filters: &[Filter], from: usize, req: &mut Request, core: &Cor
         let flow = match filter {
             Filter::RequestHeaders(filter) => filter.on_request(req, core),
             Filter::SecurityHeaders(filter) => filter.on_request(req, core),
+            Filter::Compress(filter) => filter.on_request(req, core),
             Filter::Cors(filter) => filter.on_request(req, core),
             Filter::Ip(filter) => filter.on_request(req, core),
             Filter::RequestLimits(filter) => filter.on_request(req, core),
@@ -107,6 +128,9 @@ pub fn on_request(filters: &[Filter], from: usize, req: &mut Request, core: &Cor
             Filter::Concurrency(filter) => filter.on_request(req, core),
             Filter::Jwt(filter) => filter.on_request(req, core),
             Filter::Plugin(filter) => filter.on_request(req, core),
+            Filter::ExtAuth(filter) => filter.on_request(req, core),
+            Filter::Fault(filter) => filter.on_request(req, core),
+            Filter::Mirror(filter) => filter.on_request(req, core),
         };
         match flow {
             Flow::Continue => {}
@@ -114,7 +138,7 @@ pub fn on_request(filters: &[Filter], from: usize, req: &mut Request, core: &Cor
                 refused(filters, index, req, core);
                 return (index, flow);
             }
-            Flow::Wait(_) => return (index, flow),
+            Flow::Wait(_) | Flow::Ask => return (index, flow),
         }
     }
     (filters.len(), Flow::Continue)

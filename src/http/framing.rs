@@ -43,6 +43,11 @@ pub fn of_response(method: &Method, head: &ResponseHead, bytes: &[u8]) -> Result
     Ok(explicit.unwrap_or(Framing::Close))
 }
 
+/// Whether a message's fields say that no body follows, or say nothing about it.
+pub fn announces_nothing(fields: &Fields, version: Version, bytes: &[u8]) -> bool {
+    matches!(explicit(fields, version, bytes), Ok(None | Some(Framing::Length(0))))
+}
+
 fn explicit(fields: &Fields, version: Version, bytes: &[u8]) -> Result<Option<Framing>, FramingError> {
     let mut length = None;
     let mut chunked = false;

@@ -110,6 +110,8 @@ pub struct Fields {
     pub close: bool,
     /// Connection: keep-alive
     pub keep_alive: bool,
+    /// Connection: upgrade
+    pub upgrade: bool,
     /// Names listed by Connection about which nothing else decides; fields of these names are hop-by-hop.
     pub listed: Vec<Span>,
 }
@@ -118,7 +120,7 @@ impl Fields {
     fn clear(&mut self) {
         self.list.clear();
         self.listed.clear();
-        (self.close, self.keep_alive, self.len) = (false, false, 0);
+        (self.close, self.keep_alive, self.upgrade, self.len) = (false, false, false, 0);
     }
 
     /// All of them, in order.
@@ -195,6 +197,8 @@ impl Fields {
                 self.close = true;
             } else if option.eq_ignore_ascii_case(b"keep-alive") {
                 self.keep_alive = true;
+            } else if option.eq_ignore_ascii_case(b"upgrade") {
+                self.upgrade = true;
             } else if !option.is_empty() && may_be_listed(Known::of(option)) {
                 if !option.iter().all(|&b| is_token(b)) {
                     return Err(HeadError::Malformed("Connection must list field names"));

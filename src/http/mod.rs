@@ -10,3 +10,4 @@ pub mod own;
 pub mod quota;
 pub mod reply;
 pub mod target;
+pub mod upgrade;

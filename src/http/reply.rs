@@ -36,7 +36,9 @@ pub fn row(kind: Kind) -> Row {
         Kind::OriginRefused => (403, 2, "pages of this origin may not ask", false),
         Kind::RightMissing => (403, 3, "the caller may not do this", false),
         // Never shown: the plugin's own answer is.
-        Kind::PluginRefused => (403, 4, "a plugin refused the request", false),
+        Kind::PluginRefused => (403, 5, "a plugin refused the request", false),
+        // With the status that the service has said.
+        Kind::AuthorizationRefused => (403, 4, "the authorization service refuses this request", false),
         Kind::NoRoute => (404, 1, "no route matches", false),
         Kind::MethodNotAllowed => (405, 1, "the route does not allow this method", false),
         Kind::MethodRefused => (405, 2, "this method is not allowed here", false),
@@ -68,10 +70,15 @@ pub fn row(kind: Kind) -> Row {
         Kind::MemoryFull => (503, 5, "the gateway holds as many answers as it may", false),
         Kind::PasswordsBusy => (503, 6, "as many passwords are being verified as may", false),
         Kind::KeysMissing => (503, 7, "the keys that tokens are checked with are not there yet", false),
+        Kind::AuthorizationFailed => (503, 8, "the authorization service does not say whether this may pass", false),
+        // With the status that the filter says.
+        Kind::FaultInjected => (503, 9, "a fault that the gateway was told to inject", false),
         Kind::ConnectTimeout => (504, 1, "the upstream did not accept a connection in time", false),
         Kind::FirstByteTimeout => (504, 2, "the upstream did not answer in time", false),
         Kind::RouteTimeout => (504, 3, "the route's time is over", false),
         Kind::UpstreamBodyTimeout => (504, 4, "the upstream's answer stalled", true),
+        // Never sent: a tunnel has no answers.
+        Kind::TunnelIdle => (504, 5, "nothing passed the tunnel for too long", true),
         Kind::Version => (505, 1, "only HTTP/1.0 and HTTP/1.1 are spoken here", true),
     };
     Row { status, detail, message, close }

@@ -124,6 +124,19 @@ impl Buf {
         self.limit = self.limit.max(self.mem.len()).min(self.mem.capacity());
     }
 
+    /// Lets `write` fill the room that a read would have, and takes in as many bytes as it says.
+    ///
+    /// # Errors
+    /// That of `write`, and nothing is taken in.
+    pub fn fill<T, E>(&mut self, write: impl FnOnce(&mut [u8]) -> Result<(usize, T), E>) -> Result<T, E> {
+        let before = self.mem.len();
+        self.mem.resize(self.limit.max(before), 0);
+        let written = write(self.mem.get_mut(before..).unwrap_or_default());
+        let n = written.as_ref().map_or(0, |(n, _)| *n);
+        self.mem.truncate(before + n);
+        written.map(|(_, told)| told)
+    }
+
     /// The whole allocation as a `Vec` to append to; only for a buffer whose cursor is at its start.
     pub fn vec(&mut self) -> &mut Vec<u8> {
         debug_assert_eq!(self.start, 0);

@@ -59,6 +59,7 @@ pub struct Deadlines {
     states: RefCell<Vec<State>>,
     free: RefCell<Vec<u32>>,
     sweep_from: Cell<usize>,
+    over: Cell<bool>,
 }
 
 impl Default for Deadlines {
@@ -70,6 +71,7 @@ impl Default for Deadlines {
             states: RefCell::default(),
             free: RefCell::default(),
             sweep_from: Cell::new(0),
+            over: Cell::new(false),
         }
     }
 }
@@ -153,10 +155,16 @@ impl Deadlines {
 
     /// Gives up everything that waits.
     pub fn fire_all(&self) {
+        self.over.set(true);
         let count = self.due.borrow().len();
         for index in 0..count {
             self.fire(index, Fired::Shutdown);
         }
+    }
+
+    /// Whether everything was given up: what never stops of itself must look.
+    pub fn is_over(&self) -> bool {
+        self.over.get()
     }
 
     fn fire(&self, index: usize, why: Fired) {

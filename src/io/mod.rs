@@ -22,6 +22,7 @@ pub use clock::clock_is_synchronised;
 pub use deadline::{Deadlines, Fired, Slot, guard};
 pub use spawn::spawn;
 pub use stream::Stream;
+pub use turn::spend;
 
 /// Waits `ms` milliseconds on the core's timer (1 ms resolution; it runs only when the loop parks).
 pub async fn sleep_ms(ms: u64) {

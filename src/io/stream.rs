@@ -179,6 +179,16 @@ impl Stream {
         }
     }
 
+    /// Whether a read would find something at once: bytes, or the end. Unlike [`Self::is_quiet`] it takes nothing in, so it
+    /// may be asked within a message. Under TLS what comes may be a part of a record, which is nothing yet.
+    pub fn has_more(&self) -> bool {
+        match self {
+            Self::Tcp(io) => !io.is_quiet(),
+            Self::Tls(io) => io.has_more(),
+            Self::Memory(memory) => !memory.is_quiet(),
+        }
+    }
+
     /// [`Self::is_quiet`] of several, in one system call, by a bit each: the first in the lowest. What is not there is not
     /// quiet.
     pub fn are_quiet<const N: usize>(streams: &[Option<&Self>; N]) -> u32 {

@@ -334,6 +334,15 @@ impl TlsIo {
         false
     }
 
+    /// See [`super::Stream::has_more`].
+    pub(super) fn has_more(&self) -> bool {
+        let is_there = {
+            let session = self.session.borrow();
+            session.ended || !session.left.is_empty()
+        };
+        is_there || !self.tcp.is_quiet()
+    }
+
     /// The name the client asked for (RFC 6066 3).
     pub fn server_name(&self) -> Option<String> {
         self.session.borrow().name.clone()

@@ -20,6 +20,11 @@ pub(super) fn begin() {
     LEFT.set(OPS_MAX);
 }
 
+/// A piece of work was done that took as long as so many operations.
+pub fn spend(ops: u32) {
+    LEFT.set(LEFT.get().saturating_sub(ops));
+}
+
 /// Before an operation: waits for the next turn if this one is used up.
 #[inline]
 pub(super) async fn step() {

@@ -45,12 +45,16 @@ pub struct Record<'a> {
     pub request_id: &'a str,
     /// The parts of an aggregation, as [`write_part`] writes them; empty without one.
     pub parts: &'a [u8],
+    /// The content coding that the gateway gave the answer's body, and how many bytes it had before (not shown without).
+    pub coding: Option<(&'a str, u64)>,
     /// The filter that refused it, or empty (not shown).
     pub refused_by: &'a str,
     /// Filters that would have refused it but for their `dry_run`, as [`write_name`] writes them; empty (not shown) without.
     pub would_refuse: &'a [u8],
     /// What plugins add; empty (not shown) without.
     pub plugins: &'a LogFields,
+    /// What else filters say, as [`write_note`] writes it; empty (not shown) without.
+    pub notes: &'a [u8],
 }
 
 /// The text of the current second (RFC 3339), one per core.
@@ -149,6 +153,12 @@ pub fn write_json(r: &Record<'_>, clock: &mut TimeCache, out: &mut Vec<u8>) {
         out.extend_from_slice(r.parts);
         out.push(b']');
     }
+    if let Some((coding, bytes)) = r.coding {
+        out.extend_from_slice(b",\"coding\":");
+        string(coding.as_bytes(), out);
+        out.extend_from_slice(b",\"bytes_uncoded\":");
+        number(bytes, out);
+    }
     if !r.refused_by.is_empty() {
         out.extend_from_slice(b",\"refused_by\":");
         string(r.refused_by.as_bytes(), out);
@@ -162,6 +172,11 @@ pub fn write_json(r: &Record<'_>, clock: &mut TimeCache, out: &mut Vec<u8>) {
         out.extend_from_slice(b",\"plugins\":");
         r.plugins.write(out);
     }
+    if !r.notes.is_empty() {
+        out.extend_from_slice(b",\"notes\":[");
+        out.extend_from_slice(r.notes);
+        out.push(b']');
+    }
     out.extend_from_slice(b"}\n");
 }
 
@@ -171,6 +186,15 @@ pub fn write_name(name: &str, out: &mut Vec<u8>) {
         out.push(b',');
     }
     string(name.as_bytes(), out);
+}
+
+/// Appends what a filter says, in one word of letters and `_`, and a comma if one is there: `"gate:unchecked"`.
+pub fn write_note(filter: &str, word: &str, out: &mut Vec<u8>) {
+    write_name(filter, out);
+    let quote = out.pop();
+    out.push(b':');
+    out.extend_from_slice(word.as_bytes());
+    out.extend(quote);
 }
 
 /// Appends one part of an aggregation, and a comma if one is there: `{"name":"user","status":200,"reason":null,"ms":12.345}`.
@@ -326,9 +350,11 @@ mod tests {
             end: "ok",
             request_id: "0192f0c1a2b3c4d5e6f708192a3b4c5d",
             parts: b"",
+            coding: None,
             refused_by: "",
             would_refuse: b"",
             plugins: &NO_FIELDS,
+            notes: b"",
         }
     }
 

@@ -10,12 +10,14 @@ use crate::http::framing::Framing;
 use crate::http::h1::payload::Payload;
 use crate::http::head::Version;
 use crate::http::known::Known;
+use crate::http::upgrade;
 use crate::io::buffers::{BODY_BYTES, HEADROOM, TAILROOM};
 use crate::io::{Buf, guard};
 use crate::request::Request;
 use crate::snapshot::{ListenerSpec, UpstreamSpec};
 
 use super::checkout::Lease;
+use super::compress;
 use super::connection::write_downstream;
 use super::finish::kind_of;
 use super::forward::OUT_BYTES;
@@ -41,11 +43,22 @@ pub struct Answer {
 
 /// How the client gets the body.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Coding {
+pub enum Coding {
     /// As bytes, with a length or up to the end of the connection.
     Plain,
     /// In chunks.
     Chunks,
+}
+
+/// What the client is told of its connection.
+#[derive(Clone, Copy)]
+pub(super) enum After<'p> {
+    /// It may send another request.
+    Keep,
+    /// It is closed.
+    Close,
+    /// It speaks this protocol from then on.
+    Switch(&'p [u8]),
 }
 
 /// Sends the answer, and keeps the upstream's connection if it can be used again. Returns whether the client's may be;
@@ -82,26 +95,41 @@ pub async fn send(
     let trailers_pass = !edited && req.answer.fields.listed.is_empty();
 
     let mut out = core.buffers.take(OUT_BYTES);
-    write_head(req, buf.bytes(), framing, coding, keep, &rules.hsts, core, out.vec());
+    let after = if keep { After::Keep } else { After::Close };
+    write_head(req, buf.bytes(), framing, coding, after, &rules.hsts, core, out.vec());
     buf.consume(req.answer.fields.len);
-    let (rest, mut surplus) =
-        begin(framing, &mut buf, &mut out, coding, trailers_pass).map_err(|()| Kind::BadResponse("bad chunk"))?;
-    core.buffers.give(buf);
-    cx.status = req.answer.status;
-    let write = write_downstream(down, rules.write_ms, out, cx);
-    let mut out = alongside(upload.as_mut(), None, write).await??;
-
-    if let Some(rest) = rest {
-        core.buffers.give(std::mem::take(&mut out));
-        let streamed =
-            Box::pin(stream(rest, &lease, &mut upload, body_ms, down, rules, coding, trailers_pass, core, cx)).await;
-        if streamed.is_err() && until_close {
-            // Only a reset tells this client that the end it sees is not the end.
-            down.stream.reset_on_close();
+    let packed = match req.compression.policy() {
+        None => None,
+        Some(policy) => compress::begin(policy, req, req.answer.status, keep, down, rules, core, &mut out),
+    };
+    let (keep, surplus) = match packed {
+        Some(packed) => {
+            let rest = Payload::of(framing);
+            Box::pin(packed.stream(rest, buf, &lease, &mut upload, body_ms, cx)).await?
         }
-        surplus |= streamed?;
-    }
-    core.buffers.give(out);
+        None => {
+            let (rest, mut surplus) = begin(framing, &mut buf, &mut out, coding, trailers_pass)
+                .map_err(|()| Kind::BadResponse("bad chunk"))?;
+            core.buffers.give(buf);
+            cx.status = req.answer.status;
+            let write = write_downstream(down, rules.write_ms, out, cx);
+            let mut out = alongside(upload.as_mut(), None, write).await??;
+
+            if let Some(rest) = rest {
+                core.buffers.give(std::mem::take(&mut out));
+                let streamed =
+                    Box::pin(stream(rest, &lease, &mut upload, body_ms, down, rules, coding, trailers_pass, core, cx));
+                let streamed = streamed.await;
+                if streamed.is_err() && until_close {
+                    // Only a reset tells this client that the end it sees is not the end.
+                    down.stream.reset_on_close();
+                }
+                surplus |= streamed?;
+            }
+            core.buffers.give(out);
+            (keep, surplus)
+        }
+    };
     if asked_whole && !surplus && framing != Framing::Close && req.answer.keeps_alive() {
         lease.give_back(spec, down.slot.now_ms());
     }
@@ -114,12 +142,12 @@ pub async fn send(
 
 /// The status line and fields as the client gets them.
 #[allow(clippy::too_many_arguments)]
-fn write_head(
+pub(super) fn write_head(
     req: &Request,
     bytes: &[u8],
     framing: Framing,
     coding: Coding,
-    keep: bool,
+    after: After<'_>,
     hsts: &[u8],
     core: &Core,
     out: &mut Vec<u8>,
@@ -134,10 +162,10 @@ fn write_head(
         let dropped = match field.known {
             Known::Connection | Known::HopByHop | Known::Te | Known::TransferEncoding => true,
             Known::Trailer => coding == Coding::Plain,
-            // RFC 9110 8.6: none on 204; elsewhere the first, which the others equal.
+            // RFC 9110 8.6: none on 1xx and 204; elsewhere the first, which the others equal.
             Known::ContentLength => {
                 let listed = field.value.of(bytes).contains(&b',');
-                std::mem::replace(&mut length_seen, true) || listed || head.status == 204
+                std::mem::replace(&mut length_seen, true) || listed || matches!(head.status, 101 | 204)
             }
             // The listener's own wins.
             Known::StrictTransportSecurity => !hsts.is_empty(),
@@ -167,7 +195,11 @@ fn write_head(
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     out.extend_from_slice(hsts);
-    write_connection(req.head.version, keep, out);
+    match after {
+        After::Keep => write_connection(req.head.version, true, out),
+        After::Close => write_connection(req.head.version, false, out),
+        After::Switch(protocol) => upgrade::write_asked(std::iter::once(protocol), out),
+    }
     req.answer_edits.write_added_but(|name| req.own.replaces(name), out);
     req.write_own(out);
     out.extend_from_slice(b"\r\n");
@@ -203,7 +235,8 @@ fn begin(
     Ok((None, there > step.consumed))
 }
 
-fn append(out: &mut Buf, data: &[u8], coding: Coding) {
+/// Puts a piece of a body behind what is there.
+pub fn append(out: &mut Buf, data: &[u8], coding: Coding) {
     match coding {
         Coding::Plain => out.extend(data),
         Coding::Chunks if data.is_empty() => {}

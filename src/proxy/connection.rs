@@ -24,7 +24,8 @@ use super::finish::{closed_by, deadline_of, end_of, finish, kind_of};
 use super::forward::OUT_BYTES;
 use super::handshake::shake;
 use super::plane::{Downstream, Live, Plane};
-use super::{answer, plugins, receive, upload};
+use super::tunnel::{Switched, Tunnel};
+use super::{answer, compress, plugins, receive, tunnel, upload};
 
 /// A client that is cut off while it still sends is read for this long, in ms, so that it sees the answer and not a
 /// reset (RFC 9112 9.6).
@@ -36,6 +37,8 @@ pub enum Next {
     Keep(Buf),
     /// Close it.
     Close(Closed),
+    /// It carries no requests any more.
+    Tunnel(Box<Tunnel>),
 }
 
 /// The keep-alive loop. `requests` and `make` give each request a recycled box, so that a waiting connection holds
@@ -88,7 +91,7 @@ where
 {
     let mut class = IDLE_BYTES;
     let mut buf = Buf::default();
-    loop {
+    let tunnel = loop {
         if buf.is_empty() {
             match await_request(down, plane, class, buf).await {
                 Ok(filled) => buf = filled,
@@ -99,12 +102,15 @@ where
         match requests.run(|| make(Rc::clone(down), Rc::clone(plane), buf)).await {
             Next::Keep(rest) => buf = rest,
             Next::Close(reason) => return reason,
+            Next::Tunnel(tunnel) => break tunnel,
         }
         // The buffer that holds the next head in one read; a larger one goes back while nothing comes.
         if buf.is_empty() {
             class = buf.capacity().clamp(IDLE_BYTES, IDLE_CLASS_MAX);
         }
-    }
+    };
+    // Awaited here, where nothing of the loop is held any more.
+    Box::pin(tunnel.run(down, plane)).await
 }
 
 /// Largest buffer that a connection waits with; heads beyond it are rare and pay for a second read.
@@ -169,6 +175,10 @@ pub async fn request(down: Rc<Downstream>, plane: Rc<Plane>, buf: Buf) -> Next {
         Err(kind) => Box::pin(refuse(kind, &req, &plane, &down, rules, &mut cx)).await,
     };
     down.slot.unwatch();
+    let next = match next {
+        Ok(Consumed::Tunnel(switched)) => return Next::Tunnel(Tunnel::new(switched, req, cx)),
+        next => next,
+    };
     if cx.status != 0 || cx.bytes_in > 0 {
         finish(&req, &down, &live, core, &cx);
     }
@@ -216,6 +226,8 @@ enum Consumed {
     Bytes(usize),
     /// All of it, and this came behind the body.
     All(Buf),
+    /// No request follows: from now on both sides speak another protocol.
+    Tunnel(Box<Switched>),
 }
 
 fn take_rest(req: &mut Request, consumed: Consumed) -> Buf {
@@ -226,6 +238,7 @@ fn take_rest(req: &mut Request, consumed: Consumed) -> Buf {
             buf.clear();
             buf.extend(rest.bytes());
         }
+        Consumed::Tunnel(_) => buf.clear(),
     }
     buf
 }
@@ -257,7 +270,14 @@ async fn answer_request(
     };
     let with_head = upload::with_head(req);
     let mut leftover = None;
-    let sent = answer::send(answer, req, down, rules, spec, core, limit.is_none(), &mut leftover, cx).await;
+    let sent = if req.answer.status == 101 {
+        match Box::pin(tunnel::switch(answer, req, live, down, rules, spec, core, cx)).await {
+            Ok(switched) => return Ok(Consumed::Tunnel(switched)),
+            Err(e) => Err(e),
+        }
+    } else {
+        answer::send(answer, req, down, rules, spec, core, limit.is_none(), &mut leftover, cx).await
+    };
     if let Some(n) = with_head {
         cx.bytes_in += n as u64;
     }
@@ -287,7 +307,7 @@ async fn answer_request(
 /// Why the connection is not kept after this request, whatever comes of it.
 fn closes_after(req: &Request, down: &Downstream, rules: &ListenerSpec, plane: &Plane) -> Option<Closed> {
     let age_ms = || plane.core.deadlines.now_ms().saturating_sub(down.opened_ms);
-    if !req.head.wants_keep_alive() {
+    if !req.head.wants_keep_alive() || may_be_no_request(req) {
         Some(Closed::Requested)
     } else if plane.core.draining.get() {
         Some(Closed::Drain)
@@ -298,6 +318,13 @@ fn closes_after(req: &Request, down: &Downstream, rules: &ListenerSpec, plane: &
     } else {
         None
     }
+}
+
+/// Whether what the client sends behind this request may be meant for the protocol that it asked for, and is no request:
+/// always where the upstream could have switched, else if anything has come.
+fn may_be_no_request(req: &Request) -> bool {
+    let has_more = || upload::with_head(req).is_none_or(|n| req.behind_head().len() > n);
+    req.head.fields.upgrade && (req.asks_upgrade || has_more())
 }
 
 #[cold]
@@ -357,16 +384,33 @@ async fn send_reply(
         _ => None,
     });
     let mut out = core.buffers.take(OUT_BYTES);
-    write_reply(&reply, req, core, limit.is_none(), &rules.hsts, out.vec());
+    write_reply_head(&reply, req, core, limit.is_none(), &rules.hsts, out.vec());
     cx.status = reply.status;
-    let out = match write_downstream(down, rules.write_ms, out, cx).await {
-        Ok(out) => out,
+    let packed = match req.compression.policy() {
+        None => None,
+        Some(policy) => compress::begin(policy, req, reply.status, limit.is_none(), down, rules, core, &mut out),
+    };
+    let sent = match packed {
+        None => {
+            if req.head.method != http::Method::HEAD && !is_bodiless(&reply) {
+                out.extend(&reply.body);
+            }
+            write_downstream(down, rules.write_ms, out, cx).await.map(|out| {
+                core.buffers.give(out);
+                true
+            })
+        }
+        Some(packed) => Box::pin(packed.send(std::iter::once(&*reply.body), cx)).await,
+    };
+    let limit = match sent {
+        Ok(true) => limit,
+        Ok(false) => limit.or(Some(Closed::Requested)),
         Err(e) => {
             note(e, plane, cx);
+            down.half_answered.set(true);
             return Err(Ended::at_once(closed_by(e.kind)));
         }
     };
-    core.buffers.give(out);
     match (limit, body) {
         (None, Some(n)) => {
             cx.bytes_in += n as u64;
@@ -401,11 +445,15 @@ async fn send_merged(
     let Merged { memory, collected, .. } = merged;
     plane.give_fanout(memory);
     cx.bytes_in += collected.as_ref().map_or(with_head.unwrap_or(0) as u64, |(_, received)| *received);
-    if let Err(e) = sent {
-        note(e, plane, cx);
-        down.half_answered.set(true);
-        return Err(Ended::at_once(closed_by(e.kind)));
-    }
+    let limit = match sent {
+        Ok(true) => limit,
+        Ok(false) => limit.or(Some(Closed::Requested)),
+        Err(e) => {
+            note(e, plane, cx);
+            down.half_answered.set(true);
+            return Err(Ended::at_once(closed_by(e.kind)));
+        }
+    };
     match (limit, with_head, collected) {
         (None, Some(n), _) => Ok(Consumed::Bytes(req.head.fields.len + n)),
         (None, None, Some((rest, _))) => Ok(Consumed::All(rest)),
@@ -415,21 +463,28 @@ async fn send_merged(
     }
 }
 
-fn write_reply(reply: &Reply, req: &Request, core: &crate::core::Core, keep: bool, hsts: &[u8], out: &mut Vec<u8>) {
+/// RFC 9110 8.6: no Content-Length where there can be no body.
+fn is_bodiless(reply: &Reply) -> bool {
+    reply.status == 204 || reply.status == 304
+}
+
+fn write_reply_head(
+    reply: &Reply,
+    req: &Request,
+    core: &crate::core::Core,
+    keep: bool,
+    hsts: &[u8],
+    out: &mut Vec<u8>,
+) {
     reply::status_line(reply.status, out);
     out.extend_from_slice(&reply.fields);
     encode::field_of(b"Date", |out| core.write_date(out), out);
-    // RFC 9110 8.6: no Content-Length where there can be no body.
-    let bodiless = reply.status == 204 || reply.status == 304;
-    let framing = if bodiless { Framing::None } else { Framing::Length(reply.body.len() as u64) };
+    let framing = if is_bodiless(reply) { Framing::None } else { Framing::Length(reply.body.len() as u64) };
     upload::write_framing(framing, out);
     out.extend_from_slice(hsts);
     answer::write_connection(req.head.version, keep, out);
     req.write_own(out);
     out.extend_from_slice(b"\r\n");
-    if !bodiless && req.head.method != http::Method::HEAD {
-        out.extend_from_slice(&reply.body);
-    }
 }
 
 /// How often within its deadline a pending write is looked at for progress. The kernel takes more only when a good part

@@ -1,18 +1,14 @@
 //! One request, on one screen: find its route, run the filters, act.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
 
 use http::Method;
 
 use crate::context::Context;
-use crate::core::ms;
 use crate::error::Kind;
-use crate::filter::{self, Filter, Flow, Verdict, cors};
+use crate::filter::{self, Filter, Flow, cors};
 use crate::http::encode;
 use crate::http::reply::Reply;
-use crate::io::guard;
 use crate::request::Request;
 use crate::route::Lookup;
 use crate::route::template::Place;
@@ -20,10 +16,11 @@ use crate::snapshot::{Action, Route};
 
 use super::aggregate::{Merged, aggregate};
 use super::answer::Answer;
-use super::finish::kind_of;
 use super::forward::forward;
+use super::mirror;
 use super::plane::{Downstream, Live, Plane};
 use super::receive;
+use super::wait::wait_for_filters;
 
 /// Methods that the gateway itself knows, for Allow where no route speaks.
 const ALLOW_ANY: &[u8] = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
@@ -79,59 +76,13 @@ pub async fn exchange(
     let refused = match flow {
         Flow::Continue => None,
         Flow::Reply(reply) => Some(reply),
-        Flow::Wait(verdict) => {
-            Box::pin(wait_for_filter(verdict, filters, index_of_it, req, route, live, plane, down, cx)).await
-        }
+        waits => Box::pin(wait_for_filters(waits, filters, index_of_it, req, route, live, plane, down, cx)).await,
     };
     if let Some(reply) = refused {
         return Response::Reply(reply);
     }
     req.cut_query();
     act(index, route, req, live, plane, down, cx).await
-}
-
-/// A filter waits, the one with this index: the rare case. Then the others in order, any of which may wait as well.
-#[allow(clippy::too_many_arguments)] // each is another owner's; a struct of them would be built for this call alone
-async fn wait_for_filter(
-    mut verdict: Pin<Box<dyn Future<Output = Verdict>>>,
-    filters: &[Filter],
-    mut index: usize,
-    req: &mut Request,
-    route: &Route,
-    live: &Live,
-    plane: &Plane,
-    down: &Downstream,
-    cx: &Context,
-) -> Option<Reply> {
-    // The route's time is the client's, whoever uses it; and nothing waits for a client that has left.
-    let due_ms = ms(cx.started_us).saturating_add(route.timeout_ms.into());
-    let half_close_is_gone = live.snapshot.listeners.get(down.listener).is_none_or(|rules| rules.half_close_is_gone);
-    loop {
-        down.slot.watch(down.stream.watch_fd(), half_close_is_gone);
-        let waited = guard(&down.slot, due_ms, verdict).await;
-        down.slot.unwatch();
-        req.received_us = plane.core.clock.now_us(); // for those that follow it comes now
-        match waited {
-            Ok(Verdict::Admit(guard)) => {
-                req.in_flight.push(guard);
-                index += 1;
-            }
-            Ok(Verdict::Again) => {}
-            Ok(Verdict::Refuse { by, reply }) => {
-                req.refused_by = by;
-                filter::refused(filters, index, req, &plane.core);
-                return Some(reply);
-            }
-            Err(fired) => return Some(Reply::from_error(kind_of(fired, Kind::RouteTimeout), &req.request_id, b"")),
-        }
-        let (stopped, flow) = filter::on_request(filters, index, req, &plane.core);
-        index = stopped;
-        verdict = match flow {
-            Flow::Continue => return None,
-            Flow::Reply(reply) => return Some(reply),
-            Flow::Wait(verdict) => verdict,
-        };
-    }
 }
 
 async fn act(
@@ -143,6 +94,9 @@ async fn act(
     down: &Rc<Downstream>,
     cx: &mut Context,
 ) -> Response {
+    if !req.mirrors.is_empty() && !matches!(route.action, Action::Forward(_)) {
+        req.tee = mirror::send(req, None, live, plane, down);
+    }
     match &route.action {
         Action::Forward(action) => match forward(req, route, action, live, plane, down, cx).await {
             Ok(answer) => Response::Answer(answer),

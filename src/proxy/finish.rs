@@ -7,6 +7,7 @@ use crate::error::Kind;
 use crate::io::Fired;
 use crate::observe::access_log::Record;
 use crate::request::Request;
+use crate::shared::RouteMetrics;
 use crate::shared::metrics::Finished;
 
 use super::plane::{Downstream, Live};
@@ -42,8 +43,11 @@ pub fn end_of(kind: Kind) -> End {
         | Kind::FieldsRefused
         | Kind::HeadRefused
         | Kind::TypeRefused
-        | Kind::PluginRefused => End::FilterRefused,
+        | Kind::PluginRefused
+        | Kind::AuthorizationRefused => End::FilterRefused,
         Kind::PluginFailed => End::PluginFailed,
+        Kind::AuthorizationFailed => End::AuthorizationFailed,
+        Kind::FaultInjected => End::FaultInjected,
         Kind::NoEndpoint => End::NoEndpoint,
         Kind::Connect => End::UpstreamConnect,
         Kind::ConnectTimeout => End::UpstreamConnectTimeout,
@@ -54,6 +58,7 @@ pub fn end_of(kind: Kind) -> End {
         Kind::BadResponse(_) => End::UpstreamBadResponse,
         Kind::UpstreamBodyTimeout => End::UpstreamTimeoutBody,
         Kind::Truncated => End::UpstreamTruncated,
+        Kind::TunnelIdle => End::TunnelIdle,
         Kind::Overloaded | Kind::MemoryFull | Kind::PasswordsBusy => End::Overloaded,
         Kind::Drained => End::Drain,
         Kind::Internal => End::Internal,
@@ -70,6 +75,7 @@ pub fn deadline_of(kind: Kind) -> Option<Deadline> {
         Kind::FirstByteTimeout => Some(Deadline::FirstByte),
         Kind::UpstreamBodyTimeout => Some(Deadline::Body),
         Kind::RouteTimeout => Some(Deadline::Route),
+        Kind::TunnelIdle => Some(Deadline::TunnelIdle),
         Kind::Drained => Some(Deadline::Drain),
         _ => None,
     }
@@ -88,23 +94,47 @@ pub fn kind_of(fired: Fired, deadline: Kind) -> Kind {
 pub fn closed_by(kind: Kind) -> Closed {
     match end_of(kind) {
         End::ClientBadRequest => Closed::BadRequest,
-        End::ClientTimeoutHeader | End::ClientTimeoutBody | End::ClientTimeoutWrite => Closed::Timeout,
+        End::ClientTimeoutHeader | End::ClientTimeoutBody | End::ClientTimeoutWrite | End::TunnelIdle => {
+            Closed::Timeout
+        }
         End::Drain => Closed::Drain,
         End::ClientGone | End::UpstreamTruncated | End::UpstreamTimeoutBody => Closed::Aborted,
         _ => Closed::Requested,
     }
 }
 
+/// How the log line calls what it is about; empty for what there was not.
+pub struct Names<'n> {
+    /// The route.
+    pub route: &'n str,
+    /// Its upstream.
+    pub upstream: &'n str,
+}
+
 /// Counts and logs a request. Call it once, when its last byte was sent or given up.
 pub fn finish(req: &Request, down: &Downstream, live: &Live, core: &Core, cx: &Context) {
     let snapshot = &live.snapshot;
     let now_us = core.clock.now_us();
-    let total_us = now_us.saturating_sub(cx.started_us);
-    let upstream_us = cx.upstream_us();
-    let added_us = total_us.saturating_sub(upstream_us.unwrap_or(0));
     let route = cx.route.and_then(|index| snapshot.routes.get(index));
     let upstream = cx.upstream.and_then(|index| snapshot.upstreams.get(index));
-    let metrics = route.map_or(&snapshot.no_route, |route| &route.metrics);
+    count(route.map_or(&snapshot.no_route, |route| &route.metrics), cx, now_us);
+    let names = Names {
+        route: route.map_or("", |route| &route.name),
+        upstream: upstream.map_or("", |upstream| &upstream.name),
+    };
+    log(req, down, core, cx, names, now_us);
+}
+
+/// How long it took in all, for the upstream and for the gateway itself, in µs.
+fn times(cx: &Context, now_us: u64) -> (u64, Option<u64>, u64) {
+    let total_us = now_us.saturating_sub(cx.started_us);
+    let upstream_us = cx.upstream_us();
+    (total_us, upstream_us, total_us.saturating_sub(upstream_us.unwrap_or(0)))
+}
+
+/// Counts a request that ended at `now_us`.
+pub fn count(metrics: &RouteMetrics, cx: &Context, now_us: u64) {
+    let (total_us, upstream_us, added_us) = times(cx, now_us);
     metrics.finish(&Finished {
         status: cx.status,
         end: cx.end,
@@ -114,6 +144,11 @@ pub fn finish(req: &Request, down: &Downstream, live: &Live, core: &Core, cx: &C
         upstream_us,
         added_us,
     });
+}
+
+/// Writes the line of a request that ended at `now_us`.
+pub fn log(req: &Request, down: &Downstream, core: &Core, cx: &Context, names: Names<'_>, now_us: u64) {
+    let (total_us, upstream_us, added_us) = times(cx, now_us);
     let bytes = req.bytes();
     core.log(&Record {
         unix_us: core.clock.unix_us(cx.started_us),
@@ -121,8 +156,8 @@ pub fn finish(req: &Request, down: &Downstream, live: &Live, core: &Core, cx: &C
         method: if req.head.target.end() == 0 { "" } else { req.head.method.as_str() },
         host: &req.authority,
         path: req.head.target.of(bytes).split(|byte| *byte == b'?').next().unwrap_or_default(),
-        route: route.map_or("", |route| &route.name),
-        upstream: upstream.map_or("", |upstream| &upstream.name),
+        route: names.route,
+        upstream: names.upstream,
         endpoint: cx.endpoint,
         status: cx.status,
         bytes_in: cx.bytes_in,
@@ -133,8 +168,10 @@ pub fn finish(req: &Request, down: &Downstream, live: &Live, core: &Core, cx: &C
         end: cx.end.code(),
         request_id: &req.request_id,
         parts: &req.parts,
+        coding: req.compression.done().map(|done| (done.coding.name(), done.bytes)),
         refused_by: &req.refused_by,
         would_refuse: &req.would_refuse,
         plugins: &req.plugins.log,
+        notes: &req.notes,
     });
 }

@@ -9,6 +9,7 @@ use crate::http::encode::copy_fields;
 use crate::http::framing;
 use crate::http::head::{Bounds, HeadError, Scan, Version};
 use crate::http::known::Known;
+use crate::http::upgrade;
 use crate::io::buffers::ANSWER_BYTES;
 use crate::io::{Buf, guard};
 use crate::request::Request;
@@ -17,6 +18,7 @@ use crate::snapshot::{Forward, Route, UpstreamSpec};
 use super::answer::Answer;
 use super::checkout::{Lease, Wanted, count_failure};
 use super::connection::write_downstream;
+use super::mirror;
 use super::plane::{Downstream, Live, Plane};
 use super::retry::{Try, may_retry};
 use super::upload::{self, OnSent, Upload, alongside, write_upstream};
@@ -46,8 +48,8 @@ pub async fn forward(
     req: &mut Request,
     route: &Route,
     action: &Forward,
-    live: &Live,
-    plane: &Plane,
+    live: &Rc<Live>,
+    plane: &Rc<Plane>,
     down: &Rc<Downstream>,
     cx: &mut Context,
 ) -> Result<Answer, Error> {
@@ -70,6 +72,12 @@ pub async fn forward(
         let mut edits = std::mem::take(&mut req.answer_edits);
         action.response_headers.apply(req, &mut edits);
         req.answer_edits = edits;
+    }
+    if !req.mirrors.is_empty() {
+        req.tee = mirror::send(req, Some(action), live, plane, down);
+    }
+    if req.head.fields.upgrade {
+        req.asks_upgrade = upgrade::may_pass(&req.head, req.framing, req.bytes(), &action.upgrade);
     }
     let with_head = upload::with_head(req);
     if with_head.is_none() && req.behind_head().is_empty() && expects_continue(req) {
@@ -139,14 +147,18 @@ async fn attempt(
     call.core.buffers.give(out);
     let upload = match with_head {
         Some(_) => None,
-        None => Some(Upload::start(
-            Rc::clone(call.down),
-            Rc::clone(&lease.stream),
-            Rc::clone(call.core),
-            req.framing,
-            req.behind_head(),
-            bounds,
-        )),
+        None => {
+            let tee = req.tee.take();
+            Some(Upload::start(
+                Rc::clone(call.down),
+                Rc::clone(&lease.stream),
+                Rc::clone(call.core),
+                req.framing,
+                req.behind_head(),
+                bounds,
+                tee,
+            ))
+        }
     };
     await_head(req, call, lease, upload, cx).await.map_err(failed)
 }
@@ -198,10 +210,10 @@ async fn await_head(
                 parse_at = (buf.len() * 2).max(1);
                 break;
             }
-            if req.answer.status == 101 {
+            if req.answer.status == 101 && !req.asks_upgrade {
                 return Err(Kind::BadResponse("101 without an upgrade").never());
             }
-            if req.answer.status >= 200 {
+            if req.answer.status >= 200 || req.answer.status == 101 {
                 let framing = framing::of_response(&req.head.method, &req.answer, buf.bytes());
                 let framing = framing.map_err(|_| Kind::BadResponse("no one can say where it ends").never())?;
                 return Ok(Answer { lease, buf, framing, upload, body_ms: spec.body_ms });

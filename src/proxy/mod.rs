@@ -3,25 +3,33 @@
 //! 1. [`accept`]: one accept task per listener and core
 //! 2. [`handshake`]: TLS, if the listener speaks it; so many at a time ([`gate`])
 //! 3. [`connection`]: the keep-alive loop of one downstream connection; it alone writes the final answer
-//! 4. [`exchange`]: one request: [`receive`] its head, find the route, run the filters, act
+//! 4. [`exchange`]: one request: [`receive`] its head, find the route, run the filters ([`wait`] for those that must), act
 //! 5. [`forward`]: [`checkout`] a connection to an endpoint, send ([`upload`]), hand the [`answer`] back as a body;
-//!    [`aggregate`] the same, fanned out
+//!    [`aggregate`] the same, fanned out; what the gateway asks for itself is a [`call`]; a [`mirror`] gets a copy before that;
+//!    where a filter says so, the answer is sent by [`compress`]
 //! 6. [`retry`]: may it be sent again?
-//! 7. [`finish`]: exactly once per request: log line and metrics
+//! 7. [`tunnel`]: what is left of a request whose upstream has switched protocols
+//! 8. [`finish`]: exactly once per request: log line and metrics
 
 pub mod accept;
 pub mod aggregate;
 pub mod answer;
+pub mod call;
 pub mod checkout;
+pub mod compress;
 pub mod connection;
 pub mod exchange;
 pub mod finish;
 pub mod forward;
 pub mod gate;
 pub mod handshake;
+pub mod mirror;
 pub mod plane;
 mod plugins;
+pub mod question;
 pub mod receive;
 pub mod retry;
+pub mod tunnel;
 pub mod upload;
 pub mod upstream_head;
+pub mod wait;

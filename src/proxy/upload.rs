@@ -16,7 +16,7 @@ use crate::http::h1::chunked::{CRLF, LAST_CHUNK, prefix};
 use crate::http::h1::payload::Payload;
 use crate::io::buffers::BODY_BYTES;
 use crate::io::{Buf, Slot, guard};
-use crate::request::Request;
+use crate::request::{Request, Tee};
 
 use super::finish::kind_of;
 use super::plane::Downstream;
@@ -72,6 +72,7 @@ impl Upload {
         framing: Framing,
         first: &[u8],
         bounds: Bounds,
+        tee: Option<Tee>,
     ) -> Self {
         let size = match framing {
             Framing::Length(n) => usize::try_from(n).unwrap_or(BODY_BYTES).min(BODY_BYTES),
@@ -82,7 +83,7 @@ impl Upload {
         let mut buf = core.buffers.take((size.max(first.len()) + ends).min(BODY_BYTES));
         buf.reserve_ends();
         buf.extend(first);
-        let body = Body { payload: Payload::of(framing), received: 0, bounds };
+        let body = Body { payload: Payload::of(framing), received: 0, bounds, tee };
         let running = run(down, stream, core, body, buf);
         Self { running: Some(Box::pin(running)), done: None }
     }
@@ -114,6 +115,7 @@ struct Body {
     payload: Payload,
     received: u64,
     bounds: Bounds,
+    tee: Option<Tee>,
 }
 
 impl Body {
@@ -124,14 +126,17 @@ impl Body {
         leftover.extend(buf.bytes().get(step.consumed..).unwrap_or_default());
         buf.truncate(step.data);
         self.received += step.data as u64;
+        if self.bounds.limit.is_some_and(|limit| self.received > limit) {
+            return Err(Kind::BodyTooLarge.never());
+        }
+        if let Some(tee) = &mut self.tee {
+            tee(buf.bytes(), step.done);
+        }
         if matches!(self.payload, Payload::Chunked(_)) {
             let trailers = self.payload.take_trailers().filter(|_| self.bounds.trailers_pass);
             write_chunk(buf, step.done, trailers.as_deref());
         }
-        match self.bounds.limit {
-            Some(limit) if self.received > limit => Err(Kind::BodyTooLarge.never()),
-            _ => Ok(step.done),
-        }
+        Ok(step.done)
     }
 }
 

@@ -4,6 +4,7 @@ use crate::http::encode::{self, copy_fields};
 use crate::http::framing::Framing;
 use crate::http::head::Field;
 use crate::http::known::Known;
+use crate::http::upgrade;
 use crate::request::Request;
 use crate::snapshot::{Forward, HostPolicy};
 
@@ -28,7 +29,12 @@ pub fn write(req: &Request, action: &Forward, endpoint_host: &str, down: &Downst
     out.extend_from_slice(b"\r\n");
     copy_fields(&req.head.fields, req.bytes(), |field| !passes(req, field), out);
     write_who(req, down, |name| req.edits.replaces(name), out);
-    write_te(req, out);
+    if req.asks_upgrade {
+        // In place of TE: several Connection fields are more than some servers read.
+        upgrade::write_asked(upgrade::asked(&req.head, req.bytes(), &action.upgrade), out);
+    } else {
+        write_te(req, out);
+    }
     upload::write_framing(req.framing, out);
     req.edits.write_added(out);
     out.extend_from_slice(b"\r\n");
@@ -59,10 +65,10 @@ pub fn write_who(req: &Request, down: &Downstream, replaced: impl Fn(&[u8]) -> b
         out.extend_from_slice(b"\r\n");
     }
     if wanted(b"x-forwarded-proto") {
-        encode::field(b"X-Forwarded-Proto", scheme(req), out);
+        encode::field(b"X-Forwarded-Proto", req.scheme(), out);
     }
     if wanted(b"x-forwarded-host") && !req.authority.is_empty() {
-        encode::field(b"X-Forwarded-Host", host(req), out);
+        encode::field(b"X-Forwarded-Host", req.asked_host(), out);
     }
     if wanted(b"x-request-id") {
         encode::field(b"X-Request-Id", req.request_id.as_bytes(), out);
@@ -98,19 +104,4 @@ fn write_trusted(req: &Request, known: Known, out: &mut Vec<u8>) {
         out.extend_from_slice(field.value.of(req.bytes()));
         out.extend_from_slice(b", ");
     }
-}
-
-/// How the client asked, as upstreams are told.
-pub fn scheme(req: &Request) -> &[u8] {
-    kept_or(req, Known::ForwardedProto, if req.session.is_some() { b"https" } else { b"http" })
-}
-
-/// For whom the client asked, as upstreams are told.
-pub fn host(req: &Request) -> &[u8] {
-    kept_or(req, Known::ForwardedHost, &req.authority)
-}
-
-fn kept_or<'a>(req: &'a Request, known: Known, own: &'a [u8]) -> &'a [u8] {
-    let kept = if req.from_trusted { req.head.fields.all(known).next() } else { None };
-    kept.map_or(own, |field| field.value.of(req.bytes()))
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::end::{Closed, Deadline, End, Failure, Handshake, PartReason};
+use crate::end::{Closed, Deadline, End, Failure, Handshake, PartReason, Skip};
 
 /// A count that only grows. One writer.
 #[derive(Debug, Default)]
@@ -196,6 +196,10 @@ pub struct CoreBlock {
     pub accept_errors: Counter,
     /// Requests in progress now.
     pub requests_active: Gauge,
+    /// Tunnels open now.
+    pub tunnels_active: Gauge,
+    /// Tunnels that were opened.
+    pub tunnels_opened: Counter,
     /// Panics caught in tasks of this worker.
     pub panics: Counter,
     /// Refused requests, in the order of [`PARSE_STATUSES`]; see [`Self::parse_error`].
@@ -355,8 +359,31 @@ pub struct FilterBlock {
     pub would_refuse: Counter,
     /// Requests that had to wait for it, whatever became of them.
     pub waited: Counter,
-    /// Requests or answers on which its plugin failed.
+    /// Requests that it decided on by an answer that it remembered.
+    pub cached: Counter,
+    /// Calls of its own that failed, or requests and answers on which its plugin did.
     pub failed: Counter,
+    /// Copies of requests that it sent.
+    pub sent: Counter,
+    /// Requests that it left alone, since it does only so much at a time.
+    pub dropped: Counter,
+}
+
+/// How many codings there are.
+pub const CODINGS: usize = 3;
+
+/// What one core counts for one filter that compresses.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct CompressionBlock {
+    /// Answers that were compressed, by coding.
+    pub answers: Counters<CODINGS>,
+    /// Those that were not, by [`Skip::index`].
+    pub skipped: Counters<{ Skip::COUNT }>,
+    /// Bytes before.
+    pub bytes_in: Counter,
+    /// Bytes after.
+    pub bytes_out: Counter,
 }
 
 /// What one core counts for one part of an aggregation.
@@ -432,6 +459,8 @@ pub struct Blocks {
     pub upstreams: ByName<UpstreamBlock>,
     /// By filter and worker.
     pub filters: ByName<FilterBlock>,
+    /// By filter and worker, of filters that compress.
+    pub compressions: ByName<CompressionBlock>,
     /// By route, part and worker.
     pub parts: BTreeMap<Box<str>, ByName<PartBlock>>,
 }
@@ -459,6 +488,12 @@ impl Registry {
     #[must_use]
     pub fn filter(&self, worker: usize, name: &str) -> Arc<FilterBlock> {
         self.with(|b| get_or_create(&mut b.filters, worker, name))
+    }
+
+    /// The block of the compressing filter `name` on `worker`, made if it is not there.
+    #[must_use]
+    pub fn compression(&self, worker: usize, name: &str) -> Arc<CompressionBlock> {
+        self.with(|b| get_or_create(&mut b.compressions, worker, name))
     }
 
     /// The block of part `name` of route `route` on `worker`, made if it is not there.

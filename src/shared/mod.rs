@@ -19,6 +19,8 @@ pub type RouteMetrics = Arc<metrics::RouteBlock>;
 pub type UpstreamMetrics = Arc<metrics::UpstreamBlock>;
 /// One core's counters for one filter.
 pub type FilterMetrics = Arc<metrics::FilterBlock>;
+/// One core's counters for one filter that compresses.
+pub type CompressionMetrics = Arc<metrics::CompressionBlock>;
 /// The rules of a filter that is the same for many routes: made once for them, and never changed.
 pub type Rules<T> = Arc<T>;
 /// One core's counters for one part of an aggregation.

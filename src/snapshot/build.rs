@@ -83,6 +83,7 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Snapshot, Errors> {
         upstreams: config.upstreams.iter().enumerate().map(|(i, raw)| upstream(i, raw, inputs, &report)).collect(),
         listeners: config.listeners.iter().enumerate().map(listener).collect(),
         rate_limits: common.rate_limits.clone(),
+        mirrors: common.mirrors(),
         trusted_proxies: config.trusted_proxies.clone(),
         no_route: metrics.route(*worker, NO_ROUTE),
         aggregate_bytes_max: share_bytes(config.aggregation.memory, inputs.workers),
@@ -155,6 +156,7 @@ fn forward(raw: &routes::Forward, config: &Config, params: &[String], report: &R
             HostRewrite::Pass => HostPolicy::Pass,
             HostRewrite::Literal(host) => HostPolicy::Literal(host.clone()),
         },
+        upgrade: raw.upgrade.clone(),
         request_headers: edits(&raw.request_headers, params, report),
         response_headers: edits(&raw.response_headers, params, report),
     })
@@ -226,6 +228,7 @@ fn upstream(index: usize, raw: &upstreams::Upstream, inputs: &Inputs<'_>, report
         connect_ms: millis(raw.timeouts.connect.get()),
         first_byte_ms: millis(raw.timeouts.first_byte.get()),
         body_ms: millis(raw.timeouts.body.get()),
+        tunnel_idle_ms: millis(raw.timeouts.tunnel_idle.get()),
         metrics: inputs.metrics.upstream(inputs.worker, &raw.name.value),
     }
 }

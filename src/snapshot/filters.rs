@@ -1,19 +1,27 @@
 //! Filters as a worker runs them. What is the same for every route is made once for a snapshot.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use crate::config::filters::{self as raw, Filter as Raw, api_key, jwt as raw_jwt, limits};
+use foldhash::quality::FixedState;
+
+use crate::coding::Policy as Compressing;
+use crate::config::filters::{self as raw, Filter as Raw, api_key, ext_auth as raw_ext_auth, jwt as raw_jwt, limits};
 use crate::config::listeners::Listener;
 use crate::config::{Config, Located, Report, routes};
 use crate::filter::Filter;
 use crate::filter::api_key::ApiKey;
 use crate::filter::basic::Basic;
+use crate::filter::compress::Compress;
 use crate::filter::concurrency::Concurrency;
 use crate::filter::cors::Cors;
+use crate::filter::ext_auth::{self, ExtAuth};
+use crate::filter::fault::Fault;
 use crate::filter::ip::{Ip, Networks};
 use crate::filter::jwt::{Jwt, Place};
 use crate::filter::limit_key::{Fact, LimitKey};
+use crate::filter::mirror::Mirror;
 use crate::filter::plugin::Plugin;
 use crate::filter::rate_limit::RateLimit;
 use crate::filter::request_headers::RequestHeaders;
@@ -21,6 +29,7 @@ use crate::filter::request_limits::RequestLimits;
 use crate::filter::security_headers::SecurityHeaders;
 use crate::http::quota::Policy;
 use crate::jwt::KeySet;
+use crate::route::template::Template;
 use crate::shared::Rules;
 use crate::shared::limits::Limits;
 use crate::value::ByteSize;
@@ -45,6 +54,17 @@ impl Common {
         let rate_limits = inputs.config.filters.iter().filter_map(of).collect();
         Self { filters: filters(inputs, report), rate_limits }
     }
+
+    /// All mirrors, used or not, by their number.
+    pub(super) fn mirrors(&self) -> Vec<Rules<Mirror>> {
+        let of = |filter: &Filter| match filter {
+            Filter::Mirror(mirror) => Some(Rules::clone(mirror)),
+            _ => None,
+        };
+        let mut mirrors: Vec<Rules<Mirror>> = self.filters.values().filter_map(of).collect();
+        mirrors.sort_by_key(|mirror| mirror.number);
+        mirrors
+    }
 }
 
 fn filters(inputs: &Inputs<'_>, report: &Report) -> HashMap<String, Filter> {
@@ -55,6 +75,17 @@ fn filters(inputs: &Inputs<'_>, report: &Report) -> HashMap<String, Filter> {
             Raw::SecurityHeaders(raw) => Filter::SecurityHeaders(Rules::new(SecurityHeaders {
                 fields: raw.fields.clone(),
                 is_override: raw.is_override,
+                metrics: metrics(),
+            })),
+            Raw::Compress(raw) => Filter::Compress(Rules::new(Compress {
+                policy: Rules::new(Compressing {
+                    codings: raw.codings.clone(),
+                    types: raw.types.clone(),
+                    bytes_min: raw.min_size.bytes(),
+                    streams_max: share(raw.streams, inputs.workers),
+                    metrics: inputs.metrics.compression(inputs.worker, name),
+                }),
+                asks_identity: raw.asks_identity,
                 metrics: metrics(),
             })),
             Raw::Cors(raw) => Filter::Cors(Rules::new(Cors {
@@ -107,6 +138,32 @@ fn filters(inputs: &Inputs<'_>, report: &Report) -> HashMap<String, Filter> {
                 is_forwarded: raw.forward,
                 principal_header: raw.principal_header.clone(),
                 cache_ms: millis(raw.cache.get()).into(),
+                metrics: metrics(),
+            })),
+            Raw::ExtAuth(raw) => Filter::ExtAuth(Rules::new(ext_auth(name, raw, inputs, report)?)),
+            Raw::Fault(raw) => Filter::Fault(Rules::new(Fault {
+                name: name.clone(),
+                delay: raw
+                    .delay
+                    .as_ref()
+                    .map(|delay| &delay.value)
+                    .map(|delay| (millis(delay.time.get()).into(), delay.per_million)),
+                abort: raw.abort.map(|abort| (abort.status, abort.per_million)),
+                when: raw.when.clone(),
+                delayed: inputs.limits.in_flight(name, 1),
+                delayed_max: raw.max_delayed.into(),
+                metrics: metrics(),
+            })),
+            Raw::Mirror(raw) => Filter::Mirror(Rules::new(Mirror {
+                name: name.clone(),
+                number: number_of(name, inputs),
+                upstream: upstream_of(&raw.upstream, inputs, report)?,
+                per_million: raw.per_million,
+                unsafe_methods: raw.unsafe_methods,
+                body_bytes_max: usize::try_from(raw.max_body.bytes()).unwrap_or(usize::MAX),
+                in_flight: inputs.limits.in_flight(name, 1),
+                in_flight_max: raw.max_in_flight.into(),
+                timeout_ms: millis(raw.timeout.get()),
                 metrics: metrics(),
             })),
             Raw::Jwt(raw) => Filter::Jwt(Rules::new(jwt(name, raw, inputs))),
@@ -225,6 +282,48 @@ fn jwt(name: &str, raw: &raw_jwt::Jwt, inputs: &Inputs<'_>) -> Jwt {
     }
 }
 
+/// The index of the upstream of that name.
+fn upstream_of(name: &Located<String>, inputs: &Inputs<'_>, report: &Report) -> Option<usize> {
+    let index = inputs.config.upstreams.iter().position(|upstream| upstream.name.value == name.value);
+    if index.is_none() {
+        report.error(&name.at, "there is no such upstream", "");
+    }
+    index
+}
+
+/// The place of a mirror among all of them.
+fn number_of(name: &str, inputs: &Inputs<'_>) -> usize {
+    let mirrors = inputs.config.filters.iter().filter(|named| matches!(named.filter, Raw::Mirror(_)));
+    mirrors.take_while(|named| named.name.value != name).count()
+}
+
+fn ext_auth(name: &str, raw: &raw_ext_auth::ExtAuth, inputs: &Inputs<'_>, report: &Report) -> Option<ExtAuth> {
+    let target = Template::parse_target(&raw.path.value, &[], &[]);
+    let target = target.map_err(|e| report.error(&raw.path.at, e.to_string(), "")).ok()?;
+    Some(ExtAuth {
+        name: name.to_owned(),
+        upstream: upstream_of(&raw.upstream, inputs, report)?,
+        method: raw.method.clone(),
+        target,
+        headers: raw.headers.clone(),
+        response_headers: raw.response_headers.clone(),
+        client_headers: raw.client_headers.clone(),
+        refusal_headers: raw.refusal_headers.clone(),
+        principal: raw.principal.clone(),
+        timeout_ms: millis(raw.timeout.get()),
+        allows_on_failure: raw.allows_on_failure,
+        body_bytes_max: usize::try_from(raw.max_body.bytes()).unwrap_or(usize::MAX),
+        cache: raw.cache.as_ref().map(|cache| ext_auth::Cache {
+            ttl_ms: millis(cache.ttl.get()).into(),
+            key: cache.key.as_ref().map(|facts| LimitKey(facts.iter().filter_map(|fact| free(&fact.value)).collect())),
+            entries_max: share(cache.max_entries, inputs.workers),
+            // Whatever of it changes, what was remembered before is not believed.
+            identity: FixedState::default().hash_one(format!("{name} {raw:?}")),
+        }),
+        metrics: inputs.metrics.filter(inputs.worker, name),
+    })
+}
+
 /// What clients are told. Of what does not hold yet they are told nothing.
 fn policy(raw: &limits::RateLimit, limit: &RateLimitSpec) -> Option<Policy> {
     if raw.dry_run || raw.headers == limits::Headers::Off {
@@ -256,16 +355,24 @@ fn rate_limit(
 fn key(raw: &[Located<limits::Fact>], route: &routes::Route, listener: &Listener, params: &[String]) -> LimitKey {
     let fact = |fact: &Located<limits::Fact>| {
         Some(match &fact.value {
-            limits::Fact::Ip => Fact::Ip,
-            limits::Fact::Header(name) => Fact::Header(name.clone()),
-            limits::Fact::Cookie(name) => Fact::Cookie(name.clone()),
-            limits::Fact::Query(name) => Fact::Query(name.clone()),
             // The config has checked that there is one.
             limits::Fact::Path(name) => Fact::Param(params.iter().position(|param| param == name)?),
             limits::Fact::Route => Fact::Name(route.name.value.as_str().into()),
             limits::Fact::Listener => Fact::Name(listener.name.value.as_str().into()),
-            limits::Fact::Principal => Fact::Principal,
+            other => free(other)?,
         })
     };
     LimitKey(raw.iter().filter_map(fact).collect())
+}
+
+/// A fact that does not depend on route and listener.
+fn free(fact: &limits::Fact) -> Option<Fact> {
+    Some(match fact {
+        limits::Fact::Ip => Fact::Ip,
+        limits::Fact::Header(name) => Fact::Header(name.clone()),
+        limits::Fact::Cookie(name) => Fact::Cookie(name.clone()),
+        limits::Fact::Query(name) => Fact::Query(name.clone()),
+        limits::Fact::Principal => Fact::Principal,
+        limits::Fact::Path(_) | limits::Fact::Route | limits::Fact::Listener => return None,
+    })
 }

@@ -15,6 +15,7 @@ use rustls::pki_types::ServerName;
 
 use crate::filter::Filter;
 use crate::filter::header_edits::HeaderEdits;
+use crate::filter::mirror::Mirror;
 use crate::http::head::Bounds;
 use crate::http::target::PathPolicy;
 use crate::limit::Spec;
@@ -22,7 +23,7 @@ use crate::route::Router;
 use crate::route::rewrite::PathRewrite;
 use crate::route::template::Template;
 use crate::shared::limits::Wallet;
-use crate::shared::{RouteMetrics, UpstreamMetrics};
+use crate::shared::{RouteMetrics, Rules, UpstreamMetrics};
 use crate::tls;
 use crate::upstream::balance::Balance;
 use crate::upstream::pool::PoolLimits;
@@ -41,6 +42,8 @@ pub struct Snapshot {
     pub listeners: Vec<ListenerSpec>,
     /// Rate limits, for each core's chores.
     pub rate_limits: Vec<RateLimitSpec>,
+    /// Who gets copies of requests, by the number that their filter has.
+    pub mirrors: Vec<Rules<Mirror>>,
     /// Whose forwarding fields are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Counts requests that no route matches.
@@ -144,6 +147,8 @@ pub struct Forward {
     pub rewrite: PathRewrite,
     /// What the upstream's Host is.
     pub host: HostPolicy,
+    /// Protocols that connections may switch to: names in small letters.
+    pub upgrade: Vec<String>,
     /// Changes to the request's fields.
     pub request_headers: HeaderEdits,
     /// Changes to the answer's fields.
@@ -209,6 +214,8 @@ pub struct UpstreamSpec {
     pub first_byte_ms: u32,
     /// Longest pause in an answer's body, in ms.
     pub body_ms: u32,
+    /// Longest time in which nothing passes a tunnel, in ms.
+    pub tunnel_idle_ms: u32,
     /// This core's counters for it.
     pub metrics: UpstreamMetrics,
 }

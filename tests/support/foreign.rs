@@ -88,8 +88,13 @@ pub fn haproxy_server(addr: SocketAddr) -> String {
 /// A Python program that listens on the port given as its first argument; in a run over TLS, with certificate and key
 /// as the next two.
 pub fn python_server(program: &str) -> Server {
+    python_server_by("python3", program)
+}
+
+/// The same by an interpreter of one's own.
+pub fn python_server_by(python: &str, program: &str) -> Server {
     let addr = port();
-    let mut command = Command::new("python3");
+    let mut command = Command::new(python);
     command.args(["-c", program, &addr.port().to_string()]);
     if tls::is_on() {
         command.args([&tls::files().cert, &tls::files().key]);

@@ -6,6 +6,7 @@ pub mod aggregate;
 pub mod authority;
 pub mod browser;
 pub mod client;
+pub mod decoders;
 pub mod foreign;
 pub mod gateway;
 pub mod issuer;

@@ -20,6 +20,8 @@ pub const SENT: &str = "ringway_sent_bytes_total";
 pub const DURATION: &str = "ringway_request_duration_seconds";
 pub const PARSE_ERRORS: &str = "ringway_parse_errors_total";
 pub const UPSTREAM_REQUESTS: &str = "ringway_upstream_requests_total";
+pub const TUNNELS: &str = "ringway_tunnels_active";
+pub const TUNNELS_OPENED: &str = "ringway_tunnels_opened_total";
 pub const RETRIES: &str = "ringway_retries_total";
 
 /// End reasons in the access log: who ended a request, and why.
@@ -37,5 +39,8 @@ pub mod end {
     pub const FIRST_BYTE: &str = "upstream_timeout_first_byte";
     pub const UPSTREAM_BODY: &str = "upstream_timeout_body";
     pub const TOTAL: &str = "route_timeout";
+    pub const TUNNEL_CLIENT: &str = "tunnel_client";
+    pub const TUNNEL_UPSTREAM: &str = "tunnel_upstream";
+    pub const TUNNEL_IDLE: &str = "tunnel_idle";
     pub const DRAIN: &str = "drain";
 }

@@ -323,7 +323,8 @@ fn when<'d>(
 }
 
 /// `5%` in a million; at most four digits behind the point, which is one in a million.
-fn per_million(text: &str) -> Result<u32, Invalid> {
+/// So many of a million: `5%`, `0.1%`.
+pub(in crate::config) fn per_million(text: &str) -> Result<u32, Invalid> {
     let invalid = || Invalid::new("is no share of the requests", "write a percentage from 0% to 100%, like 5% or 0.1%");
     let number = text.strip_suffix('%').ok_or_else(invalid)?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));

@@ -227,7 +227,7 @@ fn keys_max(block: &Block<'_>) -> u32 {
 }
 
 /// `none`, one fact, or a list of them; without it the client's address.
-fn key(block: &Block<'_>) -> Vec<Located<Fact>> {
+pub(super) fn key(block: &Block<'_>) -> Vec<Located<Fact>> {
     let Some(value) = block.get("key") else { return vec![block.value().locate(Fact::Ip)] };
     let one = |v: &Value<'_>| Some(v.locate(v.parse(fact)?));
     if !value.is_list() {

@@ -2,10 +2,14 @@
 
 pub mod api_key;
 pub mod basic;
+pub mod compress;
 pub mod cors;
+pub mod ext_auth;
+pub mod fault;
 pub mod ip;
 pub mod jwt;
 pub mod limits;
+pub mod mirror;
 pub(super) mod order;
 pub mod plugin;
 pub mod request_limits;
@@ -16,6 +20,7 @@ use std::collections::HashMap;
 use super::decode::{Keys, Value, check_name};
 use super::headers::{self, Direction, HeaderEdits};
 use super::listeners::Listener;
+use super::references::Names;
 use super::report::{Located, Report, quote};
 use super::routes::Draft;
 use super::templates::Params;
@@ -24,10 +29,14 @@ use crate::plugin::Registry;
 use crate::route::template::{Template, TemplateError};
 use api_key::ApiKey;
 use basic::Basic;
+use compress::Compress;
 use cors::Cors;
+use ext_auth::ExtAuth;
+use fault::Fault;
 use ip::Ip;
 use jwt::Jwt;
 use limits::{Concurrency, Fact, RateLimit};
+use mirror::Mirror;
 use plugin::Plugin;
 use request_limits::RequestLimits;
 use security_headers::SecurityHeaders;
@@ -36,14 +45,18 @@ pub(super) const KEYS: Keys = Keys {
     known: &[
         "request_headers",
         "security_headers",
+        "compress",
         "cors",
         "ip",
         "request_limits",
         "api_key",
         "jwt",
         "basic",
+        "ext_auth",
         "rate_limit",
         "concurrency",
+        "fault",
+        "mirror",
     ],
     later: &[],
 };
@@ -66,6 +79,8 @@ pub enum Filter {
     RequestHeaders(HeaderEdits),
     /// What browsers are told in every answer.
     SecurityHeaders(SecurityHeaders),
+    /// Which answers are compressed.
+    Compress(Compress),
     /// Which pages of other origins may read the answers.
     Cors(Cors),
     /// Who may call, by address.
@@ -84,24 +99,30 @@ pub enum Filter {
     Jwt(Box<Jwt>),
     /// One of others, compiled in.
     Plugin(Plugin),
+    /// A service that is asked.
+    ExtAuth(Box<ExtAuth>),
+    /// Delays and failures on purpose.
+    Fault(Fault),
+    /// Copies for another upstream.
+    Mirror(Mirror),
 }
 
 /// All filters, in the order of the file.
-pub(super) fn decode(value: &Value<'_>, plugins: &Registry) -> Option<Vec<NamedFilter>> {
+pub(super) fn decode(value: &Value<'_>, upstreams: &Names<'_>, plugins: &Registry) -> Option<Vec<NamedFilter>> {
     let mut filters = Vec::new();
     for (key, value) in value.entries(FILTERS_MAX)? {
         let at_key = value.at_key(key);
         if let Err(fault) = check_name(&key.text) {
             at_key.error(format!("{} {}", quote(&key.text), fault.what), fault.remedy);
         }
-        if let Some(filter) = filter(&value, plugins) {
+        if let Some(filter) = filter(&value, upstreams, plugins) {
             filters.push(NamedFilter { name: at_key.locate(key.text.clone()), filter });
         }
     }
     Some(filters)
 }
 
-fn filter(value: &Value<'_>, plugins: &Registry) -> Option<Filter> {
+fn filter(value: &Value<'_>, upstreams: &Names<'_>, plugins: &Registry) -> Option<Filter> {
     let names: Vec<&str> = plugins.list().map(|(name, _)| name).collect();
     let block = value.block_with(&KEYS, &names)?;
     let given = KEYS.known.iter().chain(&names);
@@ -111,12 +132,16 @@ fn filter(value: &Value<'_>, plugins: &Registry) -> Option<Filter> {
         // Which parameters its templates may name depends on the routes that use it.
         "request_headers" => headers::edits(value, Direction::Request, &Params::Any).map(Filter::RequestHeaders),
         "security_headers" => security_headers::decode(value).map(Filter::SecurityHeaders),
+        "compress" => compress::decode(value).map(Filter::Compress),
         "cors" => cors::decode(value).map(Filter::Cors),
         "ip" => ip::decode(value).map(Filter::Ip),
         "request_limits" => request_limits::decode(value).map(Filter::RequestLimits),
         "api_key" => api_key::decode(value).map(Filter::ApiKey),
         "basic" => basic::decode(value).map(Filter::Basic),
         "rate_limit" => limits::rate_limit(value).map(|limit| Filter::RateLimit(Box::new(limit))),
+        "ext_auth" => ext_auth::decode(value, upstreams).map(|asked| Filter::ExtAuth(Box::new(asked))),
+        "fault" => fault::decode(value).map(Filter::Fault),
+        "mirror" => mirror::decode(value, upstreams).map(Filter::Mirror),
         "jwt" => jwt::jwt(value).map(|jwt| Filter::Jwt(Box::new(jwt))),
         "concurrency" => limits::concurrency(value).map(Filter::Concurrency),
         name => plugin::decode(value, plugins.find(name)?, plugins).map(Filter::Plugin),
@@ -151,16 +176,16 @@ impl Filter {
         edits.into_iter().flat_map(|edits| edits.set.iter().chain(&edits.add)).map(|field| &field.value)
     }
 
-    /// Whether it only adds to answers: such filters come first, so that answers of those that refuse have it too. Among
+    /// Whether it is about answers alone: such filters come first, so that answers of those that refuse have it too. Among
     /// them `cors` is last, which answers preflights.
     pub fn is_about_answers(&self) -> bool {
-        matches!(self, Self::SecurityHeaders(_) | Self::Cors(_))
+        matches!(self, Self::SecurityHeaders(_) | Self::Cors(_) | Self::Compress(_))
     }
 
     /// Its place before or behind filters of other kinds; where that is the same, the order of the lists holds.
     pub fn rank(&self) -> u8 {
         match self {
-            Self::SecurityHeaders(_) => 0,
+            Self::SecurityHeaders(_) | Self::Compress(_) => 0,
             Self::Cors(_) => 1,
             _ => 2,
         }
@@ -227,6 +252,9 @@ pub(super) fn check_uses(
         }
         if let Filter::RateLimit(limit) = filter {
             check_costs(&name.value, limit, users, report);
+        }
+        if let Filter::Fault(injected) = filter {
+            fault::check_delay(injected, users, report);
         }
     }
     for route in routes {

@@ -102,9 +102,5 @@ static FOR_EACH: Block = Block {
     ],
     rule: Rule::None,
 };
-static SHADOW: Block = Block {
-    name: "shadow",
-    keys: &part::SHADOW_KEYS,
-    rows: &[need("sample", Kind::Like("^[0-9]{1,3}(\\.[0-9]{1,4})?%$"))],
-    rule: Rule::None,
-};
+static SHADOW: Block =
+    Block { name: "shadow", keys: &part::SHADOW_KEYS, rows: &[need("sample", SHARE)], rule: Rule::None };

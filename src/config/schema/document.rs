@@ -174,7 +174,12 @@ static POOL: Block = Block {
 static UPSTREAM_TIMEOUTS: Block = Block {
     name: "upstream_timeouts",
     keys: &upstreams::TIMEOUTS_KEYS,
-    rows: &[or("connect", TIME, "3s"), or("first_byte", TIME, "15s"), or("body", TIME, "30s")],
+    rows: &[
+        or("connect", TIME, "3s"),
+        or("first_byte", TIME, "15s"),
+        or("body", TIME, "30s"),
+        or("tunnel_idle", TIME, "1h"),
+    ],
     rule: Rule::None,
 };
 
@@ -203,12 +208,14 @@ static MATCH: Block = Block {
     rows: &[may("host", Kind::Text), need("path", Kind::Like("^/")), may("methods", METHODS)],
     rule: Rule::None,
 };
+const PROTOCOL: Kind = Kind::Name("^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$");
 static FORWARD: Block = Block {
     name: "forward",
     keys: &routes::FORWARD_KEYS,
     rows: &[
         need("upstream", NAME),
         or("rewrite", Kind::Block(&REWRITE), "{}"),
+        or("upgrade", Kind::Either(&[Kind::Words(&["off"]), Kind::List(&PROTOCOL, 1, 8)]), r#"["websocket"]"#),
         or("request_headers", Kind::Block(&HEADERS), "{}"),
         or("response_headers", Kind::Block(&HEADERS), "{}"),
     ],

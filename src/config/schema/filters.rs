@@ -1,6 +1,8 @@
 //! The rows of filters.
 
-use super::super::filters::{KEYS, api_key, basic, cors, ip, jwt, limits, request_limits, security_headers};
+use super::super::filters::{
+    KEYS, api_key, basic, compress, cors, ext_auth, fault, ip, jwt, limits, mirror, request_limits, security_headers,
+};
 use super::document::{HEADERS, NETWORK, ON_UNAVAILABLE};
 use super::*;
 
@@ -11,14 +13,18 @@ pub(super) static FILTER: Block = Block {
     rows: &[
         may("request_headers", Kind::Block(&HEADERS)),
         may("security_headers", Kind::Block(&SECURITY_HEADERS)),
+        may("compress", Kind::Block(&COMPRESS)),
         may("cors", Kind::Block(&CORS)),
         may("ip", Kind::Block(&IP)),
         may("request_limits", Kind::Block(&REQUEST_LIMITS)),
         may("api_key", Kind::Block(&API_KEY)),
         may("jwt", Kind::Block(&JWT)),
         may("basic", Kind::Block(&BASIC)),
+        may("ext_auth", Kind::Block(&EXT_AUTH)),
         may("rate_limit", Kind::Block(&RATE_LIMIT)),
         may("concurrency", Kind::Block(&CONCURRENCY)),
+        may("fault", Kind::Block(&FAULT)),
+        may("mirror", Kind::Block(&MIRROR)),
     ],
     rule: Rule::Filter,
 };
@@ -52,6 +58,34 @@ const REFERRER: Kind = Kind::Words(&[
 ]);
 const DOMAINS: Kind = Kind::Words(&["none", "master-only", "by-content-type", "all", "none-this-response", "off"]);
 const OPENERS: Kind = Kind::Words(&["off", "same-origin", "same-origin-allow-popups", "noopener-allow-popups"]);
+
+const CODING: Kind = Kind::Words(&["zstd", "br", "gzip"]);
+const TYPES: Kind = Kind::List(&Kind::Like("^[^/ ;]{1,126}/[^/ ;]{1,126}$"), 1, 100);
+const ALL_TYPES: &str = r#"["text/*", "application/json", "application/*+json", "application/x-ndjson", "application/xml", "application/*+xml", "application/javascript", "application/x-javascript", "application/wasm", "image/svg+xml", "image/vnd.microsoft.icon", "font/ttf", "font/otf"]"#;
+static COMPRESS: Block = Block {
+    name: "compress",
+    keys: &compress::KEYS,
+    rows: &[
+        or("codings", Kind::List(&CODING, 1, 3), r#"["zstd", "br", "gzip"]"#),
+        mostly("levels", Kind::Block(&LEVELS), "{}"),
+        or("types", TYPES, ALL_TYPES),
+        or("min_size", SIZE, "1KiB"),
+        or("streams", Kind::Count(1, 100_000), "256"),
+        or("accept_encoding", Kind::Words(&["pass", "identity"]), "pass"),
+    ],
+    rule: Rule::None,
+};
+/// A level of a coding that is not used must not be written.
+static LEVELS: Block = Block {
+    name: "levels",
+    keys: &compress::LEVEL_KEYS,
+    rows: &[
+        mostly("gzip", Kind::Count(1, 6), "5"),
+        mostly("br", Kind::Count(0, 5), "4"),
+        mostly("zstd", Kind::Count(1, 7), "3"),
+    ],
+    rule: Rule::None,
+};
 
 static CORS: Block = Block {
     name: "cors",
@@ -117,6 +151,40 @@ static BASIC: Block = Block {
     rule: Rule::None,
 };
 
+/// What an answer of the service can depend on: it is told neither of routes nor of listeners.
+const ASKED_FACT: Kind = Kind::Like("^(ip|principal|none|(header|cookie|query)\\..+)$");
+const ASKED_FIELDS: Kind = Kind::List(&FIELD, 0, 64);
+static EXT_AUTH: Block = Block {
+    name: "ext_auth",
+    keys: &ext_auth::KEYS,
+    rows: &[
+        need("upstream", NAME),
+        need("path", Kind::Like("^/")),
+        or("method", METHOD, "GET"),
+        or("headers", ASKED_FIELDS, r#"["authorization", "cookie"]"#),
+        or("response_headers", ASKED_FIELDS, "[]"),
+        or("client_headers", ASKED_FIELDS, "[]"),
+        or("refusal_headers", ASKED_FIELDS, REFUSAL_HEADERS),
+        or("principal", Kind::Either(&[NONE, FIELD]), "none"),
+        or("timeout", TIME, "1s"),
+        or("on_failure", Kind::Words(&["deny", "allow"]), "deny"),
+        or("max_body", SIZE, "16KiB"),
+        may("cache", Kind::Block(&EXT_AUTH_CACHE)),
+    ],
+    rule: Rule::None,
+};
+const REFUSAL_HEADERS: &str = r#"["www-authenticate", "location", "set-cookie", "retry-after", "cache-control"]"#;
+static EXT_AUTH_CACHE: Block = Block {
+    name: "ext_auth_cache",
+    keys: &ext_auth::CACHE_KEYS,
+    rows: &[
+        need("ttl", TIME),
+        may("key", Kind::Either(&[ASKED_FACT, Kind::List(&ASKED_FACT, 1, 8)])),
+        or("max_entries", Kind::Count(16, 1_000_000), "10000"),
+    ],
+    rule: Rule::None,
+};
+
 const FACT: Kind = Kind::Like("^(ip|route|listener|principal|none|(header|cookie|query|path)\\..+)$");
 const COUNTED_BY: Kind = Kind::Either(&[FACT, Kind::List(&FACT, 1, 8)]);
 const KEYS_TOLD_APART: Kind = Kind::Count(1, crate::shared::wallet::MOST_KEYS);
@@ -148,6 +216,43 @@ static CONCURRENCY: Block = Block {
         Row { key: "queue_timeout", kind: TIME, default: Default::With("queue", "500ms") },
         or("dry_run", Kind::Boolean, "false"),
         or("keys", KEYS_TOLD_APART, "100000"),
+    ],
+    rule: Rule::None,
+};
+
+static FAULT: Block = Block {
+    name: "fault",
+    keys: &fault::KEYS,
+    rows: &[
+        may("delay", Kind::Block(&DELAY)),
+        may("abort", Kind::Block(&ABORT)),
+        may("when", FIELDS),
+        or("max_delayed", Kind::Count(1, 10_000), "100"),
+    ],
+    rule: Rule::Some(&["delay", "abort"]),
+};
+static DELAY: Block = Block {
+    name: "delay",
+    keys: &fault::DELAY_KEYS,
+    rows: &[need("time", TIME), or("percent", SHARE, "100%")],
+    rule: Rule::None,
+};
+static ABORT: Block = Block {
+    name: "abort",
+    keys: &fault::ABORT_KEYS,
+    rows: &[or("status", Kind::Count(400, 599), "503"), or("percent", SHARE, "100%")],
+    rule: Rule::None,
+};
+static MIRROR: Block = Block {
+    name: "mirror",
+    keys: &mirror::KEYS,
+    rows: &[
+        need("upstream", NAME),
+        or("percent", SHARE, "100%"),
+        or("unsafe_methods", Kind::Boolean, "false"),
+        or("max_body", SIZE, "8KiB"),
+        or("max_in_flight", Kind::Count(1, 10_000), "100"),
+        or("timeout", TIME, "5s"),
     ],
     rule: Rule::None,
 };

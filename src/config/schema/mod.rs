@@ -126,6 +126,8 @@ const METHOD: Kind = Kind::Like("^[!#$%&'*+.^_`|~0-9A-Z-]{1,32}$");
 const METHODS: Kind = Kind::List(&METHOD, 1, 32);
 const TEXTS: Kind = Kind::List(&Kind::Text, 1, 100);
 const FIELDS: Kind = Kind::Map(&Kind::Template);
+/// A share of the requests.
+const SHARE: Kind = Kind::Like("^[0-9]{1,3}(\\.[0-9]{1,4})?%$");
 const HTTP_PORT: Kind = Kind::Count(1, 65_535);
 
 /// The JSON Schema (draft 2020-12) of the config, with these plugins, each a name and what it does.

@@ -1,28 +1,24 @@
-//! One upstream call of a part: connection, request, and an answer that is read whole, bounded, and validated as it comes.
+//! One upstream call of a part: its answer is bounded by the plan, and validated as it comes.
 //!
-//! It owns all that it needs, so that it can run in a recycled box beside the other calls of its request. Dropping it
-//! closes its connection.
+//! It owns all that it needs, so that it can run in a recycled box beside the other calls of its request.
 
 use std::rc::Rc;
 
 use crate::core::Held;
 use crate::end::PartReason;
-use crate::error::{Error, Kind, Retry};
+use crate::error::{Error, Kind};
 use crate::http::encode::copy_fields;
-use crate::http::framing::{self, Framing};
-use crate::http::h1::payload::Payload;
-use crate::http::head::{Field, ResponseHead, Scan};
+use crate::http::framing::Framing;
+use crate::http::head::{Field, ResponseHead};
 use crate::http::known::Known;
-use crate::io::buffers::ANSWER_BYTES;
-use crate::io::{Buf, Slot, guard};
+use crate::io::Buf;
 use crate::json::Validator;
+use crate::snapshot::Action;
 use crate::snapshot::aggregate::{Aggregate, Part};
-use crate::snapshot::{Action, UpstreamSpec};
 
-use super::super::checkout::{Lease, Wanted, count_failure};
-use super::super::forward::{ANSWER_BOUNDS, INTERIM_MAX, bad_head};
+use super::super::call::{Broken, Call, Taker, Whole};
+use super::super::checkout::{Lease, Wanted};
 use super::super::plane::{Live, Plane};
-use super::super::upload::write_upstream;
 
 /// Fields about one body (RFC 9110 8, RFC 9530), or about how long it was kept: not about what is made of several.
 const ABOUT_BODY: [&str; 14] = [
@@ -101,14 +97,12 @@ pub struct Failed {
     pub lines: Vec<u8>,
     /// It is not the part's doing, and the whole request can not go on: memory is out, or the gateway stops.
     pub fatal: Option<Kind>,
-    /// Asking again does no harm: the connection was about to be closed anyway.
-    pub retry: bool,
 }
 
 impl Failed {
     /// A failure without an answer.
     pub fn because(reason: PartReason) -> Self {
-        Self { reason, status: None, retry_after: None, lines: Vec::new(), fatal: None, retry: false }
+        Self { reason, status: None, retry_after: None, lines: Vec::new(), fatal: None }
     }
 
     fn with(self, status: u16) -> Self {
@@ -131,7 +125,7 @@ impl From<Error> for Failed {
                 PartReason::Cancelled
             }
         };
-        Self { retry: e.retry == Retry::Safe, fatal, ..Self::because(reason) }
+        Self { fatal, ..Self::because(reason) }
     }
 }
 
@@ -145,7 +139,7 @@ pub fn plan_of(live: &Live, route: usize, part: usize) -> Option<(&Aggregate, &P
 
 /// Makes the call.
 pub async fn call(order: Order) -> Result<Answered, Failed> {
-    let Order { plane, live, route, part: index, endpoint, lease, out, due_ms, held } = order;
+    let Order { plane, live, route, part: index, endpoint, lease, out, due_ms, mut held } = order;
     let internal = Failed::from(Kind::Internal.never());
     let Some((plan, part)) = plan_of(&live, route, index) else { return Err(internal) };
     let Some(spec) = live.snapshot.upstreams.get(part.upstream) else { return Err(internal) };
@@ -154,148 +148,65 @@ pub async fn call(order: Order) -> Result<Answered, Failed> {
     let endpoints = live.endpoints(part.upstream);
     let wanted = Wanted { spec, endpoints, core, slot: &slot, due_ms };
     let mut memory = plane.take_call();
+    let CallMemory { head, validator } = &mut *memory;
     let keep_fields = plan.headers_from == Some(index);
-    let asked = Asked { plan, part, spec, wanted, slot: &slot, keep_fields };
-    let result = asked.ask(endpoint, lease, out, &mut memory, held).await;
+    let mut taken = Taken { plan, part, keep_fields, validator, status: 0, lines: Vec::new() };
+    let call = Call { wanted, method: &part.method, safe: part.safe };
+    let result = call.ask(endpoint, lease, out, head, &mut taken, &mut held).await;
+    let Taken { status, lines, .. } = taken;
     plane.give_call(memory);
-    result
+    match result {
+        Ok(Whole { buf, at }) => Ok(Answered { buf, at, status, lines, held: Some(held) }),
+        Err(Broken::Transport(e)) => Err(Failed::from(e)),
+        Err(Broken::Answer(failed)) => Err(failed),
+    }
 }
 
-struct Asked<'a> {
+/// What is taken of a part's answer.
+struct Taken<'a> {
     plan: &'a Aggregate,
     part: &'a Part,
-    spec: &'a UpstreamSpec,
-    wanted: Wanted<'a>,
-    slot: &'a Slot,
     keep_fields: bool,
+    validator: &'a mut Validator,
+    status: u16,
+    lines: Vec<u8>,
 }
 
-impl Asked<'_> {
-    /// One try, and a second one if the first met a connection that the upstream was about to close.
-    async fn ask(
-        &self,
-        endpoint: usize,
-        mut idle: Option<Lease>,
-        mut out: Buf,
-        memory: &mut CallMemory,
-        mut held: Held,
-    ) -> Result<Answered, Failed> {
-        let core = self.wanted.core;
-        let mut again = false;
-        loop {
-            let lease = match idle.take() {
-                Some(lease) => lease,
-                None => self.wanted.check_out(endpoint, core.clock.now_us(), again).await.map_err(|e| {
-                    count_failure(self.spec, e);
-                    Failed::from(e)
-                })?,
-            };
-            let replayable = lease.is_reused() && self.part.safe && !again;
-            if replayable {
-                held.grow(out.len())?;
-            }
-            let replay = replayable.then(|| copy(&out, core));
-            self.spec.metrics.requests.add(1);
-            let result = self.exchange(lease, out, memory, &mut held).await;
-            let failed = match result {
-                Err(Broken::Transport(e)) => {
-                    count_failure(self.spec, e);
-                    Failed::from(e)
-                }
-                Err(Broken::Answer(failed)) => failed,
-                Ok(answered) => {
-                    if let Some(replay) = replay {
-                        core.buffers.give(replay);
-                    }
-                    return Ok(Answered { held: Some(held), ..answered });
-                }
-            };
-            match replay {
-                Some(replay) if failed.retry => out = replay,
-                _ => return Err(failed),
-            }
-            core.metrics.retries.add(1);
-            again = true;
+impl Taker for Taken<'_> {
+    type Fault = Failed;
+    const DROPS_BODY: bool = false;
+
+    fn head(&mut self, head: &ResponseHead, bytes: &[u8], framing: Framing) -> Result<(), Failed> {
+        self.status = head.status;
+        if let Some(failed) = self.refused(head, bytes, framing) {
+            return Err(failed);
         }
+        if self.keep_fields {
+            self.lines = self.lines(head, bytes);
+        }
+        self.validator.reset();
+        Ok(())
     }
 
-    async fn exchange(
-        &self,
-        lease: Lease,
-        out: Buf,
-        memory: &mut CallMemory,
-        held: &mut Held,
-    ) -> Result<Answered, Broken> {
-        let buffers = &self.wanted.core.buffers;
-        let out = write_upstream(&lease.stream, self.slot, self.spec.body_ms, self.wanted.due_ms, out).await?;
-        buffers.give(out);
-        held.grow(ANSWER_BYTES)?;
-        let buf = self.read_head(&lease, memory).await?;
-        let head = &memory.head;
-        let framing = framing::of_response(&self.part.method, head, buf.bytes());
-        let framing = framing.map_err(|_| Kind::BadResponse("no one can say where it ends").never())?;
-        let (status, at) = (head.status, head.fields.len);
-        let whole = || match framing {
-            Framing::None => buf.len() == at,
-            Framing::Length(n) => usize::try_from(n).is_ok_and(|n| buf.len() - at == n),
-            Framing::Chunked | Framing::Close => false,
-        };
-        if let Some(failed) = self.refused(head, buf.bytes(), framing) {
-            // A failing upstream is not made to accept a new connection for each failure as well.
-            if whole() && head.keeps_alive() {
-                lease.give_back(self.spec, self.slot.now_ms());
-            }
-            buffers.give(buf);
-            return Err(Broken::Answer(failed));
+    fn piece(&mut self, piece: &[u8], len: usize) -> Result<(), Failed> {
+        if len > self.plan.part_bytes_max {
+            return Err(self.failed(PartReason::TooLarge));
         }
-        let lines = if self.keep_fields { self.lines(head, buf.bytes()) } else { Vec::new() };
-        let keeps_alive = head.keeps_alive();
-        memory.validator.reset();
-        let body = Body { asked: self, lease: &lease, at, status, validator: &mut memory.validator };
-        let (buf, surplus) = body.read(buf, framing, held).await?;
-        if keeps_alive && !surplus && framing != Framing::Close {
-            lease.give_back(self.spec, self.slot.now_ms());
-        }
-        Ok(Answered { buf, at, status, lines, held: None })
+        self.validator.feed(piece).map_err(|_| self.failed(PartReason::BadBody))
     }
 
-    /// Reads up to the end of the final answer's head.
-    async fn read_head(&self, lease: &Lease, memory: &mut CallMemory) -> Result<Buf, Error> {
-        let buffers = &self.wanted.core.buffers;
-        let mut buf = buffers.take(ANSWER_BYTES);
-        let mut due_ms = self.wanted.due_ms.min(self.slot.now_ms().saturating_add(self.spec.first_byte_ms.into()));
-        let (mut scan, mut parse_at, mut interim) = (Scan::default(), 0, 0);
-        loop {
-            buf = match guard(self.slot, due_ms, lease.stream.read(buf)).await {
-                Ok((Ok(n), filled)) if n > 0 => filled,
-                Ok((_, filled)) if filled.is_empty() && interim == 0 => return Err(Kind::Reset.safe()),
-                Ok(_) => return Err(Kind::Reset.never()),
-                Err(fired) => return Err(self.wanted.fired(fired, Kind::FirstByteTimeout).never()),
-            };
-            due_ms = self.wanted.due_ms;
-            while buf.len() >= parse_at || buf.len() >= ANSWER_BOUNDS.head || scan.has_end(buf.bytes()) {
-                if !memory.head.parse(buf.bytes(), &ANSWER_BOUNDS).map_err(bad_head)? {
-                    parse_at = (buf.len() * 2).max(1);
-                    break;
-                }
-                match memory.head.status {
-                    101 => return Err(Kind::BadResponse("101 without an upgrade").never()),
-                    200.. => return Ok(buf),
-                    _ => {}
-                }
-                // Interim answers (RFC 9110 15.2) are about this call alone: nobody is told.
-                interim += 1;
-                if interim > INTERIM_MAX {
-                    return Err(Kind::BadResponse("too many interim answers").never());
-                }
-                buf.consume(memory.head.fields.len);
-                (scan, parse_at) = (Scan::default(), 0);
-            }
-            if buf.spare() == 0 {
-                let larger = Buf::larger(&buf);
-                buf.grow(larger, buffers);
-            }
+    fn end(&mut self, len: usize) -> Result<(), Failed> {
+        // No body at all stands for null: 204, or an empty one.
+        if len == 0 {
+            return Ok(());
         }
+        self.validator.finish().map_err(|_| self.failed(PartReason::BadBody))
+    }
+}
+
+impl Taken<'_> {
+    fn failed(&self, reason: PartReason) -> Failed {
+        Failed::because(reason).with(self.status)
     }
 
     /// What can be told from the head: an answer that is none, or one that can not be used.
@@ -357,75 +268,4 @@ fn is_json(content_type: &[u8]) -> bool {
     let is = |name: &[u8]| media_type.eq_ignore_ascii_case(name);
     let suffix = media_type.len().checked_sub(b"+json".len()).and_then(|at| media_type.get(at..));
     is(b"application/json") || is(b"text/json") || suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case(b"+json"))
-}
-
-/// How a call broke.
-enum Broken {
-    /// Its connection, or what came on it is no HTTP.
-    Transport(Error),
-    /// The answer can not be used.
-    Answer(Failed),
-}
-
-impl From<Error> for Broken {
-    fn from(e: Error) -> Self {
-        Self::Transport(e)
-    }
-}
-
-/// A body that is read.
-struct Body<'a> {
-    asked: &'a Asked<'a>,
-    lease: &'a Lease,
-    at: usize,
-    status: u16,
-    validator: &'a mut Validator,
-}
-
-impl Body<'_> {
-    /// The whole body behind the head in `buf`, and whether more came that belongs to no answer.
-    async fn read(self, mut buf: Buf, framing: Framing, held: &mut Held) -> Result<(Buf, bool), Broken> {
-        let Self { asked, lease, at, status, validator } = self;
-        let buffers = &asked.wanted.core.buffers;
-        let failed = |reason| Broken::Answer(Failed::because(reason).with(status));
-        let mut payload = Payload::of(framing);
-        let mut fresh = buf.len() - at;
-        let surplus = loop {
-            let from = buf.len() - fresh;
-            let step = payload.take(buf.last_mut(fresh)).map_err(|_| Kind::BadResponse("bad chunk").never())?;
-            buf.truncate(from + step.data);
-            if buf.len() - at > asked.plan.part_bytes_max {
-                return Err(failed(PartReason::TooLarge));
-            }
-            validator.feed(buf.bytes().get(from..).unwrap_or_default()).map_err(|_| failed(PartReason::BadBody))?;
-            if step.done {
-                break fresh > step.consumed;
-            }
-            held.make_room(&mut buf, payload.left(), buffers)?;
-            let due_ms = asked.wanted.due_ms.min(asked.slot.now_ms().saturating_add(asked.spec.body_ms.into()));
-            fresh = match guard(asked.slot, due_ms, lease.stream.read(buf)).await {
-                Ok((Ok(n), filled)) if n > 0 => {
-                    buf = filled;
-                    n
-                }
-                Ok((Ok(_), filled)) if matches!(payload, Payload::Close) => {
-                    buf = filled;
-                    break false;
-                }
-                Ok(_) => return Err(Kind::Truncated.never().into()),
-                Err(fired) => return Err(asked.wanted.fired(fired, Kind::UpstreamBodyTimeout).never().into()),
-            };
-        };
-        // No body at all stands for null: 204, or an empty one.
-        if buf.len() > at {
-            validator.finish().map_err(|_| failed(PartReason::BadBody))?;
-        }
-        Ok((buf, surplus))
-    }
-}
-
-fn copy(out: &Buf, core: &crate::core::Core) -> Buf {
-    let mut replay = core.buffers.take(out.len());
-    replay.extend(out.bytes());
-    replay
 }

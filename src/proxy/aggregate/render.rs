@@ -7,7 +7,6 @@ use http::Method;
 
 use crate::http::encode;
 use crate::http::framing::Framing;
-use crate::http::head::Field;
 use crate::request::Request;
 use crate::route::facts::{Facts, Value};
 use crate::route::template::Place;
@@ -139,7 +138,7 @@ impl Sender<'_> {
         if !is_set(b"accept") && !part.headers.iter().any(|name| name == "accept") {
             out.extend_from_slice(b"Accept: application/json\r\n");
         }
-        self.write_fields(out);
+        self.facts.req.write_fields(&self.part.headers, out);
         for (name, value) in &part.set_headers {
             encode::field_of(name.as_bytes(), |out| value.render(facts, Place::Header, out), out);
         }
@@ -174,7 +173,7 @@ impl Sender<'_> {
     /// address is told to the upstream and is not in it. False if there is too much of it.
     pub fn write_key(&self, route: &str, upstream: &str, out: &mut Vec<u8>) -> bool {
         let req = self.facts.req;
-        let (host, scheme) = (upstream_head::host(req), upstream_head::scheme(req));
+        let (host, scheme) = (req.asked_host(), req.scheme());
         for text in [route.as_bytes(), self.part.name.as_bytes(), upstream.as_bytes(), host, scheme] {
             out.extend_from_slice(text);
             out.push(0);
@@ -183,7 +182,7 @@ impl Sender<'_> {
         out.push(0);
         let _ = self.write_target(out); // one that is too long is not sent, and not kept
         out.push(0);
-        self.write_fields(out);
+        self.facts.req.write_fields(&self.part.headers, out);
         for (name, value) in &self.part.set_headers {
             out.extend_from_slice(name.as_bytes());
             out.push(0);
@@ -220,22 +219,6 @@ impl Sender<'_> {
             }
         }
         out.len() - start <= TARGET_BYTES_MAX
-    }
-
-    /// The client's fields that are passed on, as filters left them, those of each name in their order.
-    fn write_fields(&self, out: &mut Vec<u8>) {
-        let (fields, edits) = (&self.facts.req.head.fields, &self.facts.req.edits);
-        let bytes = self.facts.req.bytes();
-        for name in &self.part.headers {
-            edits.write_added_of(name.as_bytes(), out);
-            if edits.replaces(name.as_bytes()) {
-                continue;
-            }
-            let same = |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes());
-            for field in fields.iter().filter(same).filter(|field| !fields.is_listed(field, bytes)) {
-                encode::field(field.name.of(bytes), field.value.of(bytes), out);
-            }
-        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::snapshot::ListenerSpec;
 use crate::snapshot::aggregate::Aggregate;
 
 use super::super::answer::write_connection;
+use super::super::compress;
 use super::super::connection::write_downstream;
 use super::super::forward::OUT_BYTES;
 use super::super::plane::Downstream;
@@ -25,7 +26,7 @@ use super::outcome::{Outcome, Source};
 /// A value of at least this size is not copied: the write of a buffer of its own costs less.
 const LARGE_BYTES: usize = 8 * 1024;
 
-/// Sends the answer. An error leaves the client with part of it.
+/// Sends the answer. Returns whether the client's connection may be kept; an error leaves the client with part of it.
 #[allow(clippy::too_many_arguments)] // each is another owner's; a struct of them would be built for this call alone
 pub async fn send(
     merged: &mut Merged,
@@ -36,7 +37,7 @@ pub async fn send(
     core: &Core,
     keep: bool,
     cx: &mut Context,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let Memory { outcomes, body, fields, .. } = &mut *merged.memory;
     let mut out = core.buffers.take(OUT_BYTES);
     let head = out.vec();
@@ -51,6 +52,15 @@ pub async fn send(
     req.write_own(head);
     head.extend_from_slice(b"\r\n");
     cx.status = merged.status;
+    if let Some(policy) = req.compression.policy()
+        && let Some(packed) = compress::begin(policy, req, merged.status, keep, down, rules, core, &mut out)
+    {
+        let slices = body.pieces.iter().filter_map(|piece| match piece {
+            Piece::Text(from, to) => body.text.get(*from..*to),
+            Piece::Value(index) => Some(outcomes.get(*index)?.output(plan.parts.get(*index)?)),
+        });
+        return Box::pin(packed.send(slices, cx)).await;
+    }
     let mut writer = Writer { out, down, rules, core };
     if req.head.method != http::Method::HEAD {
         for piece in &body.pieces {
@@ -73,7 +83,7 @@ pub async fn send(
     }
     writer.flush(cx).await?;
     core.buffers.give(writer.out);
-    Ok(())
+    Ok(keep)
 }
 
 /// The value in the buffer that it was received in, or edited into.
