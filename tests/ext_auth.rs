@@ -328,7 +328,7 @@ fn when_the_routes_time_is_over_nothing_is_sent_on() {
             filters(&upstream, &service, &format!("gate: {{ ext_auth: {{ upstream: auth, path: /, {keys} }} }}"))
                 .forward_all("filters: [gate], timeout: 300ms")
                 .start();
-        gateway.ask(post("/a", b"x".to_vec())).is_gateways_own(504);
+        gateway.ask(post("/a", b"x")).is_gateways_own(504);
         assert_eq!(gateway.wait_log(|line| line["status"] == 504)["end"], "route_timeout", "{keys}");
     }
     assert!(upstream.requests().is_empty());
