@@ -60,6 +60,7 @@ pub struct Core {
     held: Rc<Memory>,
     shadows_held: Rc<Memory>,
     filters_held: Rc<Memory>,
+    copies_held: Rc<Memory>,
     /// For samples.
     pub random: RefCell<XorShift>,
     /// Passwords that were right a short while ago.
@@ -105,6 +106,7 @@ impl Core {
             held: Rc::default(),
             shadows_held: Rc::default(),
             filters_held: Rc::new(Memory { bytes: Cell::new(0), max: Cell::new(FILTERS_BYTES_MAX) }),
+            copies_held: Rc::new(Memory { bytes: Cell::new(0), max: Cell::new(COPIES_BYTES_MAX) }),
             random: RefCell::new(XorShift::new(random_u64())),
             verified: Rc::default(),
             decisions: Decisions::default(),
@@ -192,6 +194,11 @@ impl Core {
         Held { memory: Rc::clone(&self.filters_held), bytes: 0 }
     }
 
+    /// The same for a copy of a request, apart from all others: whoever sends bodies that are copied can take nothing else.
+    pub fn hold_for_copy(&self) -> Held {
+        Held { memory: Rc::clone(&self.copies_held), bytes: 0 }
+    }
+
     /// Tells the metrics what aggregations and remembered tokens hold. Called once a second.
     pub fn report_memory(&self) {
         let as_gauge = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -246,6 +253,8 @@ impl Core {
 const SHADOWS_PART: usize = 8;
 /// What calls of filters may hold: 6000 with the usual small answers.
 const FILTERS_BYTES_MAX: usize = 64 << 20;
+/// What copies of requests may hold.
+const COPIES_BYTES_MAX: usize = 32 << 20;
 
 #[derive(Default)]
 struct Memory {

@@ -187,6 +187,31 @@ impl Request {
         self.read_pairs = read;
     }
 
+    /// Runs `with` while the query is without the pairs that go no further. Other filters still find them behind it.
+    pub fn without_read_pairs<T>(&mut self, with: impl FnOnce(&mut Self) -> T) -> T {
+        let whole = self.begin_without_read_pairs();
+        let result = with(self);
+        self.end_without_read_pairs(whole);
+        result
+    }
+
+    /// The first half of [`Self::without_read_pairs`], for what waits: gives what the other half needs.
+    pub fn begin_without_read_pairs(&mut self) -> Option<WholeQuery> {
+        let query = self.query.filter(|_| !self.read_pairs.is_empty())?;
+        let whole = WholeQuery { query, text: query.of(self.bytes()).to_vec(), read_pairs: self.read_pairs.clone() };
+        self.cut_query();
+        Some(whole)
+    }
+
+    /// The second half.
+    pub fn end_without_read_pairs(&mut self, whole: Option<WholeQuery>) {
+        let Some(WholeQuery { query, text, read_pairs }) = whole else { return };
+        if let Some(place) = self.buf.bytes_mut().get_mut(query.start()..query.end()) {
+            place.copy_from_slice(&text);
+        }
+        (self.query, self.read_pairs) = (Some(query), read_pairs);
+    }
+
     /// Takes the pairs out of the query that go no further. It happens in place, behind which nothing moves.
     pub fn cut_query(&mut self) {
         if self.read_pairs.is_empty() {
@@ -233,7 +258,8 @@ impl Request {
             if self.edits.replaces(name.as_bytes()) {
                 continue;
             }
-            let same = |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes());
+            // Its twin with `_` is the same to some upstreams, which get both.
+            let same = |field: &&Field| is_same_name(field.name.of(bytes), name.as_bytes());
             for field in fields.iter().filter(same).filter(|field| !fields.is_listed(field, bytes)) {
                 encode::field(field.name.of(bytes), field.value.of(bytes), out);
             }
@@ -287,6 +313,13 @@ impl PluginNotes {
             self.kept.clear();
         }
     }
+}
+
+/// A query as it came, see [`Request::without_read_pairs`].
+pub struct WholeQuery {
+    query: Span,
+    text: Vec<u8>,
+    read_pairs: Vec<Span>,
 }
 
 /// Who calls, once that is known. Its memory is reused.
@@ -392,6 +425,7 @@ mod tests {
             req.query = bytes.get(6..6 + query.len()).map(|part| Span::within(bytes, part));
             let is_key = |pair: &[u8]| pair.split(|b| *b == b'=').next() == Some(b"key");
             req.drop_pairs(is_key);
+            assert_eq!(req.without_read_pairs(|req| req.query_str().map(str::to_owned)).as_deref(), left, "{query}");
             assert_eq!(req.query_str(), Some(query), "filters behind it find it");
             req.drop_pairs(is_key);
             req.cut_query();

@@ -321,6 +321,30 @@ fn on_failure_allow_lets_pass_and_says_so() {
 }
 
 #[test]
+fn when_the_routes_time_is_over_nothing_is_sent_on() {
+    let (upstream, service) = (Upstream::says("hi"), Upstream::start(never_answers));
+    for keys in ["on_failure: allow", "on_failure: deny"] {
+        let gateway =
+            filters(&upstream, &service, &format!("gate: {{ ext_auth: {{ upstream: auth, path: /, {keys} }} }}"))
+                .forward_all("filters: [gate], timeout: 300ms")
+                .start();
+        gateway.ask(post("/a", b"x")).is_gateways_own(504);
+        assert_eq!(gateway.wait_log(|line| line["status"] == 504)["end"], "route_timeout", "{keys}");
+    }
+    assert!(upstream.requests().is_empty());
+}
+
+#[test]
+fn twins_with_underscores_are_told_too() {
+    let (upstream, service) = (Upstream::says("hi"), Upstream::start(answers(says(204, "", ""))));
+    let gateway = with(&upstream, &service, "headers: [x-tenant]").start();
+    gateway.ask("GET /a HTTP/1.1\r\nHost: h\r\nX-Tenant: mine\r\nX_Tenant: other\r\nX-Original-URL: /b\r\n\r\n");
+    let asked = service.only_request();
+    assert_eq!((asked.fields.get("x-tenant"), asked.fields.get("x_tenant")), (Some("mine"), Some("other")));
+    assert!(!upstream.only_request().fields.has("x-original-url"), "that path was not asked about");
+}
+
+#[test]
 fn nobody_to_ask_is_a_failure_too() {
     let upstream = Upstream::says("hi");
     let gone = crate::support::free_port();
@@ -534,7 +558,7 @@ fn what_filters_before_it_take_out_of_the_query_is_not_told_and_the_answer_is_re
     let all = format!(
         "gate: {{ ext_auth: {{ upstream: auth, path: /verify, cache: {{ ttl: 1h }} }} }}, \
          who: {{ api_key: {{ query: key, keys: [{{ sha256: {digest}, owner: acme }}] }} }}, \
-         all: {{ rate_limit: {{ rate: 3/h, key: none }} }}, each: {{ rate_limit: {{ rate: 2/h, key: principal }} }}"
+         all: {{ rate_limit: {{ rate: 3/h, key: none }} }}, each: {{ rate_limit: {{ rate: 2/h, key: query.key }} }}"
     );
     let gateway = filters(&upstream, &service, &all).forward_all("filters: [all, who, gate, each]").start();
     let mut client = Client::connect(&gateway);

@@ -35,7 +35,7 @@ fn a_copy_is_what_the_upstream_gets_and_a_mark() {
              request_headers: { set: { x-gateway: ringway }, remove: [x-debug] } }",
         )
         .start();
-    let request = "POST /v1/a?x=1 HTTP/1.1\r\nHost: h\r\nAuthorization: t\r\nX-Debug: 1\r\nX-Ringway-Mirror: forged\r\n\
+    let request = "POST /v1/a?x=1 HTTP/1.1\r\nHost: h\r\nAuthorization: t\r\nX-Debug: 1\r\n\
                    Content-Length: 5\r\n\r\nhello";
     assert_eq!(gateway.ask(request).text(), "real");
     let (sent, copied) = (upstream.only_request(), copy.wait_requests(1).remove(0));
@@ -55,6 +55,41 @@ fn a_copy_is_what_the_upstream_gets_and_a_mark() {
     wait_counted(&gateway, "sent", 1.0);
     let metrics = gateway.metrics();
     assert_eq!(metrics.sum("ringway_upstream_requests_total", &[("upstream", "next")]), 1.0);
+}
+
+#[test]
+fn a_copy_is_not_copied_again() {
+    let (upstream, copy) = (Upstream::says("real"), Upstream::says("copy"));
+    let gateway = with(&upstream, &copy, "").start();
+    let mut client = Client::connect(&gateway);
+    for field in ["X-Ringway-Mirror: other", "x_ringway_mirror: other"] {
+        assert_eq!(client.ask(format!("GET /a HTTP/1.1\r\nHost: h\r\n{field}\r\n\r\n")).text(), "real");
+    }
+    client.get("/last");
+    assert_eq!(copy.wait_requests(1).remove(0).target, "/last", "the only one");
+    wait_counted(&gateway, "sent", 1.0);
+    assert!(upstream.requests().iter().all(|sent| !format!("{sent:?}").to_lowercase().contains("mirror")));
+}
+
+#[test]
+fn bodies_that_come_slowly_take_places_of_copies_and_nothing_else() {
+    let (upstream, copy) = (Upstream::echo(), Upstream::says("copy"));
+    let gateway = with(&upstream, &copy, "unsafe_methods: true, max_in_flight: 3").start();
+    let slow: Vec<Client> = (0..5)
+        .map(|_| {
+            let mut client = Client::connect(&gateway);
+            client.send("POST /slow HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n");
+            client
+        })
+        .collect();
+    wait_counted(&gateway, "dropped", 2.0);
+    assert_eq!(gateway.ask(get("/a")).status, 200);
+    wait_counted(&gateway, "dropped", 3.0);
+    drop(slow);
+    eventually("their places are free again", || {
+        gateway.ask(get("/b"));
+        (counted(&gateway, "sent") > 0.0).then_some(())
+    });
 }
 
 #[test]

@@ -149,12 +149,13 @@ pub fn encoded(head: &[u8], coding: Coding, out: &mut Vec<u8>) {
     encode::field(b"Content-Encoding", coding.name().as_bytes(), out);
 }
 
-/// Copies the head of a 304: what it stands for may have been compressed, and had a weak ETag then. To one that was not, a
+/// Copies the head of a 304: what it stands for may have been compressed, and had a weak ETag then, and other bytes than
+/// those that the upstream tells of. To one that was not, a
 /// weak one is as good (RFC 9111 4.3.4).
 pub fn not_modified(head: &[u8], out: &mut Vec<u8>) {
     let status_line = head.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
     out.extend_from_slice(status_line);
-    copy(head, |_| false, out);
+    copy(head, |name| ABOUT_BYTES.iter().any(|known| name.eq_ignore_ascii_case(known)), out);
     out.extend_from_slice(b"\r\n");
 }
 

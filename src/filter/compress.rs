@@ -6,6 +6,7 @@
 use crate::coding::head::says_no_transform;
 use crate::coding::{Policy, accept};
 use crate::core::Core;
+use crate::http::head::Field;
 use crate::request::Request;
 use crate::shared::{FilterMetrics, Rules};
 
@@ -25,9 +26,13 @@ pub struct Compress {
 impl Compress {
     /// Notes what the client takes; never waits, never answers. Of two such filters the later holds.
     pub fn on_request(&self, req: &mut Request, _core: &Core) -> Flow {
-        let value_of = |span: crate::http::head::Span| span.of(req.bytes());
-        let wanted = accept::choose(req.fields_named(b"accept-encoding").map(value_of), &self.policy.codings);
-        let is_forbidden = req.fields_named(b"cache-control").map(value_of).any(says_no_transform);
+        let bytes = req.bytes();
+        // Under its own name alone: caches that vary by it do not know another one.
+        let is_wish = |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(b"accept-encoding");
+        let wishes = req.head.fields.iter().filter(is_wish).map(|field| field.value.of(bytes));
+        let wanted = accept::choose(wishes, &self.policy.codings);
+        let orders = req.fields_named(b"cache-control").map(|value| value.of(bytes));
+        let is_forbidden = orders.into_iter().any(says_no_transform);
         req.compression.begin(&self.policy, wanted, is_forbidden);
         if self.asks_identity {
             req.edits.set(b"Accept-Encoding", |out| out.extend_from_slice(b"identity"));

@@ -17,6 +17,7 @@ use crate::core::verified::Tag;
 use crate::error::Kind;
 use crate::http::encode::{self, copy_fields};
 use crate::http::head::{Field, ResponseHead};
+use crate::http::known::Known;
 use crate::http::reply::{self, Reply};
 use crate::observe::access_log;
 use crate::request::Request;
@@ -78,10 +79,8 @@ const ABOUT_BODY: [&[u8]; 3] = [b"content-type", b"content-encoding", b"content-
 impl ExtAuth {
     /// Lets the request pass, or answers it, as the service said a short while ago about such a one; else it is to be asked.
     pub fn on_request(&self, req: &mut Request, core: &Core) -> Flow {
-        // What filters before it have read is told to nobody else.
-        req.cut_query();
         if let Some(cache) = &self.cache {
-            let tag = self.tag(cache, req, core);
+            let tag = req.without_read_pairs(|req| self.tag(cache, req, core));
             if let Some(decision) = core.decisions.get(cache.identity, &tag, core.deadlines.now_ms()) {
                 self.metrics.cached.add(1);
                 return self.follow(&decision, req);
@@ -101,7 +100,7 @@ impl ExtAuth {
                 };
                 let decision = Rc::new(decision);
                 if let Some(cache) = self.cache.as_ref().filter(|_| !once) {
-                    let tag = self.tag(cache, req, core);
+                    let tag = req.without_read_pairs(|req| self.tag(cache, req, core));
                     let until_ms = core.deadlines.now_ms().saturating_add(cache.ttl_ms);
                     core.decisions.put(cache.identity, tag, until_ms, Rc::clone(&decision), cache.entries_max);
                 }
@@ -130,6 +129,12 @@ impl ExtAuth {
                         out.push(0);
                     }
                     out.extend_from_slice(req.client_ip().to_string().as_bytes());
+                    // The way that trusted proxies tell is told on.
+                    let way = [Known::ForwardedFor, Known::Via].map(|known| req.head.fields.all(known));
+                    for field in way.into_iter().flatten().filter(|_| req.from_trusted) {
+                        out.push(0);
+                        out.extend_from_slice(field.value.of(req.bytes()));
+                    }
                 }
             }
         };

@@ -8,7 +8,8 @@ use crate::shared::in_flight::InFlight;
 
 use super::Flow;
 
-/// Tells the one who gets a copy that it is one, and of which filter. What clients send under this name does not pass.
+/// Tells the one who gets a copy that it is one, and of which filter. What clients send under this name does not pass, and
+/// what comes under it is not copied again.
 pub const MARK: &str = "X-Ringway-Mirror";
 
 /// The filter.
@@ -39,8 +40,10 @@ pub struct Mirror {
 impl Mirror {
     /// Notes that the request is to be copied, if it is drawn.
     pub fn on_request(&self, req: &mut Request, core: &Core) -> Flow {
+        // Two gateways that mirror to each other would copy one request without end.
+        let is_copy = req.fields_named(MARK.as_bytes()).next().is_some();
         req.head.fields.hide(MARK.as_bytes(), req.buf.bytes());
-        let may_be = self.unsafe_methods || req.head.method.is_safe();
+        let may_be = !is_copy && (self.unsafe_methods || req.head.method.is_safe());
         if may_be && core.random.borrow_mut().below(1_000_000) < self.per_million {
             req.mirrors.push(self.number);
         }

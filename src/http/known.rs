@@ -65,6 +65,9 @@ impl Known {
             13 if is("authorization") => Self::Authorization,
             14 if is("http2-settings") => Self::HopByHop,
             14 if is("content-length") => Self::ContentLength,
+            // Frameworks serve the path that they name instead of the one that was let through.
+            14 if is("x-original-url") || is("x-original-uri") => Self::ForwardedOther,
+            17 if is("x-original-method") => Self::ForwardedOther,
             15 if is("x-forwarded-for") => Self::ForwardedFor,
             16 if is("x-forwarded-host") => Self::ForwardedHost,
             17 if is("x-forwarded-proto") => Self::ForwardedProto,

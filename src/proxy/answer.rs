@@ -18,10 +18,10 @@ use crate::snapshot::{ListenerSpec, UpstreamSpec};
 
 use super::checkout::Lease;
 use super::compress;
-use super::connection::write_downstream;
 use super::finish::kind_of;
 use super::forward::OUT_BYTES;
 use super::plane::Downstream;
+use super::to_client::write_downstream;
 use super::upload::{Upload, alongside, write_chunk, write_framing};
 
 /// Bodies of unknown length are read in pieces of this size until one fills it: event streams stay small.

@@ -23,9 +23,9 @@ use crate::snapshot::ListenerSpec;
 
 use super::answer::{Coding, append};
 use super::checkout::Lease;
-use super::connection::write_downstream;
 use super::finish::kind_of;
 use super::plane::Downstream;
+use super::to_client::write_downstream;
 use super::upload::{Upload, alongside, write_chunk};
 
 /// What is encoded in one go: at most a millisecond's work.
@@ -59,13 +59,19 @@ struct Count<'a> {
     coding: crate::coding::Coding,
     came: u64,
     left: u64,
+    /// The head has left.
+    is_begun: bool,
 }
 
 impl Drop for Count<'_> {
     fn drop(&mut self) {
         self.policy.metrics.bytes_in.add(self.came);
         self.policy.metrics.bytes_out.add(self.left);
-        self.req.compression.note(Done { coding: self.coding, bytes: self.came });
+        // Before that the client may still be told something else.
+        if self.is_begun {
+            self.policy.metrics.answers.add(self.coding.index(), 1);
+            self.req.compression.note(Done { coding: self.coding, bytes: self.came });
+        }
     }
 }
 
@@ -113,7 +119,6 @@ pub fn begin<'a>(
     let coding = encoder.coding();
     // The first of the body goes behind it, into the same write.
     rewrite(out, core, PIECE_BYTES, |from, to| head::encoded(from, coding, to));
-    policy.metrics.answers.add(coding.index(), 1);
     let mut body = core.buffers.take(PIECE_BYTES);
     body.reserve_ends();
     Some(Box::new(Packed {
@@ -125,7 +130,7 @@ pub fn begin<'a>(
         head: Some(std::mem::take(out)),
         out: body,
         unflushed: 0,
-        count: Count { policy, req, coding, came: 0, left: 0 },
+        count: Count { policy, req, coding, came: 0, left: 0, is_begun: false },
         keep,
         is_chunked: req.head.version == Version::H11,
     }))
@@ -292,6 +297,7 @@ impl Packed<'_> {
         let mut out = std::mem::take(&mut self.out);
         let coding = if self.is_chunked { Coding::Chunks } else { Coding::Plain };
         if let Some(mut first) = self.head.take() {
+            self.count.is_begun = true;
             let frame = match (last, self.is_chunked) {
                 (true, _) => Frame::Length(out.len()),
                 (false, true) => Frame::Chunks,

@@ -17,10 +17,10 @@ use crate::snapshot::{Forward, Route, UpstreamSpec};
 
 use super::answer::Answer;
 use super::checkout::{Lease, Wanted, count_failure};
-use super::connection::write_downstream;
 use super::mirror;
 use super::plane::{Downstream, Live, Plane};
 use super::retry::{Try, may_retry};
+use super::to_client::write_downstream;
 use super::upload::{self, OnSent, Upload, alongside, write_upstream};
 use super::upstream_head;
 

@@ -66,8 +66,13 @@ pub fn send(
             mirror.metrics.failed.add(1);
             continue;
         };
+        // Also one whose body is yet to come takes a place: so many are at hand, on their way or not.
+        let Ok(place) = mirror.in_flight.begin(b"", mirror.in_flight_max) else {
+            mirror.metrics.dropped.add(1);
+            continue;
+        };
         let (method, live, plane) = (req.head.method.clone(), Rc::clone(live), Rc::clone(plane));
-        let mut copy = Copy { number: mirror.number, method, endpoint, out, live, plane };
+        let mut copy = Copy { number: mirror.number, method, endpoint, out, live, plane, place };
         match body {
             Some(n) => {
                 copy.out.extend(req.behind_head().get(..n).unwrap_or_default());
@@ -117,6 +122,7 @@ struct Copy {
     out: Buf,
     live: Rc<Live>,
     plane: Rc<Plane>,
+    place: Guard,
 }
 
 impl Copy {
@@ -124,20 +130,16 @@ impl Copy {
         self.live.snapshot.mirrors.get(self.number).map(|mirror| &**mirror)
     }
 
-    /// Sends it, if not too many are on their way.
+    /// Sends it.
     fn start(self) {
         let Some(mirror) = self.mirror() else { return };
-        let Ok(place) = mirror.in_flight.begin(b"", mirror.in_flight_max) else {
-            mirror.metrics.dropped.add(1);
-            return;
-        };
         mirror.metrics.sent.add(1);
         let core = Rc::clone(&self.plane.core);
-        crate::io::spawn(self.run(place), move || core.metrics.panics.add(1));
+        crate::io::spawn(self.run(), move || core.metrics.panics.add(1));
     }
 
-    async fn run(self, place: Guard) {
-        let Self { number, method, endpoint, out, live, plane } = self;
+    async fn run(self) {
+        let Self { number, method, endpoint, out, live, plane, place } = self;
         let Some(mirror) = live.snapshot.mirrors.get(number) else { return };
         let Some(spec) = live.snapshot.upstreams.get(mirror.upstream) else { return };
         let core = &plane.core;
@@ -146,7 +148,7 @@ impl Copy {
         let wanted = Wanted { spec, endpoints: live.endpoints(mirror.upstream), core, slot: &slot, due_ms };
         // Never sent twice, whatever its method: nobody misses it.
         let call = Call { wanted, method: &method, safe: false };
-        let (mut head, mut held) = (ResponseHead::default(), core.hold_for_filter());
+        let (mut head, mut held) = (ResponseHead::default(), core.hold_for_copy());
         match call.ask(endpoint, None, out, &mut head, &mut Drops, &mut held).await {
             Ok(whole) => core.buffers.give(whole.buf),
             Err(_) => mirror.metrics.failed.add(1),
@@ -167,7 +169,7 @@ struct Later {
 impl Later {
     /// `None` if there is no room for it.
     fn new(copy: Copy, is_chunked: bool) -> Option<Self> {
-        let held = copy.plane.core.hold_for_filter();
+        let held = copy.plane.core.hold_for_copy();
         let mut later = Self { copy: None, body: Vec::new(), is_chunked, held };
         let fits = later.held.grow(copy.out.capacity()).is_ok();
         later.copy = Some(copy);

@@ -29,6 +29,7 @@ mod plugins;
 pub mod question;
 pub mod receive;
 pub mod retry;
+pub mod to_client;
 pub mod tunnel;
 pub mod upload;
 pub mod upstream_head;

@@ -24,10 +24,10 @@ use crate::snapshot::{Action, ListenerSpec, UpstreamSpec};
 
 use super::answer::{After, Answer, Coding, write_head};
 use super::checkout::Lease;
-use super::connection::write_downstream;
 use super::finish::{self, Names, closed_by, deadline_of, end_of, kind_of};
 use super::forward::OUT_BYTES;
 use super::plane::{Downstream, Live, Plane};
+use super::to_client::write_downstream;
 use super::upload::write_upstream;
 
 /// Once one side has ended, the other may be silent for no longer than this, in ms: TCP does not tell a side that is done

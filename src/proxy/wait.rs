@@ -74,8 +74,7 @@ fn follow(verdict: Verdict, req: &mut Request) -> Option<Flow> {
     }
 }
 
-/// Puts the question of a filter, and lets it decide by the answer. Both deadlines can fire in one scan: then
-/// it is the filter that was late.
+/// Puts the question of a filter, and lets it decide by the answer.
 async fn ask(
     filter: Option<&Filter>,
     req: &mut Request,
@@ -85,6 +84,13 @@ async fn ask(
     due_ms: u64,
 ) -> Result<Option<Flow>, Fired> {
     let Some(Filter::ExtAuth(filter)) = filter else { return Ok(Some(Flow::Continue)) };
+    // What filters before it have read is told to nobody else.
+    let whole = req.begin_without_read_pairs();
     let said = guard(&down.slot, u64::MAX, question::ask(filter, req, live, plane, down, due_ms)).await?;
+    req.end_without_read_pairs(whole);
+    // Whoever it lets pass would find no time left.
+    if said.is_err() && down.slot.now_ms() >= due_ms {
+        return Err(Fired::Deadline);
+    }
     Ok(Some(filter.on_answer(said, req, &plane.core)))
 }

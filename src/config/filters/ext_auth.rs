@@ -166,7 +166,11 @@ fn told(text: &str) -> Result<String, Invalid> {
     headers::check_field(text, Direction::Response)?;
     let lower = text.to_ascii_lowercase();
     let about_body = ["content-type", "content-encoding", "content-language"].contains(&lower.as_str());
+    if lower.starts_with("access-control-") {
+        return Err(Invalid::new("is for pages of other origins", "the filter `cors` tells them"));
+    }
     match Known::of(text.as_bytes()) {
+        _ if lower == "content-range" => Err(Invalid::new("is about another body", "remove it")),
         _ if about_body => Err(Invalid::new("goes with the body by itself", "remove it")),
         Known::Other => Ok(lower),
         _ => Err(Invalid::new("can not be taken from an answer: the gateway writes it itself", "remove it")),

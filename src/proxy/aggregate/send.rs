@@ -14,9 +14,9 @@ use crate::snapshot::aggregate::Aggregate;
 
 use super::super::answer::write_connection;
 use super::super::compress;
-use super::super::connection::write_downstream;
 use super::super::forward::OUT_BYTES;
 use super::super::plane::Downstream;
+use super::super::to_client::write_downstream;
 use super::super::upload::write_framing;
 use super::Merged;
 use super::fanout::Memory;
