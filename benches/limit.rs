@@ -156,6 +156,7 @@ fn filter(c: &mut Criterion) {
             key,
             cost: 1,
             dry_run: false,
+            gives_back: false,
             policy,
             metrics: Default::default(),
         };

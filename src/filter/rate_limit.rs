@@ -28,6 +28,8 @@ pub struct RateLimit {
     pub cost: u64,
     /// What would be refused is counted and logged, and passes.
     pub dry_run: bool,
+    /// A limit behind it may refuse the request: then its tokens are given back.
+    pub gives_back: bool,
     /// What clients are told of it; `None`: nothing but Retry-After.
     pub policy: Option<Policy>,
     /// This core's counters.
@@ -40,22 +42,21 @@ impl RateLimit {
         if self.cost == 0 {
             return Flow::Continue;
         }
-        let mut charges = std::mem::take(&mut req.charges); // the request is read while they are written
         let decision = core.with_limit_key(
             |out| self.key.write(req, out),
             |key| {
                 let wallet = core.wallet(&self.wallet);
-                let decision = match self.policy {
+                match self.policy {
                     None => wallet.check(&self.spec, key, self.cost, req.received_us),
                     Some(_) => wallet.check_and_tell(&self.spec, key, self.cost, req.received_us),
-                };
-                if decision.is_allowed() {
-                    charges.add(index, key);
                 }
-                decision
             },
         );
-        req.charges = charges;
+        if self.gives_back && decision.is_allowed() {
+            let mut charges = std::mem::take(&mut req.charges); // the request is read while they are written
+            core.with_limit_key(|out| self.key.write(req, out), |key| charges.add(index, key));
+            req.charges = charges;
+        }
         match decision {
             Decision::Deny { .. } if self.dry_run => {
                 self.metrics.would_refuse.add(1);

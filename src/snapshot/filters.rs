@@ -212,7 +212,7 @@ pub(super) fn of(
     let config = inputs.config;
     let by_name = |name: &&str| config.filters.iter().find(|filter| filter.name.value == *name);
     let named = config.filters_of(route, listener).iter().filter_map(by_name).collect();
-    in_order(named)
+    let filters = in_order(named)
         .into_iter()
         .filter_map(|named| {
             if let Some(filter) = common.filters.get(&named.name.value) {
@@ -229,6 +229,7 @@ pub(super) fn of(
                         key: key(&raw.key, route, listener, params),
                         cost: route.costs.of(&limit.name).into(),
                         dry_run: raw.dry_run,
+                        gives_back: false,
                         policy: policy(raw, limit),
                         metrics: inputs.metrics.filter(inputs.worker, &limit.name),
                         name: limit.name.clone(),
@@ -255,7 +256,20 @@ pub(super) fn of(
                 _ => return None,
             })
         })
-        .collect()
+        .collect();
+    with_later_limits(filters)
+}
+
+/// Tells limits which of them have another one behind them.
+fn with_later_limits(mut filters: Vec<Filter>) -> Vec<Filter> {
+    let mut is_followed = false;
+    for filter in filters.iter_mut().rev() {
+        if let Filter::RateLimit(limit) = filter {
+            limit.gives_back = is_followed;
+        }
+        is_followed |= matches!(filter, Filter::RateLimit(_) | Filter::Concurrency(_));
+    }
+    filters
 }
 
 fn jwt(name: &str, raw: &raw_jwt::Jwt, inputs: &Inputs<'_>) -> Jwt {
