@@ -10,12 +10,8 @@ fn file(name: &str) -> String {
     std::fs::read_to_string(root().join("config").join(name)).unwrap()
 }
 
-fn output(program: &str, args: &[&str]) -> Option<Output> {
-    match Command::new(program).args(args).output() {
-        Ok(output) => Some(output),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
-        Err(e) => panic!("{program}: {e}"),
-    }
+fn systemd_analyze(args: &[&str]) -> Output {
+    Command::new("systemd-analyze").args(args).output().expect("systemd-analyze, which tests/run.sh installs")
 }
 
 #[test]
@@ -26,12 +22,11 @@ fn systemd_finds_nothing_wrong_with_the_unit_and_little_exposed() {
     let text = text.replace("Documentation=man:ringway(1)\n", "");
     std::fs::write(&unit, text).unwrap();
     let unit = unit.to_str().unwrap();
-    // systemd is too much to be installed for two questions: without it nobody asks.
-    let Some(verified) = output("systemd-analyze", &["verify", unit]) else { return };
+    let verified = systemd_analyze(&["verify", unit]);
     let said = String::from_utf8_lossy(&verified.stderr).into_owned();
     assert!(verified.status.success() && said.is_empty(), "{said}");
     // 0.0 to 10.0, in tenths; most services of distributions have more than 9.
-    let secure = output("systemd-analyze", &["security", "--offline=true", "--threshold=20", unit]).unwrap();
+    let secure = systemd_analyze(&["security", "--offline=true", "--threshold=20", unit]);
     assert!(secure.status.success(), "{}", String::from_utf8_lossy(&secure.stdout));
 }
 
