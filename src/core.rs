@@ -105,8 +105,8 @@ impl Core {
             shadows: Cell::new(0),
             held: Rc::default(),
             shadows_held: Rc::default(),
-            filters_held: Rc::new(Memory { bytes: Cell::new(0), max: Cell::new(FILTERS_BYTES_MAX) }),
-            copies_held: Rc::new(Memory { bytes: Cell::new(0), max: Cell::new(COPIES_BYTES_MAX) }),
+            filters_held: Memory::of(FILTERS_BYTES_MAX),
+            copies_held: Memory::of(COPIES_BYTES_MAX),
             random: RefCell::new(XorShift::new(random_u64())),
             verified: Rc::default(),
             decisions: Decisions::default(),
@@ -260,6 +260,12 @@ const COPIES_BYTES_MAX: usize = 32 << 20;
 struct Memory {
     bytes: Cell<usize>,
     max: Cell<usize>,
+}
+
+impl Memory {
+    fn of(bytes_max: usize) -> Rc<Self> {
+        Rc::new(Self { bytes: Cell::new(0), max: Cell::new(bytes_max) })
+    }
 }
 
 /// How many times its size a buffer may grow to at once.

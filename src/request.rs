@@ -8,14 +8,14 @@ use crate::coding::Compression;
 use crate::http::encode::{self, Edits};
 use crate::http::framing::Framing;
 use crate::http::head::{Field, RequestHead, ResponseHead, Span};
-use crate::http::known::Known;
-use crate::http::known::is_same_name;
+use crate::http::known::{Known, is_same_name};
 use crate::http::own::OwnLines;
 use crate::http::quota::Quota;
 use crate::io::Buf;
 use crate::limit::charges::Charges;
 use crate::observe::log_fields::LogFields;
 use crate::route::Params;
+use crate::route::encode::{Source, means};
 use crate::route::template::Facts;
 use crate::shared::in_flight::Guard;
 use crate::tls::Session;
@@ -155,9 +155,16 @@ impl Request {
     pub fn set_principal(&mut self, name: &str, field: Option<&str>) {
         self.principal.set(name);
         if let Some(field) = field {
-            self.head.fields.hide(field.as_bytes(), self.buf.bytes());
-            self.edits.set(field.as_bytes(), |out| out.extend_from_slice(name.as_bytes()));
+            self.disown(field);
+            self.edits.add(field.as_bytes(), |out| out.extend_from_slice(name.as_bytes()));
         }
+    }
+
+    /// The client's fields of this name are not believed: nobody sees them, and they go no further. Nor does what filters
+    /// have put there so far.
+    pub fn disown(&mut self, name: &str) {
+        self.head.fields.hide(name.as_bytes(), self.buf.bytes());
+        self.edits.remove(name.as_bytes());
     }
 
     /// The values of all fields that are of this name to anyone: in any case, and with `_` for `-`.
@@ -281,6 +288,15 @@ impl Request {
         kept.map_or(own, |field| field.value.of(self.bytes()))
     }
 
+    /// Appends path and query as routes see them, without what filters have taken out.
+    pub fn write_uri(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.path);
+        if let Some(query) = self.query_str() {
+            out.push(b'?');
+            out.extend_from_slice(query.as_bytes());
+        }
+    }
+
     /// Appends what the client is told in every answer: last in a head of which `out` has all else.
     #[inline]
     pub fn write_own(&self, out: &mut Vec<u8>) {
@@ -353,6 +369,13 @@ impl Principal {
 /// The value of one of [`Request::cookies`], if it has this name.
 pub fn cookie_value<'p>(pair: &'p [u8], name: &[u8]) -> Option<&'p [u8]> {
     Some(pair.strip_prefix(name)?.trim_ascii_start().strip_prefix(b"=")?.trim_ascii())
+}
+
+/// The value of one of [`Request::pairs`], if it has this name, however the name is escaped; empty for a name alone.
+pub fn pair_value<'p>(pair: &'p [u8], name: &[u8]) -> Option<&'p [u8]> {
+    let at = memchr::memchr(b'=', pair).unwrap_or(pair.len());
+    let (written, value) = (pair.get(..at)?, pair.get(at + 1..).unwrap_or_default());
+    means(written, Source::Query, name).then_some(value)
 }
 
 impl Facts for Request {

@@ -254,6 +254,22 @@ fn too_large(kind: &str) -> Invalid {
     Invalid::new(format!("is not {kind} that can be counted: it is too large"), "")
 }
 
+/// A share as so many of a million: `5%`, `0.1%`; at most four digits behind the point, which is one of a million.
+///
+/// # Errors
+/// It is none.
+pub fn per_million(text: &str) -> Result<u32, Invalid> {
+    let invalid = || Invalid::new("is no share of the requests", "write a percentage from 0% to 100%, like 5% or 0.1%");
+    let number = text.strip_suffix('%').ok_or_else(invalid)?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |text: &str, most: usize| (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole, 3) || !digits(fraction, 4) {
+        return Err(invalid());
+    }
+    let parts: Option<u32> = format!("{whole}{fraction:0<4}").parse().ok();
+    parts.filter(|parts| *parts <= 1_000_000).ok_or_else(invalid)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

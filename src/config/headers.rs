@@ -3,6 +3,7 @@
 use super::decode::{Keys, Value};
 use super::report::{Located, quote};
 use super::templates::{self, Params};
+use crate::http::head::is_token;
 use crate::route::template::Template;
 use crate::value::Invalid;
 
@@ -135,11 +136,6 @@ pub(super) fn check_field(name: &str, direction: Direction) -> Result<(), Invali
         return Err(Invalid::new("can not be sent: the answer is needed whole and plain", "remove it"));
     }
     Ok(())
-}
-
-/// `tchar`, RFC 9110 5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]

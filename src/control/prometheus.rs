@@ -18,8 +18,8 @@ use prometheus_client::registry::{Registry as Exposition, Unit};
 
 use crate::end::{Closed, Deadline, End, Failure, Handshake, PartReason};
 use crate::shared::metrics::{
-    ADDED_BOUNDS_US, BOUNDS, Blocks, ByName, CoreBlock, FilterBlock, Histogram, LogBlock, PARSE_STATUSES, PartBlock,
-    Registry, RouteBlock, STATUS_CLASSES, TIME_BOUNDS_US, Times, UpstreamBlock,
+    ADDED_BOUNDS_US, BOUNDS, Blocks, ByName, CoreBlock, FilterBlock, Histogram, LogBlock, PARSE_STATUSES, Registry,
+    RouteBlock, STATUS_CLASSES, TIME_BOUNDS_US, Times, UpstreamBlock,
 };
 use crate::shared::wallet::Table;
 use crate::tls::server::Expiry;
@@ -176,7 +176,7 @@ impl Scrape {
         out.counters("ringway_upstream_requests", "Requests sent upstream, each try counted.", None, rows)?;
         let rows = upstreams.iter().flat_map(|(name, workers)| {
             Failure::ALL.iter().map(move |f| {
-                let n = workers.values().map(|u: &Arc<UpstreamBlock>| u.failures.get(f.index())).sum();
+                let n = over(workers, |u: &UpstreamBlock| u.failures.get(f.index()));
                 (["upstream", "reason"], [&**name, f.code()], n)
             })
         });
@@ -203,7 +203,7 @@ impl Scrape {
 
     fn filters(&self, out: &mut Out<'_>) -> fmt::Result {
         let rows = self.blocks.filters.iter().flat_map(|(name, workers)| {
-            let sum = |count: &dyn Fn(&FilterBlock) -> u64| -> u64 { workers.values().map(|block| count(block)).sum() };
+            let sum = |count: &dyn Fn(&FilterBlock) -> u64| over(workers, count);
             let rows = [
                 ("passed", sum(&|b| b.passed.get())),
                 ("refused", sum(&|b| b.refused.get())),
@@ -250,19 +250,16 @@ impl Scrape {
     fn parts(&self, out: &mut Out<'_>) -> fmt::Result {
         let blocks =
             || self.blocks.parts.iter().flat_map(|(route, parts)| parts.iter().map(move |(p, w)| (&**route, &**p, w)));
-        let sum = |workers: &BTreeMap<usize, Arc<PartBlock>>, count: &dyn Fn(&PartBlock) -> u64| -> u64 {
-            workers.values().map(|block| count(block)).sum()
-        };
         let rows = blocks().flat_map(|(route, part, workers)| {
-            let ok = ("ok", sum(workers, &|b| b.ok.get()));
-            let failed = PartReason::ALL.iter().map(|r| (r.code(), sum(workers, &|b| b.failed.get(r.index()))));
+            let ok = ("ok", over(workers, |b| b.ok.get()));
+            let failed = PartReason::ALL.iter().map(|r| (r.code(), over(workers, |b| b.failed.get(r.index()))));
             let rows: Vec<_> = std::iter::once(ok).chain(failed.filter(|(_, n)| *n > 0)).collect();
             rows.into_iter().map(move |(result, n)| (["route", "part", "result"], [route, part, result], n))
         });
         out.counters("ringway_parts", "Parts of aggregations, by what became of them.", None, rows)?;
         let rows = blocks().flat_map(|(route, part, workers)| {
-            let stale = sum(workers, &|b| b.fallback_stale.get());
-            let fixed = sum(workers, &|b| b.fallback_static.get());
+            let stale = over(workers, |b| b.fallback_stale.get());
+            let fixed = over(workers, |b| b.fallback_static.get());
             [("stale", stale), ("static", fixed)]
                 .map(|(source, n)| (["route", "part", "source"], [route, part, source], n))
         });
@@ -301,13 +298,18 @@ impl Scrape {
 /// One row: label names, label values, value.
 type Row<'a, const N: usize, V> = ([&'static str; N], [&'a str; N], V);
 
+/// What all workers have counted together.
+fn over<B>(workers: &BTreeMap<usize, Arc<B>>, count: impl Fn(&B) -> u64) -> u64 {
+    workers.values().map(|block| count(block)).sum()
+}
+
 /// One row per name.
 fn by_name<'a, B>(
     blocks: &'a ByName<B>,
     label: &'static str,
     count: impl Fn(&B) -> u64,
 ) -> impl Iterator<Item = Row<'a, 1, u64>> {
-    blocks.iter().map(move |(name, workers)| ([label], [&**name], workers.values().map(|b| count(b)).sum()))
+    blocks.iter().map(move |(name, workers)| ([label], [&**name], over(workers, &count)))
 }
 
 /// One row per route and code that was counted.
@@ -319,7 +321,7 @@ fn by_code<'a>(
 ) -> impl Iterator<Item = Row<'a, 2, u64>> {
     routes.iter().flat_map(move |(name, workers)| {
         codes.iter().enumerate().filter_map(move |(i, code)| {
-            let n: u64 = workers.values().map(|r| count(r, i)).sum();
+            let n = over(workers, |r| count(r, i));
             (n > 0).then_some((["route", label], [&**name, *code], n))
         })
     })

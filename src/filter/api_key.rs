@@ -13,8 +13,8 @@ use crate::core::Core;
 use crate::error::Kind;
 use crate::http::encode;
 use crate::http::reply::Reply;
-use crate::request::Request;
-use crate::route::encode::{Source, decode, means};
+use crate::request::{Request, pair_value};
+use crate::route::encode::{Source, decode};
 use crate::shared::{FilterMetrics, Rules};
 
 use super::{Flow, note_refusal};
@@ -86,8 +86,7 @@ impl ApiKey {
         let bytes = req.bytes();
         let named = self.header.iter().flat_map(|name| req.fields_named(name.as_bytes()));
         let mut fields = named.map(|value| value.of(bytes));
-        let pairs = req.query.filter(|_| self.query.is_some()).map(|query| query.of(bytes)).unwrap_or_default();
-        let mut values = pairs.split(|&byte| byte == b'&').filter_map(|pair| self.value_of(pair));
+        let mut values = req.pairs().filter_map(|pair| self.value_of(pair));
         // More than one is refused: which of them others would take is anybody's guess.
         let owner = match (fields.next(), fields.next(), values.next(), values.next()) {
             (None, _, None, _) => return Err(Fault::Missing),
@@ -109,10 +108,7 @@ impl ApiKey {
 
     /// The value of a pair of the query, if it is the key's.
     fn value_of<'p>(&self, pair: &'p [u8]) -> Option<&'p [u8]> {
-        let wanted = self.query.as_ref()?.as_bytes();
-        let at = memchr::memchr(b'=', pair).unwrap_or(pair.len());
-        let (name, value) = (pair.get(..at)?, pair.get(at + 1..).unwrap_or_default());
-        (name == wanted || means(name, Source::Query, wanted)).then_some(value)
+        pair_value(pair, self.query.as_ref()?.as_bytes())
     }
 
     fn accept(&self, owner: &Owner, req: &mut Request) {

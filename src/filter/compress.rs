@@ -6,7 +6,6 @@
 use crate::coding::head::says_no_transform;
 use crate::coding::{Policy, accept};
 use crate::core::Core;
-use crate::http::head::Field;
 use crate::request::Request;
 use crate::shared::{FilterMetrics, Rules};
 
@@ -28,11 +27,9 @@ impl Compress {
     pub fn on_request(&self, req: &mut Request, _core: &Core) -> Flow {
         let bytes = req.bytes();
         // Under its own name alone: caches that vary by it do not know another one.
-        let is_wish = |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(b"accept-encoding");
-        let wishes = req.head.fields.iter().filter(is_wish).map(|field| field.value.of(bytes));
+        let wishes = req.head.fields.named(b"accept-encoding", bytes).map(|field| field.value.of(bytes));
         let wanted = accept::choose(wishes, &self.policy.codings);
-        let orders = req.fields_named(b"cache-control").map(|value| value.of(bytes));
-        let is_forbidden = orders.into_iter().any(says_no_transform);
+        let is_forbidden = req.fields_named(b"cache-control").any(|value| says_no_transform(value.of(bytes)));
         req.compression.begin(&self.policy, wanted, is_forbidden);
         if self.asks_identity {
             req.edits.set(b"Accept-Encoding", |out| out.extend_from_slice(b"identity"));

@@ -104,8 +104,7 @@ impl Cors {
     fn allow_origin(&self, req: &mut Request) -> bool {
         let Request { own, head, buf, .. } = req;
         let bytes = buf.bytes();
-        let is_origin = |field: &&crate::http::head::Field| field.name.of(bytes).eq_ignore_ascii_case(ORIGIN);
-        let mut given = head.fields.iter().filter(is_origin).map(|field| field.value.of(bytes));
+        let mut given = head.fields.named(ORIGIN, bytes).map(|field| field.value.of(bytes));
         // A browser sends one.
         let (Some(origin), None) = (given.next(), given.next()) else { return false };
         if !self.origins.allow(origin) {

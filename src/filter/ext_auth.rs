@@ -15,10 +15,10 @@ use crate::core::Core;
 use crate::core::decisions::{Decision, Grant, Refusal};
 use crate::core::verified::Tag;
 use crate::error::Kind;
-use crate::http::encode::{self, copy_fields};
+use crate::http::encode::copy_fields;
 use crate::http::head::{Field, ResponseHead};
 use crate::http::known::Known;
-use crate::http::reply::{self, Reply};
+use crate::http::reply::Reply;
 use crate::observe::access_log;
 use crate::request::Request;
 use crate::route::template::{Facts, Place, Template};
@@ -74,7 +74,7 @@ pub struct Cache {
 }
 
 /// Fields about a body, which go where the body goes.
-const ABOUT_BODY: [&[u8]; 3] = [b"content-type", b"content-encoding", b"content-language"];
+pub const ABOUT_BODY: [&str; 3] = ["content-type", "content-encoding", "content-language"];
 
 impl ExtAuth {
     /// Lets the request pass, or answers it, as the service said a short while ago about such a one; else it is to be asked.
@@ -179,8 +179,7 @@ impl ExtAuth {
     fn grant(&self, grant: &Grant, req: &mut Request) {
         // Whoever else claims to tell this is not believed, whether the service tells it or not.
         for name in &self.response_headers {
-            req.head.fields.hide(name.as_bytes(), req.buf.bytes());
-            req.edits.remove(name.as_bytes());
+            req.disown(name);
         }
         for (name, value) in named(&self.response_headers, &grant.request) {
             req.edits.add(name, |out| out.extend_from_slice(value));
@@ -225,7 +224,7 @@ impl ExtAuth {
         let listed = |field: &Field| head.fields.is_listed(field, bytes);
         let wanted = |field: &Field| self.refusal_headers.iter().any(|name| is(field, name.as_bytes()));
         copy_fields(&head.fields, bytes, |field| listed(field) || !wanted(field), &mut lines);
-        let is_about_body = |field: &Field| ABOUT_BODY.iter().any(|name| is(field, name));
+        let is_about_body = |field: &Field| ABOUT_BODY.iter().any(|name| is(field, name.as_bytes()));
         copy_fields(&head.fields, bytes, |field| listed(field) || !is_about_body(field), &mut about_body);
         let once = forbids_storing(head, bytes)
             || !matches!(head.status, 401 | 403)
@@ -259,10 +258,8 @@ fn named<'f>(
 }
 
 fn values<'b>(head: &'b ResponseHead, bytes: &'b [u8], name: &'b str) -> impl Iterator<Item = &'b [u8]> + use<'b> {
-    let is_it = move |field: &&Field| {
-        field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes()) && !head.fields.is_listed(field, bytes)
-    };
-    head.fields.iter().filter(is_it).map(|field| field.value.of(bytes))
+    let fields = head.fields.named(name.as_bytes(), bytes).filter(|field| !head.fields.is_listed(field, bytes));
+    fields.map(|field| field.value.of(bytes))
 }
 
 /// One name, or none. Two are a riddle, and limits would count one caller under the name of another.
@@ -277,21 +274,16 @@ fn read_principal<'b>(mut values: impl Iterator<Item = &'b [u8]>) -> Result<Opti
 
 #[cold]
 fn answer(refusal: &Refusal, request_id: &str) -> Reply {
-    let kind = Some(Kind::AuthorizationRefused);
+    const KIND: Kind = Kind::AuthorizationRefused;
     let Refusal { status, lines, body, .. } = refusal;
-    let (more, body): (Bytes, Bytes) = match body {
+    let (more, body) = match body {
         Some(body) => body.clone(),
         // A redirect needs none (RFC 9110 15.4).
         None if *status < 400 => (Bytes::new(), Bytes::new()),
-        None => {
-            let row = reply::Row { status: *status, ..reply::row(Kind::AuthorizationRefused) };
-            let (mut more, mut body) = (Vec::new(), Vec::new());
-            reply::envelope(&row, request_id, &mut body);
-            encode::field(b"Content-Type", b"application/json", &mut more);
-            (more.into(), body.into())
-        }
+        None => return Reply::with_status(*status, KIND, request_id, lines),
     };
-    Reply { status: *status, fields: [lines.as_ref(), more.as_ref()].concat().into(), body, close: false, kind }
+    let fields = [lines.as_ref(), more.as_ref()].concat().into();
+    Reply { status: *status, fields, body, close: false, kind: Some(KIND) }
 }
 
 #[cfg(test)]

@@ -5,8 +5,7 @@ use std::future::Future;
 
 use crate::core::Core;
 use crate::error::Kind;
-use crate::http::encode;
-use crate::http::reply::{self, Reply};
+use crate::http::reply::Reply;
 use crate::io::sleep_ms;
 use crate::observe::access_log;
 use crate::request::Request;
@@ -41,7 +40,7 @@ impl Fault {
             self.metrics.passed.add(1);
             return Flow::Continue;
         }
-        let drawn = |per_million: u32| core.random.borrow_mut().below(1_000_000) < per_million;
+        let drawn = |per_million: u32| core.random.borrow_mut().draws(per_million);
         let delay_ms = self.delay.filter(|(_, share)| drawn(*share)).map(|(ms, _)| ms);
         let status = self.abort.filter(|(_, share)| drawn(*share)).map(|(status, _)| status);
         if let Some(delay_ms) = delay_ms {
@@ -57,7 +56,7 @@ impl Fault {
         match status {
             Some(status) => {
                 note_refusal(&self.name, &self.metrics, req);
-                Flow::Reply(answer(status, &req.request_id))
+                Flow::Reply(Reply::with_status(status, Kind::FaultInjected, &req.request_id, b""))
             }
             None => {
                 self.metrics.passed.add(1);
@@ -80,7 +79,8 @@ impl Fault {
             match status {
                 Some(status) => {
                     metrics.refused.add(1);
-                    Verdict::Refuse { by, reply: answer(status, &request_id) }
+                    let reply = Reply::with_status(status, Kind::FaultInjected, &request_id, b"");
+                    Verdict::Refuse { by, reply }
                 }
                 None => {
                     metrics.passed.add(1);
@@ -97,13 +97,4 @@ fn has(req: &Request, name: &str, wanted: Option<&str>) -> bool {
         None => values.next().is_some(),
         Some(wanted) => values.any(|value| value == wanted.as_bytes()),
     }
-}
-
-#[cold]
-fn answer(status: u16, request_id: &str) -> Reply {
-    let kind = Kind::FaultInjected;
-    let (mut fields, mut body) = (Vec::new(), Vec::new());
-    reply::envelope(&reply::Row { status, ..reply::row(kind) }, request_id, &mut body);
-    encode::field(b"Content-Type", b"application/json", &mut fields);
-    Reply { status, fields: fields.into(), body: body.into(), close: false, kind: Some(kind) }
 }

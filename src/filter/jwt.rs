@@ -6,12 +6,11 @@ use std::rc::Rc;
 use crate::core::Core;
 use crate::error::Kind;
 use crate::http::encode::{self, Edits};
-use crate::http::head::Span;
+use crate::http::head::{Span, is_token};
 use crate::http::known::Known;
 use crate::http::reply::Reply;
 use crate::jwt::{Fault, KeySet, Rules, Verified, verify};
-use crate::request::{Request, cookie_value};
-use crate::route::encode::{Source, means};
+use crate::request::{Request, cookie_value, pair_value};
 use crate::shared::FilterMetrics;
 
 use super::{Flow, note_refusal};
@@ -70,8 +69,7 @@ impl Jwt {
     pub fn on_request(&self, req: &mut Request, core: &Core) -> Flow {
         // Whoever else claims to tell this is not believed, with a token and without.
         for name in &self.headers {
-            req.head.fields.hide(name.as_bytes(), req.buf.bytes());
-            req.edits.remove(name.as_bytes());
+            req.disown(name);
         }
         let found =
             self.from.iter().map(|place| place.find(req)).enumerate().find(|(_, found)| *found != Found::Nothing);
@@ -235,8 +233,7 @@ fn only(mut tokens: impl Iterator<Item = Span>) -> Found {
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     const SCHEME: &[u8] = b"bearer";
     let (scheme, rest) = value.split_at_checked(SCHEME.len())?;
-    // RFC 9110 5.6.2: what else could be part of the scheme's name.
-    let goes_on = rest.first().is_some_and(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte));
+    let goes_on = rest.first().is_some_and(|byte| is_token(*byte));
     let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
     (scheme.eq_ignore_ascii_case(SCHEME) && !goes_on).then(|| rest.get(spaces..).unwrap_or_default())
 }
@@ -255,9 +252,7 @@ fn keep_cookies(req: &Request, wanted: impl Fn(&[u8]) -> bool, edits: &mut Edits
 }
 
 fn parameter<'p>(pair: &'p [u8], name: &str) -> Option<&'p [u8]> {
-    let at = memchr::memchr(b'=', pair)?;
-    let (written, value) = (pair.get(..at)?, pair.get(at + 1..)?);
-    (written == name.as_bytes() || means(written, Source::Query, name.as_bytes())).then_some(value)
+    pair_value(pair, name.as_bytes()).filter(|_| pair.contains(&b'='))
 }
 
 #[cfg(test)]

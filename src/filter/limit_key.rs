@@ -9,8 +9,8 @@ use std::net::IpAddr;
 
 use http::HeaderName;
 
-use crate::request::{Request, cookie_value};
-use crate::route::encode::{Source, decode, means};
+use crate::request::{Request, cookie_value, pair_value};
+use crate::route::encode::{Source, decode};
 use crate::route::template::Facts;
 
 /// What a limit counts by; without any fact there is one count for all requests.
@@ -114,18 +114,15 @@ fn unquoted(value: &[u8]) -> &[u8] {
 
 /// What was escaped is the same as what was not, in names as in values.
 fn query(req: &Request, name: &[u8], out: &mut Vec<u8>) -> u8 {
-    let Some(query) = req.query else { return MISSING };
-    let mut only = None;
-    for pair in query.of(req.bytes()).split(|byte| *byte == b'&') {
-        let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
-        let (written, value) = pair.split_at(end);
-        if means(written, Source::Query, name) && only.replace(value).is_some() {
-            return SEVERAL;
+    let mut values = req.pairs().filter_map(|pair| pair_value(pair, name));
+    match (values.next(), values.next()) {
+        (None, _) => MISSING,
+        (Some(_), Some(_)) => SEVERAL,
+        (Some(value), None) => {
+            decode(value, Source::Query, out);
+            PRESENT
         }
     }
-    let Some(value) = only else { return MISSING };
-    decode(value.strip_prefix(b"=").unwrap_or_default(), Source::Query, out);
-    PRESENT
 }
 
 #[cfg(test)]

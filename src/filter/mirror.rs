@@ -44,7 +44,7 @@ impl Mirror {
         let is_copy = req.fields_named(MARK.as_bytes()).next().is_some();
         req.head.fields.hide(MARK.as_bytes(), req.buf.bytes());
         let may_be = !is_copy && (self.unsafe_methods || req.head.method.is_safe());
-        if may_be && core.random.borrow_mut().below(1_000_000) < self.per_million {
+        if may_be && core.random.borrow_mut().draws(self.per_million) {
             req.mirrors.push(self.number);
         }
         Flow::Continue

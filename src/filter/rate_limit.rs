@@ -42,19 +42,23 @@ impl RateLimit {
         if self.cost == 0 {
             return Flow::Continue;
         }
+        // The request is read while they are written.
+        let mut charges = self.gives_back.then(|| std::mem::take(&mut req.charges));
         let decision = core.with_limit_key(
             |out| self.key.write(req, out),
             |key| {
                 let wallet = core.wallet(&self.wallet);
-                match self.policy {
+                let decision = match self.policy {
                     None => wallet.check(&self.spec, key, self.cost, req.received_us),
                     Some(_) => wallet.check_and_tell(&self.spec, key, self.cost, req.received_us),
+                };
+                if let Some(charges) = charges.as_mut().filter(|_| decision.is_allowed()) {
+                    charges.add(index, key);
                 }
+                decision
             },
         );
-        if self.gives_back && decision.is_allowed() {
-            let mut charges = std::mem::take(&mut req.charges); // the request is read while they are written
-            core.with_limit_key(|out| self.key.write(req, out), |key| charges.add(index, key));
+        if let Some(charges) = charges {
             req.charges = charges;
         }
         match decision {

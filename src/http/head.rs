@@ -138,10 +138,14 @@ impl Fields {
         self.list.iter().filter(move |field| field.known == known)
     }
 
-    /// The first one of that name, in any case.
+    /// Those of that name, in any case.
+    pub fn named(&self, name: &[u8], bytes: &[u8]) -> impl Iterator<Item = &Field> {
+        self.list.iter().filter(move |field| field.name.of(bytes).eq_ignore_ascii_case(name))
+    }
+
+    /// The value of the first one of that name, in any case.
     pub fn get<'b>(&self, name: &[u8], bytes: &'b [u8]) -> Option<&'b [u8]> {
-        let field = self.list.iter().find(|field| field.name.of(bytes).eq_ignore_ascii_case(name))?;
-        Some(field.value.of(bytes))
+        self.named(name, bytes).next().map(|field| field.value.of(bytes))
     }
 
     /// From now on the fields of that name are not there for anybody: no template, no key and no condition finds them, and

@@ -145,7 +145,16 @@ impl Reply {
     /// The envelope for `kind`, with further field `lines` (`Allow: …` CRLF).
     #[cold]
     pub fn from_error(kind: Kind, request_id: &str, lines: &[u8]) -> Self {
-        let row = row(kind);
+        Self::from_row(row(kind), kind, request_id, lines)
+    }
+
+    /// The same with another status, where the table does not decide about it.
+    #[cold]
+    pub fn with_status(status: u16, kind: Kind, request_id: &str, lines: &[u8]) -> Self {
+        Self::from_row(Row { status, ..row(kind) }, kind, request_id, lines)
+    }
+
+    fn from_row(row: Row, kind: Kind, request_id: &str, lines: &[u8]) -> Self {
         let mut body = Vec::with_capacity(160);
         envelope(&row, request_id, &mut body);
         let mut fields = Vec::with_capacity(64 + lines.len());

@@ -11,8 +11,7 @@ const ASKED_MAX: usize = 8;
 
 /// The protocols of all Upgrade fields, in order: `websocket`, or with a version as in `foo/2`.
 fn protocols<'b>(fields: &'b Fields, bytes: &'b [u8]) -> impl Iterator<Item = &'b [u8]> {
-    let is_upgrade = |name: &[u8]| name.eq_ignore_ascii_case(b"upgrade");
-    let values = fields.iter().filter(move |field| is_upgrade(field.name.of(bytes))).map(|field| field.value.of(bytes));
+    let values = fields.named(b"upgrade", bytes).map(|field| field.value.of(bytes));
     values.flat_map(|value| value.split(|&byte| byte == b',')).map(<[u8]>::trim_ascii).filter(|part| !part.is_empty())
 }
 

@@ -43,6 +43,8 @@ pub enum Flags {
 }
 
 impl Flags {
+    const BEST_FIRST: [Self; 3] = [Self::All, Self::Coop, Self::None];
+
     fn builder(self) -> io_uring::Builder {
         let mut builder = io_uring::IoUring::builder();
         match self {
@@ -77,7 +79,7 @@ fn probe() -> Driver {
         return Driver::Epoll("MONOIO_FORCE_LEGACY_DRIVER is set; unset it for io_uring".to_owned());
     }
     let mut refused = None;
-    for flags in [Flags::All, Flags::Coop, Flags::None] {
+    for flags in Flags::BEST_FIRST {
         match try_ring(flags) {
             Ok(()) => return Driver::IoUring(flags),
             Err(e) => refused = Some(e),
@@ -91,7 +93,7 @@ fn probe() -> Driver {
 pub fn survey() -> Vec<(String, Result<(), String>)> {
     raise_locked_memory();
     let tried = |flags| (Driver::IoUring(flags).to_string(), try_ring(flags).map_err(|e| explain(&e)));
-    [Flags::All, Flags::Coop, Flags::None].into_iter().map(tried).collect()
+    Flags::BEST_FIRST.into_iter().map(tried).collect()
 }
 
 /// Whether rings as large as the workers' can be had, so many at a time: with how many entries, or what helps.

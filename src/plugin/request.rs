@@ -80,8 +80,7 @@ impl<'r> Request<'r> {
 
     /// The values of all fields of that name, in order.
     pub fn fields_named<'s>(&'s self, name: &str) -> impl Iterator<Item = &'s [u8]> {
-        let is_it = move |(field, _): &(&[u8], &[u8])| field.eq_ignore_ascii_case(name.as_bytes());
-        self.fields().filter(is_it).map(|(_, value)| value)
+        named(self.fields(), name)
     }
 
     /// All fields that the upstream would get from client and filters so far, with their names as they were written. Those that the
@@ -183,6 +182,14 @@ impl<'r> Request<'r> {
     pub fn log<'v>(&mut self, key: &str, value: impl Into<LogValue<'v>>) -> bool {
         self.inner.plugins.log.set(self.filter, key, value.into())
     }
+}
+
+/// The values of those of this name.
+pub(super) fn named<'f>(
+    fields: impl Iterator<Item = (&'f [u8], &'f [u8])>,
+    name: &str,
+) -> impl Iterator<Item = &'f [u8]> {
+    fields.filter(move |(field, _)| field.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
 }
 
 /// The one that there is.

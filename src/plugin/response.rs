@@ -2,7 +2,7 @@
 
 use std::any::Any;
 
-use super::request::only;
+use super::request::{named, only};
 use super::{InvalidField, LogValue, Request, check_name, check_of_answer, not_date};
 use crate::http::encode;
 use crate::http::head::Field;
@@ -58,8 +58,7 @@ impl<'r> Response<'r> {
 
     /// The values of all fields of that name, in order.
     pub fn fields_named<'s>(&'s self, name: &str) -> impl Iterator<Item = &'s [u8]> {
-        let is_it = move |(field, _): &(&[u8], &[u8])| field.eq_ignore_ascii_case(name.as_bytes());
-        self.fields().filter(is_it).map(|(_, value)| value)
+        named(self.fields(), name)
     }
 
     /// All fields that the client would get, but for those that the gateway puts into every answer.

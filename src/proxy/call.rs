@@ -98,7 +98,7 @@ impl Call<'_> {
                 Some(lease) => lease,
                 None => self
                     .wanted
-                    .check_out(endpoint, self.wanted.core.clock.now_us(), again)
+                    .check_out(endpoint, core.clock.now_us(), again)
                     .await
                     .inspect_err(|e| count_failure(spec, *e))?,
             };

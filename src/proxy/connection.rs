@@ -401,15 +401,7 @@ async fn send_reply(
         }
         Some(packed) => Box::pin(packed.send(std::iter::once(&*reply.body), cx)).await,
     };
-    let limit = match sent {
-        Ok(true) => limit,
-        Ok(false) => limit.or(Some(Closed::Requested)),
-        Err(e) => {
-            note(e, plane, cx);
-            down.half_answered.set(true);
-            return Err(Ended::at_once(closed_by(e.kind)));
-        }
-    };
+    let limit = limit_behind(sent, limit, plane, down, cx)?;
     match (limit, body) {
         (None, Some(n)) => {
             cx.bytes_in += n as u64;
@@ -444,20 +436,31 @@ async fn send_merged(
     let Merged { memory, collected, .. } = merged;
     plane.give_fanout(memory);
     cx.bytes_in += collected.as_ref().map_or(with_head.unwrap_or(0) as u64, |(_, received)| *received);
-    let limit = match sent {
-        Ok(true) => limit,
-        Ok(false) => limit.or(Some(Closed::Requested)),
-        Err(e) => {
-            note(e, plane, cx);
-            down.half_answered.set(true);
-            return Err(Ended::at_once(closed_by(e.kind)));
-        }
-    };
+    let limit = limit_behind(sent, limit, plane, down, cx)?;
     match (limit, with_head, collected) {
         (None, Some(n), _) => Ok(Consumed::Bytes(req.head.fields.len + n)),
         (None, None, Some((rest, _))) => Ok(Consumed::All(rest)),
         (limit, ..) => {
             Err(Ended { reason: limit.unwrap_or(Closed::Requested), unread: sends_on(req, down, with_head) })
+        }
+    }
+}
+
+/// Why the connection is not kept behind an answer: its sending says whether it may be, `limit` what was decided before.
+fn limit_behind(
+    sent: Result<bool, Error>,
+    limit: Option<Closed>,
+    plane: &Plane,
+    down: &Downstream,
+    cx: &mut Context,
+) -> Result<Option<Closed>, Ended> {
+    match sent {
+        Ok(true) => Ok(limit),
+        Ok(false) => Ok(limit.or(Some(Closed::Requested))),
+        Err(e) => {
+            note(e, plane, cx);
+            down.half_answered.set(true);
+            Err(Ended::at_once(closed_by(e.kind)))
         }
     }
 }

@@ -173,11 +173,7 @@ fn to_https(req: &Request, port: u16) -> Response {
         fields.push(b':');
         encode::number(port.into(), &mut fields);
     }
-    fields.extend_from_slice(&req.path);
-    if let Some(query) = req.query_str() {
-        fields.push(b'?');
-        fields.extend_from_slice(query.as_bytes());
-    }
+    req.write_uri(&mut fields);
     fields.extend_from_slice(b"\r\n");
     // 308 keeps method and body (RFC 9110 15.4.9).
     Response::Reply(Reply { status: 308, fields: fields.into(), body: Default::default(), close: false, kind: None })

@@ -137,7 +137,7 @@ async fn attempt(
     let reused = lease.is_reused();
     let failed = |e: Error| (e, reused);
     call.spec.metrics.requests.add(1);
-    let host = call.spec.endpoints.get(index).map(|endpoint| endpoint.host.as_str()).unwrap_or_default();
+    let host = call.spec.host_of(index);
     let mut out = call.core.buffers.take(OUT_BYTES);
     upstream_head::write(req, action, host, call.down, out.vec());
     if let Some(n) = with_head {

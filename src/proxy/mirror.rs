@@ -105,7 +105,7 @@ fn write(
     let endpoints = live.endpoints(mirror.upstream);
     let wanted = Wanted { spec, endpoints, core: &plane.core, slot: &down.slot, due_ms: u64::MAX };
     let endpoint = wanted.pick().ok()?;
-    let host = spec.endpoints.get(endpoint).map(|endpoint| endpoint.host.as_str())?;
+    let host = spec.host_of(endpoint);
     let mut out = plane.core.buffers.take(OUT_BYTES);
     upstream_head::write(req, action, host, down, out.vec());
     out.truncate(out.len().saturating_sub(2)); // the empty line

@@ -17,12 +17,10 @@ use super::call::{Broken, Call, Taker, Whole};
 use super::checkout::Wanted;
 use super::plane::{Downstream, Live, Plane};
 use super::upload::write_framing;
-use super::upstream_head;
+use super::upstream_head::{self, TARGET_BYTES_MAX};
 
 /// A question is the request's few fields that go along, and its target three times. Larger ones grow their buffer.
 const QUESTION_BYTES: usize = 2 * 1024;
-/// A target longer than this is no question: most servers refuse 8 KiB.
-const TARGET_BYTES_MAX: usize = 8 * 1024;
 
 /// Asks, and waits for the answer until `due_ms` at most. Dropping it closes its connection.
 ///
@@ -42,7 +40,7 @@ pub async fn ask(
     let due_ms = due_ms.min(slot.now_ms().saturating_add(filter.timeout_ms.into()));
     let wanted = Wanted { spec, endpoints: live.endpoints(filter.upstream), core, slot: &slot, due_ms };
     let endpoint = wanted.pick().map_err(|e| e.kind)?;
-    let host = spec.endpoints.get(endpoint).map(|endpoint| endpoint.host.as_str()).unwrap_or_default();
+    let host = spec.host_of(endpoint);
     let mut out = core.buffers.take(QUESTION_BYTES);
     if !write(filter, req, host, down, out.vec()) {
         return Err(Kind::TargetTooLong);
@@ -89,15 +87,16 @@ fn write(filter: &ExtAuth, req: &Request, host: &str, down: &Downstream, out: &m
     out.extend_from_slice(b"Accept-Encoding: identity\r\n");
     req.write_fields(&filter.headers, out);
     upstream_head::write_who(req, down, |_| false, out);
+    // Of the target what routes see, not the client's way to write it: both must not mean different things.
     let method = req.head.method.as_str().as_bytes();
     encode::field(b"X-Forwarded-Method", method, out);
-    encode::field_of(b"X-Forwarded-Uri", |out| write_uri(req, out), out);
+    encode::field_of(b"X-Forwarded-Uri", |out| req.write_uri(out), out);
     encode::field(b"X-Original-Method", method, out);
     let url = |out: &mut Vec<u8>| {
         for part in [req.scheme(), b"://", req.asked_host()] {
             out.extend_from_slice(part);
         }
-        write_uri(req, out);
+        req.write_uri(out);
     };
     encode::field_of(b"X-Original-URL", url, out);
     if ![Method::GET, Method::HEAD, Method::DELETE, Method::OPTIONS].contains(&filter.method) {
@@ -106,15 +105,6 @@ fn write(filter: &ExtAuth, req: &Request, host: &str, down: &Downstream, out: &m
     }
     out.extend_from_slice(b"\r\n");
     true
-}
-
-/// What routes see of the target, not the client's way to write it: both must not mean different things.
-fn write_uri(req: &Request, out: &mut Vec<u8>) {
-    out.extend_from_slice(&req.path);
-    if let Some(query) = req.query_str() {
-        out.push(b'?');
-        out.extend_from_slice(query.as_bytes());
-    }
 }
 
 /// What is taken of the answer.

@@ -11,6 +11,8 @@ use crate::snapshot::{Forward, HostPolicy};
 use super::plane::Downstream;
 use super::upload;
 
+/// A target that the gateway makes itself is no request if it is longer than this: most servers refuse 8 KiB.
+pub const TARGET_BYTES_MAX: usize = 8 * 1024;
 /// How the gateway calls itself in Via (RFC 9110 7.6.3).
 const VIA: &[u8] = b"1.1 ringway";
 

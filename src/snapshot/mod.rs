@@ -219,3 +219,10 @@ pub struct UpstreamSpec {
     /// This core's counters for it.
     pub metrics: UpstreamMetrics,
 }
+
+impl UpstreamSpec {
+    /// The Host of endpoint number `index`.
+    pub fn host_of(&self, index: usize) -> &str {
+        self.endpoints.get(index).map_or("", |endpoint| &endpoint.host)
+    }
+}

@@ -23,6 +23,11 @@ impl XorShift {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
+    /// Whether this one is among so many of a million.
+    pub fn draws(&mut self, per_million: u32) -> bool {
+        self.below(1_000_000) < per_million
+    }
+
     /// A number below `below`.
     pub fn below(&mut self, below: u32) -> u32 {
         u32::try_from(((self.next() >> 32) * u64::from(below)) >> 32).unwrap_or(0)

@@ -10,7 +10,7 @@ use crate::config::templates::Params;
 use crate::json::{Filter, Path, Step};
 use crate::route::condition::{self, Condition};
 use crate::route::template::Template;
-use crate::value::{Duration, Invalid};
+use crate::value::{Duration, Invalid, per_million};
 
 pub(in crate::config) const KEYS: Keys = Keys {
     known: &[
@@ -320,20 +320,6 @@ fn when<'d>(
             None
         }
     }
-}
-
-/// `5%` in a million; at most four digits behind the point, which is one in a million.
-/// So many of a million: `5%`, `0.1%`.
-pub(in crate::config) fn per_million(text: &str) -> Result<u32, Invalid> {
-    let invalid = || Invalid::new("is no share of the requests", "write a percentage from 0% to 100%, like 5% or 0.1%");
-    let number = text.strip_suffix('%').ok_or_else(invalid)?;
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-    let digits = |text: &str, most: usize| (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
-    if !digits(whole, 3) || !digits(fraction, 4) {
-        return Err(invalid());
-    }
-    let parts: Option<u32> = format!("{whole}{fraction:0<4}").parse().ok();
-    parts.filter(|parts| *parts <= 1_000_000).ok_or_else(invalid)
 }
 
 fn check_shadow(block: &Block<'_>) {

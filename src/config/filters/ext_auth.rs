@@ -9,6 +9,7 @@ use super::super::report::Located;
 use super::super::templates::Params;
 use super::super::{rewrite, routes};
 use super::limits::{self, Fact};
+use crate::filter::ext_auth::ABOUT_BODY;
 use crate::http::known::Known;
 use crate::route::template::Template;
 use crate::value::{ByteSize, Duration, Invalid};
@@ -165,7 +166,7 @@ fn set(text: &str) -> Result<String, Invalid> {
 fn told(text: &str) -> Result<String, Invalid> {
     headers::check_field(text, Direction::Response)?;
     let lower = text.to_ascii_lowercase();
-    let about_body = ["content-type", "content-encoding", "content-language"].contains(&lower.as_str());
+    let about_body = ABOUT_BODY.contains(&lower.as_str());
     if lower.starts_with("access-control-") {
         return Err(Invalid::new("is for pages of other origins", "the filter `cors` tells them"));
     }

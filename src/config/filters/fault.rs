@@ -1,11 +1,10 @@
 //! `fault`: requests that are made to wait or to fail, to see how callers bear it.
 
-use super::super::aggregate::part::per_million;
 use super::super::decode::{Block, Keys, Value};
 use super::super::headers::{self, Direction};
 use super::super::report::{Located, Report};
 use super::super::routes::Draft;
-use crate::value::Duration;
+use crate::value::{Duration, per_million};
 
 pub(in crate::config) const KEYS: Keys = Keys { known: &["delay", "abort", "when", "max_delayed"], later: &[] };
 pub(in crate::config) const DELAY_KEYS: Keys = Keys { known: &["time", "percent"], later: &[] };

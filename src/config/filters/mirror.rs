@@ -1,10 +1,9 @@
 //! `mirror`: a share of the requests is copied to another upstream, whose answers are thrown away.
 
-use super::super::aggregate::part::per_million;
 use super::super::decode::{Keys, Value};
 use super::super::references::Names;
 use super::super::report::Located;
-use crate::value::{ByteSize, Duration};
+use crate::value::{ByteSize, Duration, per_million};
 
 pub(in crate::config) const KEYS: Keys =
     Keys { known: &["upstream", "percent", "unsafe_methods", "max_body", "max_in_flight", "timeout"], later: &[] };

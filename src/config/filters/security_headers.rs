@@ -30,32 +30,39 @@ pub struct SecurityHeaders {
     pub fields: Vec<(&'static str, String)>,
 }
 
+// The words of each field.
+pub(in crate::config) const CONTENT_TYPES: [&str; 2] = ["nosniff", "off"];
+pub(in crate::config) const FRAMES: [&str; 3] = ["DENY", "SAMEORIGIN", "off"];
+pub(in crate::config) const REFERRERS: [&str; 8] = [
+    "no-referrer",
+    "no-referrer-when-downgrade",
+    "origin",
+    "origin-when-cross-origin",
+    "same-origin",
+    "strict-origin",
+    "strict-origin-when-cross-origin",
+    "off",
+];
+pub(in crate::config) const DOMAINS: [&str; 6] =
+    ["none", "master-only", "by-content-type", "all", "none-this-response", "off"];
+pub(in crate::config) const OPENERS: [&str; 4] =
+    ["off", "same-origin", "same-origin-allow-popups", "noopener-allow-popups"];
+pub(in crate::config) const EMBEDDERS: [&str; 3] = ["off", "require-corp", "credentialless"];
+pub(in crate::config) const RESOURCES: [&str; 4] = ["off", "same-origin", "same-site", "cross-origin"];
+
 pub(super) fn decode(value: &Value<'_>) -> Option<SecurityHeaders> {
-    const REFERRER: [&str; 7] = [
-        "no-referrer",
-        "no-referrer-when-downgrade",
-        "origin",
-        "origin-when-cross-origin",
-        "same-origin",
-        "strict-origin",
-        "strict-origin-when-cross-origin",
-    ];
-    const DOMAINS: [&str; 5] = ["none", "master-only", "by-content-type", "all", "none-this-response"];
     let block = value.block(&KEYS)?;
     let mut fields = Vec::new();
     let mut add = |name: &'static str, value: Option<String>| fields.extend(value.map(|value| (name, value)));
-    add("X-Content-Type-Options", word(&block, "content_type_options", Some("nosniff"), &["nosniff"]));
-    add("X-Frame-Options", word(&block, "frame_options", Some("DENY"), &["DENY", "SAMEORIGIN"]));
+    add("X-Content-Type-Options", word(&block, "content_type_options", Some("nosniff"), &CONTENT_TYPES));
+    add("X-Frame-Options", word(&block, "frame_options", Some("DENY"), &FRAMES));
     add("Content-Security-Policy", text(&block, "content_security_policy", "frame-ancestors 'none'"));
-    add("Referrer-Policy", word(&block, "referrer_policy", Some("strict-origin-when-cross-origin"), &REFERRER));
+    add("Referrer-Policy", word(&block, "referrer_policy", Some("strict-origin-when-cross-origin"), &REFERRERS));
     add("Permissions-Policy", text(&block, "permissions_policy", "camera=(), geolocation=(), microphone=()"));
     add("X-Permitted-Cross-Domain-Policies", word(&block, "cross_domain_policies", Some("none"), &DOMAINS));
-    let openers = ["same-origin", "same-origin-allow-popups", "noopener-allow-popups"];
-    add("Cross-Origin-Opener-Policy", word(&block, "opener_policy", None, &openers));
-    let embedders = ["require-corp", "credentialless"];
-    add("Cross-Origin-Embedder-Policy", word(&block, "embedder_policy", None, &embedders));
-    let resources = ["same-origin", "same-site", "cross-origin"];
-    add("Cross-Origin-Resource-Policy", word(&block, "resource_policy", None, &resources));
+    add("Cross-Origin-Opener-Policy", word(&block, "opener_policy", None, &OPENERS));
+    add("Cross-Origin-Embedder-Policy", word(&block, "embedder_policy", None, &EMBEDDERS));
+    add("Cross-Origin-Resource-Policy", word(&block, "resource_policy", None, &RESOURCES));
     let is_override = block.or("override", false, Value::boolean);
     if fields.is_empty() {
         value.error("all of its fields are off", "remove the filter");
@@ -66,7 +73,7 @@ pub(super) fn decode(value: &Value<'_>) -> Option<SecurityHeaders> {
 
 /// One of these words as it is to be sent, or `off`.
 fn word(block: &Block<'_>, key: &str, default: Option<&str>, words: &[&str]) -> Option<String> {
-    let known: Vec<(&str, &str)> = words.iter().map(|word| (*word, *word)).collect();
+    let known: Vec<(&str, &str)> = words.iter().filter(|word| **word != "off").map(|word| (*word, *word)).collect();
     let read = |v: &Value<'_>| v.or_word("off", |v| v.word(&known, &[]).map(str::to_owned));
     block.unless_wrong(key, default.map(str::to_owned), read).flatten()
 }

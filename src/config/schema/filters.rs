@@ -34,30 +34,18 @@ static SECURITY_HEADERS: Block = Block {
     keys: &security_headers::KEYS,
     rows: &[
         or("override", Kind::Boolean, "false"),
-        or("content_type_options", Kind::Words(&["nosniff", "off"]), "nosniff"),
-        or("frame_options", Kind::Words(&["DENY", "SAMEORIGIN", "off"]), "DENY"),
+        or("content_type_options", Kind::Words(&security_headers::CONTENT_TYPES), "nosniff"),
+        or("frame_options", Kind::Words(&security_headers::FRAMES), "DENY"),
         or("content_security_policy", Kind::Text, "frame-ancestors 'none'"),
-        or("referrer_policy", REFERRER, "strict-origin-when-cross-origin"),
+        or("referrer_policy", Kind::Words(&security_headers::REFERRERS), "strict-origin-when-cross-origin"),
         or("permissions_policy", Kind::Text, "camera=(), geolocation=(), microphone=()"),
-        or("cross_domain_policies", DOMAINS, "none"),
-        or("opener_policy", OPENERS, "off"),
-        or("embedder_policy", Kind::Words(&["off", "require-corp", "credentialless"]), "off"),
-        or("resource_policy", Kind::Words(&["off", "same-origin", "same-site", "cross-origin"]), "off"),
+        or("cross_domain_policies", Kind::Words(&security_headers::DOMAINS), "none"),
+        or("opener_policy", Kind::Words(&security_headers::OPENERS), "off"),
+        or("embedder_policy", Kind::Words(&security_headers::EMBEDDERS), "off"),
+        or("resource_policy", Kind::Words(&security_headers::RESOURCES), "off"),
     ],
     rule: Rule::None,
 };
-const REFERRER: Kind = Kind::Words(&[
-    "no-referrer",
-    "no-referrer-when-downgrade",
-    "origin",
-    "origin-when-cross-origin",
-    "same-origin",
-    "strict-origin",
-    "strict-origin-when-cross-origin",
-    "off",
-]);
-const DOMAINS: Kind = Kind::Words(&["none", "master-only", "by-content-type", "all", "none-this-response", "off"]);
-const OPENERS: Kind = Kind::Words(&["off", "same-origin", "same-origin-allow-popups", "noopener-allow-popups"]);
 
 const CODING: Kind = Kind::Words(&["zstd", "br", "gzip"]);
 const TYPES: Kind = Kind::List(&Kind::Like("^[^/ ;]{1,126}/[^/ ;]{1,126}$"), 1, 100);

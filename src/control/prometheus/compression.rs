@@ -4,31 +4,27 @@ use std::fmt;
 
 use prometheus_client::registry::Unit;
 
-use super::{Out, Scrape};
+use super::{Out, Scrape, over};
 use crate::coding::Coding;
 use crate::end::Skip;
-use crate::shared::metrics::CompressionBlock;
 
 impl Scrape {
     pub(super) fn compressions(&self, out: &mut Out<'_>) -> fmt::Result {
         let filters = &self.blocks.compressions;
-        let sum = |workers: &std::collections::BTreeMap<usize, std::sync::Arc<CompressionBlock>>,
-                   count: &dyn Fn(&CompressionBlock) -> u64|
-         -> u64 { workers.values().map(|block| count(block)).sum() };
         let rows = filters.iter().flat_map(|(name, workers)| {
-            let of = move |coding: &Coding| sum(workers, &|block| block.answers.get(coding.index()));
+            let of = move |coding: &Coding| over(workers, |block| block.answers.get(coding.index()));
             Coding::ALL.iter().map(move |coding| (["filter", "coding"], [&**name, coding.name()], of(coding)))
         });
         out.counters("ringway_compressed_answers", "Answers that were compressed, by coding.", None, rows)?;
         let rows = filters.iter().flat_map(|(name, workers)| {
-            let of = move |skip: &Skip| sum(workers, &|block| block.skipped.get(skip.index()));
+            let of = move |skip: &Skip| over(workers, |block| block.skipped.get(skip.index()));
             Skip::ALL.iter().map(move |skip| (["filter", "reason"], [&**name, skip.code()], of(skip)))
         });
         out.counters("ringway_compression_skipped", "Answers that a filter did not compress, and why.", None, rows)?;
         let rows = filters.iter().flat_map(|(name, workers)| {
             let rows = [
-                ("in", sum(workers, &|block| block.bytes_in.get())),
-                ("out", sum(workers, &|block| block.bytes_out.get())),
+                ("in", over(workers, |block| block.bytes_in.get())),
+                ("out", over(workers, |block| block.bytes_out.get())),
             ];
             rows.map(|(direction, n)| (["filter", "direction"], [&**name, direction], n))
         });

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use crate::http::head::is_token;
+
 /// Why a trailer section is refused: it can not be read as fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrailerError {
@@ -100,11 +102,6 @@ fn trim(mut value: &[u8]) -> &[u8] {
         value = rest;
     }
     value
-}
-
-/// RFC 9110 5.6.2.
-fn is_token(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
 }
 
 #[cfg(test)]

@@ -226,10 +226,7 @@ impl Taken<'_> {
             let seconds = said.and_then(|value| value.parse().ok()).unwrap_or(RETRY_AFTER_DEFAULT);
             return Some(Failed { retry_after: Some(seconds), ..Failed::because(PartReason::RateLimited).with(429) });
         }
-        let all = |name: &'static [u8]| {
-            let named = move |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(name);
-            head.fields.iter().filter(named).map(|field| field.value.of(bytes))
-        };
+        let all = |name: &'static [u8]| head.fields.named(name, bytes).map(|field| field.value.of(bytes));
         // It was asked to send it plainly. What it made of that is not unpacked: a small bomb would be a large body.
         if all(b"content-encoding").any(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
             return failed(PartReason::BadBody);

@@ -220,7 +220,7 @@ where
     fn begin(&mut self, index: usize) -> Result<(), Stop> {
         let Some(part) = self.about.plan.parts.get(index) else { return Ok(()) };
         if let Some(per_million) = part.shadow_per_million
-            && self.about.plane.core.random.borrow_mut().below(1_000_000) >= per_million
+            && !self.about.plane.core.random.borrow_mut().draws(per_million)
         {
             self.end(index);
             return Ok(());
@@ -276,7 +276,7 @@ where
         let endpoints = live.endpoints(part.upstream);
         let wanted = Wanted { spec, endpoints, core: &plane.core, slot: &down.slot, due_ms };
         let Ok(endpoint) = wanted.pick() else { return self.not_sent(index, part, item, PartReason::Connect) };
-        let host = spec.endpoints.get(endpoint).map(|endpoint| endpoint.host.as_str()).unwrap_or_default();
+        let host = spec.host_of(endpoint);
         let mut out = plane.core.buffers.take(REQUEST_BYTES);
         let facts = PartFacts { req, values: &self.memory.values };
         let fits = Sender { part, facts, body, down }.write(host, out.vec());

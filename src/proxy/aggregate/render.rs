@@ -15,10 +15,8 @@ use crate::tls::Session;
 
 use super::super::plane::Downstream;
 use super::super::upload::write_framing;
-use super::super::upstream_head;
+use super::super::upstream_head::{self, TARGET_BYTES_MAX};
 
-/// A target longer than this is no request: most servers refuse 8 KiB.
-const TARGET_BYTES_MAX: usize = 8 * 1024;
 /// A value longer than this is none: what a template takes is an id or a word, not a document.
 pub const VALUE_BYTES_MAX: usize = 8 * 1024;
 /// What a request was made of is remembered up to this length; longer bodies are not worth it.
