@@ -19,7 +19,7 @@
 //! # The import rule
 //!
 //! Each layer knows only the ones before it, and siblings do not know each other:
-//! `value error context end` · `io http json shared observe` · `tls limit coding` · `jwt` · `route upstream` · `core request` · `plugin` · `filter` · `config` ·
+//! `value error end` · `expression` · `io http json shared observe` · `tls limit coding` · `jwt` · `context route upstream` · `core request` · `plugin` · `filter` · `config` ·
 //! `snapshot` · `proxy | control` · `worker` · `run` · `main`. Proxy code never names tokio, control never names monoio, and
 //! monoio is named under `io` alone. A test checks it.
 //!
@@ -39,6 +39,7 @@ pub mod control;
 pub mod core;
 pub mod end;
 pub mod error;
+pub mod expression;
 pub mod filter;
 pub mod http;
 pub mod io;

@@ -2,20 +2,20 @@
 
 use std::collections::HashMap;
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 
 use super::aggregate::{self, Aggregate};
 use super::decode::{Block, Keys, Value};
 use super::filters::limits::{self, Costs};
-use super::headers::{self, Direction, HeaderEdits, HeaderTemplate};
-use super::hosts::{self, HostMatch};
-use super::references::{Defined, Names};
+use super::forward::{self, Forward};
+use super::headers::{self, Direction, HeaderTemplate};
+use super::matching::{self, Match};
+use super::references::Defined;
 use super::report::{Located, Report, quote};
-use super::rewrite::{self, Rewrite};
+use super::rewrite;
 use super::templates::Params;
-use super::upgrade;
 use crate::route::template::Template;
-use crate::route::{Field, RouteSpec, Router, param_names};
+use crate::route::{Field, RouteSpec, Router};
 use crate::value::{ByteSize, Duration, Invalid};
 
 pub(super) const KEYS: Keys = Keys {
@@ -34,27 +34,12 @@ pub(super) const KEYS: Keys = Keys {
     ],
     later: &[("priority", "more predicates"), ("trailing_slash", "more path options")],
 };
-pub(super) const MATCH_KEYS: Keys = Keys {
-    known: &["host", "path", "methods"],
-    later: &[
-        ("headers", "more predicates"),
-        ("cookies", "more predicates"),
-        ("query", "more predicates"),
-        ("priority", "more predicates"),
-        ("trailing_slash", "more path options"),
-    ],
-};
-pub(super) const FORWARD_KEYS: Keys = Keys {
-    known: &["upstream", "rewrite", "upgrade", "request_headers", "response_headers"],
-    later: &[("split", "weighted splits"), ("retry", "retry policies")],
-};
 pub(super) const RESPOND_KEYS: Keys = Keys { known: &["status", "headers", "body"], later: &[] };
 pub(super) const REDIRECT_KEYS: Keys = Keys { known: &["to", "status"], later: &[] };
 
 const ACTIONS: [&str; 4] = ["forward", "aggregate", "respond", "redirect"];
 const TIMEOUT: Duration = Duration::from_secs(30);
 const ROUTES_MAX: usize = 100_000;
-const PATH_BYTES_MAX: usize = 1024;
 /// An answer of the config is held in memory by every worker.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
@@ -79,17 +64,6 @@ pub struct Route {
     pub action: Action,
 }
 
-/// Which requests are meant.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Match {
-    /// `None`: any host.
-    pub host: Option<Located<HostMatch>>,
-    /// A pattern that begins with `/`, like `/user/{id}` or `/user/{*rest}`.
-    pub path: Located<String>,
-    /// Sorted, each once; empty: any method.
-    pub methods: Vec<Method>,
-}
-
 /// What becomes of a request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
@@ -101,21 +75,6 @@ pub enum Action {
     Respond(Respond),
     /// The client is sent elsewhere.
     Redirect(Redirect),
-}
-
-/// `forward`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Forward {
-    /// The name of an upstream, which exists.
-    pub upstream: Located<String>,
-    /// Changes to path and host.
-    pub rewrite: Rewrite,
-    /// Protocols that connections may switch to: names in small letters, each once.
-    pub upgrade: Vec<String>,
-    /// Changes to the request.
-    pub request_headers: HeaderEdits,
-    /// Changes to the answer.
-    pub response_headers: HeaderEdits,
 }
 
 /// `respond`.
@@ -241,7 +200,7 @@ pub fn router(routes: &[(&Located<String>, &Match)], report: &Report) -> Option<
 
 fn route<'d>(item: &Value<'d>, defined: &Defined<'_>, report: &Report) -> Option<Draft<'d>> {
     let block = item.block(&KEYS)?;
-    let (matches, params) = block.required("match").map_or((None, Params::Any), matches);
+    let (matches, params) = block.required("match").map_or((None, Params::Any), matching::decode);
     let timeout =
         block.unless_wrong("timeout", TIMEOUT, |v| v.duration(Duration::from_millis(10)..=Duration::from_secs(86_400)));
     let around = aggregate::Route { params: &params, timeout, upstreams: &defined.upstreams, report };
@@ -257,84 +216,10 @@ fn route<'d>(item: &Value<'d>, defined: &Defined<'_>, report: &Report) -> Option
         block.or("body_limit", None, |v| v.or_none(|v| v.size(ByteSize::from_bytes(0)..=ByteSize::from_kib(1 << 30))));
     let given = block.get("name").and_then(|v| v.name());
     let name_given = given.is_some();
-    let name = given.or_else(|| matches.as_ref().map(|matches| item.locate(derived_name(matches))));
+    let name = given.or_else(|| matches.as_ref().map(|matches| item.locate(matching::derived_name(matches))));
     let item = item.clone();
     let timeout = timeout.unwrap_or(TIMEOUT);
     Some(Draft { item, name, name_given, matches, params, filters, without, costs, timeout, body_limit, action })
-}
-
-/// `GET,POST api.example.com/user/{id}`, of which only the path is always there.
-fn derived_name(matches: &Match) -> String {
-    let methods: Vec<&str> = matches.methods.iter().map(Method::as_str).collect();
-    let space = if methods.is_empty() { "" } else { " " };
-    let host = matches.host.as_ref().map(|host| host.value.to_string()).unwrap_or_default();
-    format!("{}{space}{host}{}", methods.join(","), matches.path.value)
-}
-
-/// The match if all of it is right, and in any case the parameters of its path, as far as they can be made out.
-fn matches(value: &Value<'_>) -> (Option<Match>, Params) {
-    let Some(block) = value.block(&MATCH_KEYS) else { return (None, Params::Any) };
-    let host = block.get("host").map(|v| Some(v.locate(v.parse(hosts::host_match)?)));
-    let path_value = block.required("path").and_then(|v| Some((v, v.text()?)));
-    let params = path_value.map_or(Params::Any, |(_, text)| Params::of(text));
-    let path = path_value.and_then(|(v, _)| path(v));
-    let methods = block.get("methods").map_or(Some(Vec::new()), methods);
-    // What is wrong must not turn into "any host" or "any method", nor must the derived name.
-    let host = match host {
-        None => Some(None),
-        Some(host) => host.map(Some),
-    };
-    let whole = || Some(Match { host: host?, path: path?, methods: methods? });
-    (whole(), params)
-}
-
-/// A pattern is compared with paths after their dot segments are removed and before `?`.
-fn path(value: &Value<'_>) -> Option<Located<String>> {
-    let path = value.parse(|text| {
-        if !text.starts_with('/') {
-            return Err(Invalid::new("does not begin with `/`", "a path is matched from its start, like /user/{id}"));
-        }
-        if text.len() > PATH_BYTES_MAX {
-            return Err(Invalid::new("is too long", format!("at most {PATH_BYTES_MAX} bytes")));
-        }
-        if text.contains(['?', '#']) || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let remedy = "write it percent-encoded, without query and fragment";
-            return Err(Invalid::new("has a character that no path has", remedy));
-        }
-        if text.split('/').any(|segment| matches!(segment, "." | "..")) {
-            return Err(Invalid::new("has a segment `.` or `..`", "requests are matched after those are removed"));
-        }
-        Ok(text.to_owned())
-    })?;
-    if let Err(fault) = param_names(&path) {
-        value.error(fault.what(), fault.remedy());
-        return None;
-    }
-    Some(value.locate(path))
-}
-
-pub(super) fn methods(value: &Value<'_>) -> Option<Vec<Method>> {
-    let items = value.list(1..=32)?;
-    let mut methods: Vec<Method> = items.iter().filter_map(|item| item.parse(method)).collect();
-    let all_right = methods.len() == items.len();
-    methods.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-    methods.dedup();
-    all_right.then_some(methods)
-}
-
-pub(super) fn method(text: &str) -> Result<Method, Invalid> {
-    let token = Method::from_bytes(text.as_bytes()).ok().filter(|_| text.len() <= 32);
-    match token {
-        None => Err(Invalid::new("is not a method", "like GET")),
-        Some(method) if method == Method::CONNECT => {
-            Err(Invalid::new("can not be routed yet", "it comes with tunnels; remove it"))
-        }
-        // Methods differ by case (RFC 9110 9.1), and none in use has a small letter.
-        Some(_) if text.bytes().any(|byte| byte.is_ascii_lowercase()) => {
-            Err(Invalid::new("is not a method", format!("methods are in capitals: {}", text.to_ascii_uppercase())))
-        }
-        Some(method) => Ok(method),
-    }
 }
 
 fn action(block: &Block<'_>, matches: Option<&Match>, route: &aggregate::Route<'_>) -> Option<Action> {
@@ -342,7 +227,7 @@ fn action(block: &Block<'_>, matches: Option<&Match>, route: &aggregate::Route<'
     let given: Vec<_> = ACTIONS.iter().filter_map(|key| Some((*key, block.get(key)?))).collect();
     // All that are given are read, for what is wrong with them.
     let read = |(key, value): &(&str, &Value<'_>)| match *key {
-        "forward" => Some(Action::Forward(Box::new(forward(value, matches, params, upstreams)?))),
+        "forward" => Some(Action::Forward(Box::new(forward::decode(value, matches, params, upstreams)?))),
         "aggregate" => Some(Action::Aggregate(Box::new(aggregate::decode(value, route)?))),
         "respond" => respond(value, params).map(Action::Respond),
         _ => redirect(value, params).map(Action::Redirect),
@@ -359,21 +244,6 @@ fn action(block: &Block<'_>, matches: Option<&Match>, route: &aggregate::Route<'
             None
         }
     }
-}
-
-fn forward(value: &Value<'_>, matches: Option<&Match>, params: &Params, upstreams: &Names<'_>) -> Option<Forward> {
-    let block = value.block(&FORWARD_KEYS)?;
-    // A split, of a later version, is already told about: it stands for the upstream.
-    let split = value.keys().any(|key| key == "split");
-    let upstream = if split { None } else { block.required("upstream").and_then(|v| upstreams.one(v)) };
-    let path = matches.map(|matches| matches.path.value.as_str());
-    let rewrite = block.or("rewrite", Rewrite::default(), |v| rewrite::decode(v, path, params));
-    let upgrade = block.get("upgrade").map_or_else(|| vec![upgrade::DEFAULT.to_owned()], upgrade::decode);
-    let request_headers =
-        block.or("request_headers", HeaderEdits::default(), |v| headers::edits(v, Direction::Request, params));
-    let response_headers =
-        block.or("response_headers", HeaderEdits::default(), |v| headers::edits(v, Direction::Response, params));
-    Some(Forward { upstream: upstream?, rewrite, upgrade, request_headers, response_headers })
 }
 
 fn respond(value: &Value<'_>, params: &Params) -> Option<Respond> {

@@ -10,7 +10,7 @@ use crate::config::credentials::Credentials;
 use crate::config::headers::{HeaderEdits as RawEdits, HeaderTemplate};
 use crate::config::listeners::{EncodedSlashes, HalfClose, Listener};
 use crate::config::rewrite::{HostRewrite, PathRewrite as RawPath};
-use crate::config::{Config, Errors, Located, Report, hosts, routes, upstreams};
+use crate::config::{Config, Errors, Located, Report, forward as raw_forward, hosts, routes, upstreams};
 use crate::filter::header_edits::HeaderEdits;
 use crate::http::head::Bounds;
 use crate::http::target;
@@ -131,7 +131,7 @@ fn route(raw: &routes::Route, inputs: &Inputs<'_>, common: &Common, report: &Rep
     })
 }
 
-fn forward(raw: &routes::Forward, config: &Config, params: &[String], report: &Report) -> Option<Forward> {
+fn forward(raw: &raw_forward::Forward, config: &Config, params: &[String], report: &Report) -> Option<Forward> {
     let upstream = config.upstreams.iter().position(|upstream| upstream.name.value == raw.upstream.value)?;
     let rewrite = match &raw.rewrite.path {
         RawPath::Keep => PathRewrite::Keep,

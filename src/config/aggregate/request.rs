@@ -7,7 +7,7 @@ use super::{Body, Request, data};
 use crate::config::decode::{Keys, Value};
 use crate::config::headers::{self, Direction};
 use crate::config::report::{Located, quote};
-use crate::config::{rewrite, routes, templates};
+use crate::config::{matching, rewrite, templates};
 use crate::http::known::Known;
 use crate::route::body::BodyTemplate;
 use crate::route::template::Template;
@@ -71,7 +71,7 @@ fn method(text: &str) -> Result<Method, Invalid> {
         "HEAD" | "CONNECT" | "TRACE" => {
             Err(Invalid::new("can not be the method of a part: there is no JSON in the answer", "use GET"))
         }
-        _ => routes::method(text),
+        _ => matching::method(text),
     }
 }
 

@@ -3,8 +3,8 @@
 use http::HeaderName;
 
 use super::super::decode::{Block, Keys, Value};
+use super::super::matching;
 use super::super::report::quote;
-use super::super::routes;
 use crate::filter::cors::Origins;
 use crate::value::{Duration, Invalid};
 
@@ -42,7 +42,7 @@ pub(super) fn decode(value: &Value<'_>) -> Option<Cors> {
     let block = value.block(&KEYS)?;
     let credentials = block.or("credentials", false, Value::boolean);
     let origins = block.required("origins").and_then(|v| origins(v, credentials));
-    let method = |text: &str| routes::method(text).map(|method| method.as_str().to_owned());
+    let method = |text: &str| matching::method(text).map(|method| method.as_str().to_owned());
     Some(Cors {
         methods: list(&block, "methods", credentials, method).unwrap_or(METHODS.to_owned()),
         headers: list(&block, "headers", credentials, field_name).unwrap_or_default(),

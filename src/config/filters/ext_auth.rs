@@ -7,7 +7,7 @@ use super::super::headers::{self, Direction};
 use super::super::references::Names;
 use super::super::report::Located;
 use super::super::templates::Params;
-use super::super::{rewrite, routes};
+use super::super::{matching, rewrite};
 use super::limits::{self, Fact};
 use crate::filter::ext_auth::ABOUT_BODY;
 use crate::http::known::Known;
@@ -131,7 +131,7 @@ fn cache_key(block: &Block<'_>) -> Option<Vec<Located<Fact>>> {
 fn method(text: &str) -> Result<Method, Invalid> {
     match text {
         "CONNECT" | "TRACE" => Err(Invalid::new("can not be the method of a question", "use GET")),
-        _ => routes::method(text),
+        _ => matching::method(text),
     }
 }
 

@@ -3,7 +3,7 @@
 use http::Method;
 
 use super::super::decode::{Keys, Value};
-use super::super::routes;
+use super::super::matching;
 use crate::filter::request_limits::MediaRange;
 use crate::value::{ByteSize, Invalid};
 
@@ -30,7 +30,7 @@ pub struct RequestLimits {
 
 pub(super) fn decode(value: &Value<'_>) -> Option<RequestLimits> {
     let block = value.block(&KEYS)?;
-    let mut methods = block.or("methods", Vec::new(), routes::methods);
+    let mut methods = block.or("methods", Vec::new(), matching::methods);
     if methods.contains(&Method::GET) && !methods.contains(&Method::HEAD) {
         methods.push(Method::HEAD); // RFC 9110 9.3.2
         methods.sort_by(|a, b| a.as_str().cmp(b.as_str()));

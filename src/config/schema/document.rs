@@ -1,7 +1,7 @@
 //! The rows of everything but filters and aggregations.
 
 use super::super::{ALL_ROUTES_KEYS, CPUS_MAX, KEYS};
-use super::super::{headers, listeners, observe, rate_limits, rewrite, routes, tls, upstreams};
+use super::super::{forward, headers, listeners, matching, observe, rate_limits, rewrite, routes, tls, upstreams};
 use super::*;
 
 /// The whole document.
@@ -204,14 +204,14 @@ static ROUTE: Block = Block {
 const COST: Kind = Kind::Count(0, 60_000);
 static MATCH: Block = Block {
     name: "match",
-    keys: &routes::MATCH_KEYS,
+    keys: &matching::KEYS,
     rows: &[may("host", Kind::Text), need("path", Kind::Like("^/")), may("methods", METHODS)],
     rule: Rule::None,
 };
 const PROTOCOL: Kind = Kind::Name("^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$");
 static FORWARD: Block = Block {
     name: "forward",
-    keys: &routes::FORWARD_KEYS,
+    keys: &forward::KEYS,
     rows: &[
         need("upstream", NAME),
         or("rewrite", Kind::Block(&REWRITE), "{}"),
