@@ -233,8 +233,8 @@ impl Router {
 
     /// Where the request would be known with, or without, a slash at the end of its path.
     fn redirect(&self, host: &str, path: &str, method: &Method, asked: &dyn Asked) -> Option<Lookup> {
-        // To many `//name` is another host, and a location must not begin so.
-        if self.redirects.is_empty() || path.starts_with("//") {
+        // To many `//name` is another host, and to browsers `/\name` too: a location must not begin so.
+        if self.redirects.is_empty() || path.starts_with("//") || path.starts_with("/\\") {
             return None;
         }
         let other = match path.strip_suffix('/') {
