@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::decode::check_name;
 use super::filters::Filter;
-use super::schema::{Block, Default, Kind, WHOLE};
+use super::schema::{self, Block, Default, Kind, WHOLE};
 use super::tree::{self, Key, Kind as NodeKind, Node, Scalar};
 use super::{Config, Errors, Position, Report, parse_with};
 use crate::plugin::Registry;
@@ -93,18 +93,31 @@ fn filled(node: &Node, kind: &'static Kind) -> Shown {
     match (&node.kind, fitting(kind, &node.kind)) {
         (NodeKind::Mapping(entries), Kind::Block(block)) => block_filled(entries, block),
         (NodeKind::Mapping(entries), kind) => {
-            let of = if let Kind::Map(of) = kind { of } else { &Kind::Any };
-            let secret = |key: &str| {
-                matches!(of, Kind::Template) && SECRET_FIELDS.iter().any(|name| key.eq_ignore_ascii_case(name))
+            let of = match kind {
+                Kind::Map(of) => of,
+                Kind::Secret => kind,
+                _ => &Kind::Any,
+            };
+            // Of a field its value, or what its value is compared with.
+            let holds_value = |node: &Node| match of {
+                Kind::Template => true,
+                _ => std::ptr::eq(of, &schema::PREDICATE) && matches!(node.kind, NodeKind::Mapping(_)),
+            };
+            let secret = |key: &str, node: &Node| {
+                holds_value(node) && SECRET_FIELDS.iter().any(|name| key.eq_ignore_ascii_case(name))
             };
             let entry = |(key, node): &(Key, Node)| {
-                let kind = if secret(&key.text) { &Kind::Secret } else { of };
+                let kind = if secret(&key.text, node) { &Kind::Secret } else { of };
                 (key.text.clone(), filled(node, kind))
             };
             Shown::Mapping(entries.iter().map(entry).collect())
         }
         (NodeKind::Sequence(items), kind) => {
-            let of = if let Kind::List(of, ..) = kind { of } else { &Kind::Any };
+            let of = match kind {
+                Kind::List(of, ..) => of,
+                Kind::Secret => kind,
+                _ => &Kind::Any,
+            };
             Shown::List(items.iter().map(|item| filled(item, of)).collect())
         }
         (NodeKind::Scalar(scalar), kind) => {

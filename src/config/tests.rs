@@ -265,6 +265,7 @@ fn keys_of_later_versions_are_refused_by_name() {
         upstream("balance: least_request"),
         upstream("balance: { hash: { header: x } }"),
         errors("upstreams: { u: { endpoints: [unix:/run/x] } }"),
+        route("forward: { upstream: users, retry: {} }"),
         errors("errors: problem+json"),
         errors("errors: text"),
         errors("source: {}"),

@@ -77,13 +77,16 @@ fn secrets_are_masked_and_variables_stay_variables() {
                 filters:\n  who: { jwt: { issuer: any, audience: any, keys: [{ secret: '${A}' }, { kid: b, secret: '${LATER:-fedcba9876543210fedcba9876543210}' }] } }\n\
                 \u{20} mark: { request_headers: { set: { x-token: 'Bearer ${A}', Authorization: 'Basic cGFzcw==', x-price: '$$5' } } }\n\
                 rate_limits: { redis: { url: 'redis://me:hunter2@10.0.0.1:6379/0' } }\n\
-                routes: [{ match: { path: /a }, forward: { upstream: u } }]";
+                routes: [{ match: { path: /a, headers: { Authorization: { equals: ['Basic c2FmZQ==', '${A}'] }, cookie: absent, x-key: { prefix: '${A}' } } }, forward: { upstream: u } }]";
     let once = printed(text);
     for (shown, hidden) in [
         ("secret: \"${A}\"", SECRET),
         ("secret: \"***\"", "fedcba98"),
         ("x-token: \"Bearer ${A}\"", SECRET),
         ("Authorization: \"***\"", "cGFzcw"),
+        ("cookie: absent", "c2FmZQ"),
+        ("equals: [\"***\", \"${A}\"]", SECRET),
+        ("prefix: \"${A}\"", SECRET),
         ("url: \"redis://me:***@10.0.0.1:6379/0\"", "hunter2"),
     ] {
         assert!(once.contains(shown) && !once.contains(hidden), "{shown}\n{once}");

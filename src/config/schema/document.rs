@@ -219,13 +219,17 @@ static MATCH: Block = Block {
     ],
     rule: Rule::None,
 };
-const PREDICATES: Kind = Kind::Map(&Kind::Either(&[Kind::Words(&["present", "absent"]), Kind::Block(&PREDICATE)]));
-static PREDICATE: Block = Block {
+const PREDICATES: Kind = Kind::Map(&PREDICATE);
+const VALUES_MAX: u32 = predicates::VALUES_MAX as u32;
+/// What is wanted of the values of a name.
+pub(in crate::config) static PREDICATE: Kind =
+    Kind::Either(&[Kind::Words(&["present", "absent"]), Kind::Block(&COMPARISON)]);
+static COMPARISON: Block = Block {
     name: "predicate",
     keys: &predicates::PREDICATE_KEYS,
     rows: &[
-        may("equals", Kind::Either(&[Kind::Text, Kind::List(&Kind::Text, 1, predicates::VALUES_MAX as u32)])),
-        may("prefix", Kind::Text),
+        may("equals", Kind::Either(&[Kind::Template, Kind::List(&Kind::Template, 1, VALUES_MAX)])),
+        may("prefix", Kind::Template),
         may("regex", Kind::Text),
     ],
     rule: Rule::One(&["equals", "prefix", "regex"]),
