@@ -59,6 +59,11 @@ fn what_is_wrong_with_predicates_is_told() {
         "headers: [], cookies: x, priority: 1001",
         &["must be a mapping", "must be a mapping", "allowed: -1000 to 1000"],
     );
+    let secret = refused(&format!(
+        "- {{ match: {{ path: /, headers: {{ x-api-key: {{ equals: [{}] }} }} }}, respond: {{}} }}\n",
+        "hush".repeat(300)
+    ));
+    assert!(secret.len() == 1 && secret[0].contains("is too long") && !secret[0].contains("hush"), "{secret:?}");
     matching("priority: high", &["`high` is not a whole number"]);
     matching("trailing_slash: strikt", &["did you mean `strict`?"]);
     matching(

@@ -36,3 +36,4 @@ pub mod tunnel;
 pub mod upload;
 pub mod upstream_head;
 pub mod wait;
+mod write;
