@@ -95,7 +95,7 @@ async fn act(
     cx: &mut Context,
 ) -> Response {
     if !req.mirrors.is_empty() && !matches!(route.action, Action::Forward(_)) {
-        req.tee = mirror::send(req, None, live, plane, down);
+        req.tee = mirror::send(req, index, None, live, plane, down);
     }
     match &route.action {
         Action::Forward(action) => match forward(req, route, action, live, plane, down, cx).await {

@@ -1,7 +1,9 @@
 //! The rows of everything but filters and aggregations.
 
 use super::super::{ALL_ROUTES_KEYS, CPUS_MAX, KEYS};
-use super::super::{forward, headers, listeners, matching, observe, rate_limits, rewrite, routes, tls, upstreams};
+use super::super::{
+    balance, forward, headers, listeners, matching, observe, rate_limits, rewrite, routes, tls, upstreams,
+};
 use super::*;
 
 /// The whole document.
@@ -147,7 +149,7 @@ static UPSTREAM: Block = Block {
     keys: &upstreams::KEYS,
     rows: &[
         need("endpoints", Kind::List(&Kind::Either(&[WITH_PORT, Kind::Block(&ENDPOINT)]), 1, 1024)),
-        or("balance", Kind::Words(&["p2c", "round_robin"]), "p2c"),
+        or("balance", Kind::Either(&[BALANCERS, Kind::Block(&BALANCE)]), "p2c"),
         or("pool", Kind::Block(&POOL), "{}"),
         or("timeouts", Kind::Block(&UPSTREAM_TIMEOUTS), "{}"),
         may("tls", Kind::Block(&UPSTREAM_TLS)),
@@ -157,8 +159,29 @@ static UPSTREAM: Block = Block {
 static ENDPOINT: Block = Block {
     name: "endpoint",
     keys: &upstreams::ENDPOINT_KEYS,
-    rows: &[need("address", WITH_PORT), or("weight", Kind::Count(1, 1000), "1")],
+    rows: &[need("address", WITH_PORT), or("weight", Kind::Count(1, 1000), "1"), or("drain", Kind::Boolean, "false")],
     rule: Rule::None,
+};
+const BALANCERS: Kind = Kind::Words(&["p2c", "round_robin", "least_request"]);
+static BALANCE: Block = Block {
+    name: "balance",
+    keys: &balance::KEYS,
+    rows: &[need("hash", Kind::Block(&HASH)), or("max_load", Kind::Either(&[NONE, LOAD]), "125%")],
+    rule: Rule::None,
+};
+/// Of the average.
+const LOAD: Kind = Kind::Like("^[0-9]{3,4}%$");
+static HASH: Block = Block {
+    name: "hash",
+    keys: &balance::HASH_KEYS,
+    rows: &[
+        may("ip", Kind::Words(&["true"])),
+        may("header", FIELD),
+        may("cookie", FIELD),
+        may("query", Kind::Text),
+        may("path", Kind::Text),
+    ],
+    rule: Rule::One(&balance::FACTS),
 };
 static POOL: Block = Block {
     name: "pool",
