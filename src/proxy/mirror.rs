@@ -37,7 +37,7 @@ const ANSWER_BYTES_MAX: usize = 1 << 20;
 #[cold]
 pub fn send(
     req: &Request,
-    route: usize,
+    route: Option<usize>,
     action: Option<&Forward>,
     live: &Rc<Live>,
     plane: &Rc<Plane>,
@@ -97,7 +97,7 @@ pub fn send(
 fn write(
     mirror: &Mirror,
     req: &Request,
-    route: usize,
+    route: Option<usize>,
     action: &Forward,
     live: &Live,
     plane: &Plane,

@@ -29,7 +29,7 @@ const QUESTION_BYTES: usize = 2 * 1024;
 pub async fn ask(
     filter: &ExtAuth,
     req: &Request,
-    route: usize,
+    route: Option<usize>,
     live: &Live,
     plane: &Plane,
     down: &Downstream,

@@ -34,7 +34,7 @@ pub async fn wait_for_filters(
         down.slot.watch(down.stream.watch_fd(), half_close_is_gone);
         let decided = match flow {
             Flow::Wait(verdict) => guard(&down.slot, due_ms, verdict).await.map(|verdict| follow(verdict, req)),
-            Flow::Ask => ask(filters.get(index), req, cx.route.unwrap_or(usize::MAX), live, plane, down, due_ms).await,
+            Flow::Ask => ask(filters.get(index), req, cx.route, live, plane, down, due_ms).await,
             decided => Ok(Some(decided)),
         };
         down.slot.unwatch();
@@ -78,7 +78,7 @@ fn follow(verdict: Verdict, req: &mut Request) -> Option<Flow> {
 async fn ask(
     filter: Option<&Filter>,
     req: &mut Request,
-    route: usize,
+    route: Option<usize>,
     live: &Live,
     plane: &Plane,
     down: &Downstream,

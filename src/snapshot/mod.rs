@@ -240,10 +240,10 @@ pub enum Sticky {
 impl UpstreamSpec {
     /// The hash of what `req`, which takes the route of this index, sticks by; `None` if it has nothing of the kind.
     #[inline]
-    pub fn key_of(&self, req: &Request, route: usize, core: &Core) -> Option<u64> {
+    pub fn key_of(&self, req: &Request, route: Option<usize>, core: &Core) -> Option<u64> {
         let fact = match &**self.sticky.as_ref()? {
             Sticky::Fact(fact) => fact,
-            Sticky::Param(routes) => routes.get(route)?.as_ref()?,
+            Sticky::Param(routes) => routes.get(route?)?.as_ref()?,
         };
         core.with_key_buffer(|out| fact.only_value(req, out).map(hash_key))
     }

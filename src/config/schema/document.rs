@@ -175,7 +175,7 @@ static HASH: Block = Block {
     name: "hash",
     keys: &balance::HASH_KEYS,
     rows: &[
-        may("ip", Kind::Words(&["true"])),
+        may("ip", Kind::Boolean),
         may("header", FIELD),
         may("cookie", FIELD),
         may("query", Kind::Text),
