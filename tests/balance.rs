@@ -1,7 +1,7 @@
 //! Which endpoint a request sticks to, when it goes elsewhere, and what an endpoint that drains still gets.
 
 use crate::support::client::{get, post};
-use crate::support::foreign::{haproxy, haproxy_server};
+use crate::support::foreign::{self, curl, haproxy, haproxy_server};
 use crate::support::message::ok;
 use crate::support::misbehave::{answers, breaks_after};
 use crate::support::names;
@@ -308,6 +308,22 @@ fn parts_stick_by_the_clients_request_and_their_retries_are_asked_by_the_name_of
     assert!(hosts.iter().all(|host| *host == Some(fine.addr.to_string())), "{hosts:?}");
     for _ in 0..5 {
         assert_eq!(place(&user), "again", "it sticks");
+    }
+}
+
+#[test]
+fn curl_sticks_by_its_cookie() {
+    let upstreams = three();
+    let all: Vec<&Upstream> = upstreams.iter().collect();
+    let gateway =
+        Setup::new().workers("2").upstream("u", &all, &by("{ hash: { cookie: sid } }")).forward_all("").start();
+    let url = foreign::url(gateway.addr) + "/x";
+    for user in ["alice", "bob", "carol"] {
+        // Each run is a connection of its own, on one core or the other.
+        let said: Vec<String> = (0..4).map(|n| curl(&["-b", &format!("n={n}; sid=\"{user}\""), &url])).collect();
+        assert!(said.iter().all(|name| *name == said[0]), "{user}: {said:?}");
+        let plain = gateway.ask(format!("GET /y HTTP/1.1\r\nHost: a\r\nCookie: sid={user}\r\n\r\n"));
+        assert_eq!(plain.text(), said[0], "with quotes or without");
     }
 }
 
