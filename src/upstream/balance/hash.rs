@@ -5,7 +5,7 @@
 //! number from the key and its own address, and the best one wins. What an endpoint draws depends on no other, so one that
 //! goes gives up its keys alone, one that comes or gets more weight takes its share from all, and no key moves between two
 //! others: exactly, where a ring does it about, and a Maglev table not quite. A ring of 1024 endpoints would have 160,000
-//! points for shares within 10 %, in the memory of each core; a draw costs about 2 ns and no memory.
+//! points for shares within 10 %, in the memory of each core; a draw costs a few nanoseconds and no memory.
 //!
 //! Overload is bounded (Mirrokni, Thorup and Zadimoghaddam, "Consistent Hashing with Bounded Loads", 2018): an endpoint
 //! takes no more than `max_load` times its share of what is in flight, else the next best for that key does. That is what
