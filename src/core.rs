@@ -155,19 +155,32 @@ impl Core {
     /// Runs `with` on the key that `write` appends to an empty buffer, which is kept for the next one.
     #[inline]
     pub fn with_limit_key<T>(&self, write: impl FnOnce(&mut Vec<u8>), with: impl FnOnce(&[u8]) -> T) -> T {
-        let mut key = self.limit_key.borrow_mut();
-        key.clear();
-        write(&mut key);
-        with(&key)
+        self.with_key_buffer(|key| {
+            write(key);
+            with(key)
+        })
     }
 
-    /// Closes idle upstream connections that are spent or dead, and forgets endpoints that no snapshot uses.
+    /// Runs `with` on an empty buffer, which is kept for the next one.
+    #[inline]
+    pub fn with_key_buffer<T>(&self, with: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        let mut key = self.limit_key.borrow_mut();
+        key.clear();
+        with(&mut key)
+    }
+
+    /// Closes idle upstream connections that are spent or dead, or whose endpoint gets no more requests, and forgets
+    /// endpoints that no snapshot uses.
     pub fn prune(&self, now_ms: u64, limits_of: impl Fn(&str) -> Option<PoolLimits>) {
         let mut discarded = 0;
         self.endpoints.borrow_mut().retain(|(name, ..), endpoint| {
-            if let Some(limits) = limits_of(name) {
-                discarded += endpoint.pool.borrow_mut().prune(now_ms, &limits, |stream| stream.is_quiet());
+            let mut pool = endpoint.pool.borrow_mut();
+            if endpoint.drains.get() {
+                pool.clear();
+            } else if let Some(limits) = limits_of(name) {
+                discarded += pool.prune(now_ms, &limits, |stream| stream.is_quiet());
             }
+            drop(pool);
             Rc::strong_count(endpoint) > 1
         });
         self.metrics.pool_discarded.add(discarded as u64);

@@ -64,7 +64,7 @@ reasons! {
         TunnelUpstream = "tunnel_upstream", "A tunnel that the upstream ended first, and then the client.";
         TunnelIdle = "tunnel_idle", "Nothing passed a tunnel for `tunnel_idle`, or for a minute once one side had ended.";
         RouteTimeout = "route_timeout", "The route's total time passed before the head of the answer: 504.";
-        NoEndpoint = "no_endpoint", "The upstream has no usable endpoint, or its names do not resolve: 503.";
+        NoEndpoint = "no_endpoint", "The upstream has no endpoint to ask: all drain, or its names do not resolve: 503.";
         PartFailed = "part_failed", "A part without which an aggregation has no answer failed: `parts` in the log says which and why.";
         Overloaded = "overloaded", "A cap or a budget of the gateway is used up: 503.";
         Drain = "drain", "The gateway stops and the drain time is over.";

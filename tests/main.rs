@@ -22,6 +22,7 @@ mod aggregate_requests;
 mod aggregate_status;
 mod api_keys;
 mod attacks;
+mod balance;
 mod basic_auth;
 mod bodies;
 mod cfg;

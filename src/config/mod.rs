@@ -16,6 +16,7 @@ use std::path::Path;
 use ipnet::IpNet;
 
 pub mod aggregate;
+pub mod balance;
 pub mod credentials;
 mod decode;
 pub mod filters;
@@ -232,6 +233,8 @@ fn document(root: &Node, file_name: &str, plugins: &Registry, report: &Report) -
     let routes = block.or("routes", Vec::new(), |v| routes::decode(v, &defined, report));
     let everywhere: Vec<_> = all_routes_filters.iter().chain(listeners.iter().flat_map(|l| &l.filters)).collect();
     filters::check_uses(&filters, &routes, &everywhere, report);
+    let upstreams = block.or("upstreams", Vec::new(), upstreams::decode);
+    balance::check_uses(&upstreams, &filters, &routes, &everywhere, report);
     filters::order::check(&filters, &all_routes_filters, &listeners, &routes, report);
     let rate_limits = block.or("rate_limits", RateLimits::default(), rate_limits::decode);
     let has_redis = block.get("rate_limits").is_some_and(|v| v.keys().any(|key| key == "redis"));
@@ -245,7 +248,7 @@ fn document(root: &Node, file_name: &str, plugins: &Registry, report: &Report) -
             .or("drain", Duration::from_secs(30), |v| v.duration(Duration::from_secs(0)..=Duration::from_secs(3600))),
         trusted_proxies: block.or("trusted_proxies", Vec::new(), |v| v.list_of(0..=TRUSTED_MAX, |v| v.parse(network))),
         listeners,
-        upstreams: block.or("upstreams", Vec::new(), upstreams::decode),
+        upstreams,
         filters,
         all_routes_filters,
         routes: routes.into_iter().filter_map(Draft::finish).collect(),
@@ -308,6 +311,8 @@ mod tests;
 mod tests_access;
 #[cfg(test)]
 mod tests_at_once;
+#[cfg(test)]
+mod tests_balance;
 #[cfg(test)]
 mod tests_ext_auth;
 #[cfg(test)]

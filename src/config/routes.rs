@@ -130,6 +130,15 @@ impl Draft<'_> {
         }
     }
 
+    /// The upstreams that its action asks.
+    pub(super) fn upstreams(&self) -> Vec<&str> {
+        match &self.action {
+            Some(Action::Forward(forward)) => forward.target.upstreams().map(|name| name.value.as_str()).collect(),
+            Some(Action::Aggregate(plan)) => plan.parts.iter().map(|part| part.upstream.value.as_str()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// The route; `None` if a part is missing or wrong, which is recorded.
     pub(super) fn finish(self) -> Option<Route> {
         let Self { filters, without, costs, timeout, body_limit, .. } = self;

@@ -1,23 +1,25 @@
 //! Whole documents: the files in `config/`, every refused key, and mutations that must never panic.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use super::balance::Balance;
 use super::listeners::{Bounds, HalfClose, Paths};
 use super::observe::AccessLog;
 use super::rewrite::{HostRewrite, PathRewrite, Rewrite};
 use super::routes::Action;
 use super::split::Target;
-use super::upstreams::{Balance, Pool};
+use super::upstreams::Pool;
 use super::*;
 use crate::plugin::Registry;
 
 const GATEWAY: &str = include_str!("../../config/gateway.yaml");
-const EXAMPLES: [(&str, &str); 14] = [
+const EXAMPLES: [(&str, &str); 15] = [
     ("demo", include_str!("../../config/demo.yaml")),
     ("minimal", include_str!("../../config/examples/minimal.yaml")),
     ("hosts-and-methods", include_str!("../../config/examples/hosts-and-methods.yaml")),
     ("matching", include_str!("../../config/examples/matching.yaml")),
     ("rewrite-and-headers", include_str!("../../config/examples/rewrite-and-headers.yaml")),
     ("weights", include_str!("../../config/examples/weights.yaml")),
+    ("sticky", include_str!("../../config/examples/sticky.yaml")),
     ("redirect-and-respond", include_str!("../../config/examples/redirect-and-respond.yaml")),
     ("aggregate", include_str!("../../config/examples/aggregate.yaml")),
     ("behind-a-proxy", include_str!("../../config/examples/behind-a-proxy.yaml")),
@@ -103,7 +105,7 @@ fn gateway_yaml_shows_the_defaults() {
 
     let (shown_upstream, upstream) = (&shown.upstreams[0], &minimal.upstreams[0]);
     assert_eq!(shown_upstream.endpoints[0], upstream.endpoints[0]);
-    assert_eq!((shown_upstream.balance, upstream.balance), (Balance::P2c, Balance::P2c));
+    assert_eq!((&shown_upstream.balance, &upstream.balance), (&Balance::P2c, &Balance::P2c));
     assert_eq!((&shown_upstream.pool, &upstream.pool), (&Pool::default(), &Pool::default()));
     let timeouts = upstreams::Timeouts::default();
     assert_eq!((&shown_upstream.timeouts, &upstream.timeouts), (&timeouts, &timeouts));
@@ -262,8 +264,6 @@ fn keys_of_later_versions_are_refused_by_name() {
         upstream("eject: {}"),
         upstream("breaker: {}"),
         upstream("retry: {}"),
-        upstream("balance: least_request"),
-        upstream("balance: { hash: { header: x } }"),
         errors("upstreams: { u: { endpoints: [unix:/run/x] } }"),
         route("forward: { upstream: users, retry: {} }"),
         errors("errors: problem+json"),

@@ -1,5 +1,6 @@
 //! `upstreams`: named sets of endpoints, how one of them is chosen, and how connections to it are kept.
 
+use super::balance::{self, Balance};
 use super::decode::{Block, Keys, Value, check_name};
 use super::hosts::{self, Address};
 use super::report::{Located, quote};
@@ -18,7 +19,7 @@ pub(super) const KEYS: Keys = Keys {
         ("protocols", "HTTP/2"),
     ],
 };
-pub(super) const ENDPOINT_KEYS: Keys = Keys { known: &["address", "weight"], later: &[] };
+pub(super) const ENDPOINT_KEYS: Keys = Keys { known: &["address", "weight", "drain"], later: &[] };
 pub(super) const POOL_KEYS: Keys = Keys { known: &["idle", "idle_timeout", "max_age", "max_requests"], later: &[] };
 pub(super) const TIMEOUTS_KEYS: Keys = Keys { known: &["connect", "first_byte", "body", "tunnel_idle"], later: &[] };
 
@@ -49,15 +50,8 @@ pub struct Endpoint {
     pub address: Address,
     /// Its share of requests relative to the others: 1 to 1000.
     pub weight: u32,
-}
-
-/// How one endpoint is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Balance {
-    /// The less busy one of two chosen at random by weight.
-    P2c,
-    /// In turn, by weight.
-    RoundRobin,
+    /// It gets no new requests.
+    pub drain: bool,
 }
 
 /// How connections to an endpoint are kept for the next request.
@@ -126,7 +120,7 @@ fn upstream(name: Located<String>, block: &Block<'_>) -> Upstream {
     Upstream {
         name,
         endpoints: block.required("endpoints").and_then(endpoints).unwrap_or_default(),
-        balance: block.or("balance", Balance::P2c, balance),
+        balance: block.or("balance", Balance::P2c, balance::decode),
         pool: block.or("pool", Pool::default(), pool),
         timeouts: block.or("timeouts", Timeouts::default(), timeouts),
         tls: block.get("tls").and_then(tls::upstream),
@@ -148,21 +142,12 @@ fn endpoints(value: &Value<'_>) -> Option<Vec<Endpoint>> {
 
 fn endpoint(item: &Value<'_>) -> Option<Endpoint> {
     if !item.is_mapping() {
-        return Some(Endpoint { address: item.parse(hosts::endpoint_address)?, weight: 1 });
+        return Some(Endpoint { address: item.parse(hosts::endpoint_address)?, weight: 1, drain: false });
     }
     let block = item.block(&ENDPOINT_KEYS)?;
     let weight = block.or("weight", 1, |v| v.count(1..=1000));
-    Some(Endpoint { address: block.required("address")?.parse(hosts::endpoint_address)?, weight })
-}
-
-fn balance(value: &Value<'_>) -> Option<Balance> {
-    const HASH: &str = "hash balancing";
-    if value.is_mapping() {
-        value.block(&Keys { known: &[], later: &[("hash", HASH)] });
-        return None;
-    }
-    let words = [("p2c", Balance::P2c), ("round_robin", Balance::RoundRobin)];
-    value.word(&words, &[("least_request", "more balancers"), ("hash", HASH)])
+    let drain = block.or("drain", false, Value::boolean);
+    Some(Endpoint { address: block.required("address")?.parse(hosts::endpoint_address)?, weight, drain })
 }
 
 fn pool(value: &Value<'_>) -> Option<Pool> {

@@ -241,7 +241,8 @@ fn start_limits(
 }
 
 fn host_names(config: &Config) -> Vec<String> {
-    let endpoints = config.upstreams.iter().flat_map(|upstream| &upstream.endpoints);
+    // One that drains may be gone already: nobody asks where it was.
+    let endpoints = config.upstreams.iter().flat_map(|upstream| &upstream.endpoints).filter(|endpoint| !endpoint.drain);
     let name = |endpoint: &crate::config::upstreams::Endpoint| match &endpoint.address {
         hosts::Address::Name { host, .. } => Some(host.clone()),
         hosts::Address::Ip(_) => None,

@@ -67,6 +67,15 @@ impl LimitKey {
 }
 
 impl Fact {
+    /// Appends the value of this fact of `req`, and gives it; `None` if the request does not have it, has it empty, or has it
+    /// more than once.
+    pub fn only_value<'o>(&self, req: &Request, out: &'o mut Vec<u8>) -> Option<&'o [u8]> {
+        let start = out.len();
+        self.write(req, out);
+        let (mark, value) = out.get(start..)?.split_first()?;
+        (*mark == PRESENT && !value.is_empty()).then_some(value)
+    }
+
     #[inline]
     fn write(&self, req: &Request, out: &mut Vec<u8>) {
         let start = out.len();
@@ -209,6 +218,21 @@ mod tests {
         ] {
             assert_eq!(of(fact, query, fields), [SEVERAL], "{query} {fields}");
         }
+    }
+
+    #[test]
+    fn one_value_is_what_is_there_once_and_says_something() {
+        let header = Fact::Header(HeaderName::from_static("x-a"));
+        let of = |fact: &Fact, fields: &str| {
+            let mut out = b"before".to_vec();
+            fact.only_value(&request("t=%61", fields, "203.0.113.9"), &mut out).map(<[u8]>::to_vec)
+        };
+        assert_eq!(of(&header, "X-A: 1\r\n").as_deref(), Some(&b"1"[..]));
+        for fields in ["", "X-A:\r\n", "X-A: 1\r\nX-A: 1\r\n"] {
+            assert_eq!(of(&header, fields), None, "{fields}");
+        }
+        assert_eq!(of(&Fact::Query("t".into()), "").as_deref(), Some(&b"a"[..]));
+        assert_eq!(of(&Fact::Ip, "").as_deref(), Some(&[203, 0, 113, 9][..]));
     }
 
     #[test]

@@ -70,6 +70,8 @@ pub struct Whole {
 pub struct Call<'a> {
     /// Where to, and until when.
     pub wanted: Wanted<'a>,
+    /// What its endpoint was chosen by, if it was.
+    pub key: Option<u64>,
     /// The method of its request.
     pub method: &'a Method,
     /// Sending the request twice does no harm.
@@ -78,13 +80,13 @@ pub struct Call<'a> {
 
 impl Call<'_> {
     /// Sends `out`, which is the whole request, to endpoint number `endpoint`: one try, and a second one if the first met a
-    /// connection that the upstream was about to close. `idle` is a connection that was quiet a moment ago.
+    /// connection that the upstream was about to close; to another endpoint, if there is one. `idle` is a connection that was quiet a moment ago.
     ///
     /// # Errors
     /// How it broke. Failures of the upstream are counted here.
     pub async fn ask<T: Taker>(
         &self,
-        endpoint: usize,
+        mut endpoint: usize,
         mut idle: Option<Lease>,
         mut out: Buf,
         head: &mut ResponseHead,
@@ -121,12 +123,24 @@ impl Call<'_> {
                 count_failure(spec, *e);
             }
             match (replay, &broken) {
-                (Some(replay), Broken::Transport(e)) if e.retry == Retry::Safe => out = replay,
+                (Some(replay), Broken::Transport(e)) if e.retry == Retry::Safe => {
+                    (endpoint, out) = self.elsewhere(endpoint, replay)?;
+                }
                 _ => return Err(broken),
             }
             core.metrics.retries.add(1);
             again = true;
         }
+    }
+
+    /// Another endpoint than the one that failed, if there is one, and the request as it gets it.
+    #[cold]
+    fn elsewhere(&self, failed: usize, mut out: Buf) -> Result<(usize, Buf), Error> {
+        let Wanted { spec, endpoints, .. } = self.wanted;
+        let address = endpoints.get(failed).map(|endpoint| endpoint.address);
+        let endpoint = self.wanted.pick_again(self.key, address)?;
+        rename(out.vec(), spec.host_of(failed), spec.host_of(endpoint));
+        Ok((endpoint, out))
     }
 
     async fn exchange<T: Taker>(
@@ -257,8 +271,38 @@ impl Call<'_> {
     }
 }
 
+/// Changes the Host of a request that was written for an endpoint: its first field.
+fn rename(out: &mut Vec<u8>, from: &str, to: &str) {
+    let from = format!("\r\nHost: {from}\r\n");
+    let line =
+        memchr::memchr(b'\r', out).filter(|at| out.get(*at..).is_some_and(|rest| rest.starts_with(from.as_bytes())));
+    if let Some(at) = line {
+        out.splice(at..at + from.len(), format!("\r\nHost: {to}\r\n").into_bytes());
+    }
+}
+
 fn copy(out: &Buf, core: &Core) -> Buf {
     let mut replay = core.buffers.take(out.len());
     replay.extend(out.bytes());
     replay
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rename;
+
+    #[test]
+    fn only_the_first_field_is_renamed_and_only_where_it_is_the_endpoint() {
+        let of = |text: &str, from: &str, to: &str| {
+            let mut out = text.as_bytes().to_vec();
+            rename(&mut out, from, to);
+            String::from_utf8(out).unwrap()
+        };
+        let rest = "X-A: 1\r\n\r\nHost: a:1\r\n";
+        let request = |host: &str| format!("GET / HTTP/1.1\r\nHost: {host}\r\n{rest}");
+        assert_eq!(of(&request("a:1"), "a:1", "longer:22"), request("longer:22"));
+        assert_eq!(of(&request("a:1"), "a:1", "b"), request("b"));
+        assert_eq!(of(&request("given"), "a:1", "b:1"), request("given"));
+        assert_eq!(of("", "a:1", "b:1"), "");
+    }
 }

@@ -54,10 +54,30 @@ pub struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// The endpoint to ask, by its index.
-    pub fn pick(&self) -> Result<usize, Error> {
-        let load = |i: usize| self.endpoints.get(i).map_or(u32::MAX, |endpoint| endpoint.in_flight());
-        self.spec.balance.borrow_mut().pick(load, |_| true).ok_or(Kind::NoEndpoint.never())
+    /// The endpoint to ask, by its index; `key` is what [`UpstreamSpec::key_of`] makes of the request.
+    #[inline]
+    pub fn pick(&self, key: Option<u64>) -> Result<usize, Error> {
+        let picked = self.spec.balance.borrow_mut().pick(key, |i| self.load(i), |_| true);
+        picked.ok_or_else(|| self.no_endpoint())
+    }
+
+    /// The same for a request that has just failed at an endpoint: another one, if there is any.
+    #[cold]
+    pub fn pick_again(&self, key: Option<u64>, failed: Option<SocketAddr>) -> Result<usize, Error> {
+        let is_other = |i: usize| self.endpoints.get(i).is_some_and(|endpoint| Some(endpoint.address) != failed);
+        let other = self.spec.balance.borrow_mut().pick(key, |i| self.load(i), is_other);
+        other.map_or_else(|| self.pick(key), Ok)
+    }
+
+    fn load(&self, index: usize) -> u32 {
+        self.endpoints.get(index).map_or(u32::MAX, |endpoint| endpoint.in_flight())
+    }
+
+    #[cold]
+    fn no_endpoint(&self) -> Error {
+        let UpstreamSpec { name, none_because, .. } = self.spec;
+        self.core.note(format!("upstream {name}: no endpoint to ask: {none_because}"));
+        Kind::NoEndpoint.never()
     }
 
     /// An idle connection to endpoint number `index` that is quiet at `now_us` since the process began.

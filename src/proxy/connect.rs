@@ -57,7 +57,7 @@ pub(super) async fn open(
     down.slot.watch(down.stream.watch_fd(), rules.half_close_is_gone);
     let now_us = core.clock.now_us();
     cx.upstream_from_us = Some(now_us);
-    let index = wanted.pick()?;
+    let index = wanted.pick(spec.key_of(req, cx.route, core))?;
     cx.endpoint = endpoints.get(index).map(|endpoint| endpoint.address);
     let checked_out = wanted.check_out(index, now_us, true).await;
     cx.upstream_until_us = core.clock.now_us();

@@ -106,7 +106,7 @@ async fn act(
     cx: &mut Context,
 ) -> Response {
     if !req.mirrors.is_empty() && !matches!(route.action, Action::Forward(_)) {
-        req.tee = mirror::send(req, None, live, plane, down);
+        req.tee = mirror::send(req, Some(index), None, live, plane, down);
     }
     match &route.action {
         Action::Forward(action) if req.head.method == Method::CONNECT => {

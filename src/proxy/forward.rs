@@ -75,7 +75,7 @@ pub async fn forward(
         req.answer_edits = edits;
     }
     if !req.mirrors.is_empty() {
-        req.tee = mirror::send(req, Some(action), live, plane, down);
+        req.tee = mirror::send(req, cx.route, Some(action), live, plane, down);
     }
     if req.head.fields.upgrade {
         req.asks_upgrade = upgrade::may_pass(&req.head, req.framing, req.bytes(), &action.upgrade);
@@ -132,7 +132,9 @@ async fn attempt(
     cx: &mut Context,
 ) -> Result<Answer, (Error, bool)> {
     let wanted = call.wanted();
-    let index = wanted.pick().map_err(|e| (e, false))?;
+    let key = call.spec.key_of(req, cx.route, call.core);
+    let index = if fresh_only { wanted.pick_again(key, cx.endpoint) } else { wanted.pick(key) };
+    let index = index.map_err(|e| (e, false))?;
     cx.endpoint = call.endpoints.get(index).map(|endpoint| endpoint.address);
     let lease = wanted.check_out(index, now_us, fresh_only).await.map_err(|e| (e, false))?;
     let reused = lease.is_reused();

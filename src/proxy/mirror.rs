@@ -32,11 +32,12 @@ use super::{upload, upstream_head};
 /// An answer is read up to this size, so that its connection can be used again; of a larger one the connection is closed.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
-/// Sends the copies of a request that is about to be acted on. `action` is how it is forwarded, if it is: copies have the
+/// Sends the copies of a request that is about to be acted on by the route of this index. `action` is how it is forwarded, if it is: copies have the
 /// same path, Host policy and fields. What is given back is to see the body pass by.
 #[cold]
 pub fn send(
     req: &Request,
+    route: Option<usize>,
     action: Option<&Forward>,
     live: &Rc<Live>,
     plane: &Rc<Plane>,
@@ -63,7 +64,7 @@ pub fn send(
             mirror.metrics.dropped.add(1);
             continue;
         }
-        let Some((endpoint, out)) = write(mirror, req, action.unwrap_or(&as_it_came), live, plane, down) else {
+        let Some((endpoint, out)) = write(mirror, req, route, action.unwrap_or(&as_it_came), live, plane, down) else {
             mirror.metrics.failed.add(1);
             continue;
         };
@@ -97,6 +98,7 @@ pub fn send(
 fn write(
     mirror: &Mirror,
     req: &Request,
+    route: Option<usize>,
     action: &Forward,
     live: &Live,
     plane: &Plane,
@@ -105,7 +107,7 @@ fn write(
     let spec = live.snapshot.upstreams.get(mirror.upstream)?;
     let endpoints = live.endpoints(mirror.upstream);
     let wanted = Wanted { spec, endpoints, core: &plane.core, slot: &down.slot, due_ms: u64::MAX };
-    let endpoint = wanted.pick().ok()?;
+    let endpoint = wanted.pick(spec.key_of(req, route, &plane.core)).ok()?;
     let host = spec.host_of(endpoint);
     let mut out = plane.core.buffers.take(OUT_BYTES);
     upstream_head::write(req, action, host, down, out.vec());
@@ -148,7 +150,7 @@ impl Copy {
         let due_ms = slot.now_ms().saturating_add(mirror.timeout_ms.into());
         let wanted = Wanted { spec, endpoints: live.endpoints(mirror.upstream), core, slot: &slot, due_ms };
         // Never sent twice, whatever its method: nobody misses it.
-        let call = Call { wanted, method: &method, safe: false };
+        let call = Call { wanted, key: None, method: &method, safe: false };
         let (mut head, mut held) = (ResponseHead::default(), core.hold_for_copy());
         match call.ask(endpoint, None, out, &mut head, &mut Drops, &mut held).await {
             Ok(whole) => core.buffers.give(whole.buf),

@@ -117,7 +117,11 @@ impl Plane {
     /// New requests are served by `snapshot` from now on.
     pub fn publish(&self, snapshot: Box<Snapshot>) {
         let next = Rc::new(join(&self.core, snapshot));
-        let old = self.live.replace(next);
+        let old = self.live.replace(Rc::clone(&next));
+        // A request on an old snapshot may run for hours: the idle connections of who is gone do not wait for it.
+        for (live, drains) in [(&old, true), (&next, false)] {
+            live.endpoints.iter().flatten().for_each(|endpoint| endpoint.drains.set(drains));
+        }
         self.retiring.borrow_mut().push(old);
     }
 

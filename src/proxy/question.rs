@@ -22,13 +22,14 @@ use super::upstream_head::{self, TARGET_BYTES_MAX};
 /// A question is the request's few fields that go along, and its target three times. Larger ones grow their buffer.
 const QUESTION_BYTES: usize = 2 * 1024;
 
-/// Asks, and waits for the answer until `due_ms` at most. Dropping it closes its connection.
+/// Asks about a request that takes the route of this index, and waits for the answer until `due_ms` at most. Dropping it closes its connection.
 ///
 /// # Errors
 /// Why nothing was said about the request.
 pub async fn ask(
     filter: &ExtAuth,
     req: &Request,
+    route: Option<usize>,
     live: &Live,
     plane: &Plane,
     down: &Downstream,
@@ -39,7 +40,8 @@ pub async fn ask(
     let slot = core.deadlines.slot();
     let due_ms = due_ms.min(slot.now_ms().saturating_add(filter.timeout_ms.into()));
     let wanted = Wanted { spec, endpoints: live.endpoints(filter.upstream), core, slot: &slot, due_ms };
-    let endpoint = wanted.pick().map_err(|e| e.kind)?;
+    let key = spec.key_of(req, route, core);
+    let endpoint = wanted.pick(key).map_err(|e| e.kind)?;
     let host = spec.host_of(endpoint);
     let mut out = core.buffers.take(QUESTION_BYTES);
     if !write(filter, req, host, down, out.vec()) {
@@ -49,7 +51,7 @@ pub async fn ask(
     held.grow(out.capacity()).map_err(|e| e.kind)?;
     let mut head = ResponseHead::default();
     let mut taken = Taken { filter, refusal: None };
-    let call = Call { wanted, method: &filter.method, safe: filter.method.is_safe() };
+    let call = Call { wanted, key, method: &filter.method, safe: filter.method.is_safe() };
     let result = call.ask(endpoint, None, out, &mut head, &mut taken, &mut held).await;
     match (result, taken.refusal) {
         (Ok(Whole { buf, at }), Some((refusal, about_body))) => {

@@ -34,7 +34,7 @@ pub async fn wait_for_filters(
         down.slot.watch(down.stream.watch_fd(), half_close_is_gone);
         let decided = match flow {
             Flow::Wait(verdict) => guard(&down.slot, due_ms, verdict).await.map(|verdict| follow(verdict, req)),
-            Flow::Ask => ask(filters.get(index), req, live, plane, down, due_ms).await,
+            Flow::Ask => ask(filters.get(index), req, cx.route, live, plane, down, due_ms).await,
             decided => Ok(Some(decided)),
         };
         down.slot.unwatch();
@@ -78,6 +78,7 @@ fn follow(verdict: Verdict, req: &mut Request) -> Option<Flow> {
 async fn ask(
     filter: Option<&Filter>,
     req: &mut Request,
+    route: Option<usize>,
     live: &Live,
     plane: &Plane,
     down: &Downstream,
@@ -86,7 +87,7 @@ async fn ask(
     let Some(Filter::ExtAuth(filter)) = filter else { return Ok(Some(Flow::Continue)) };
     // What filters before it have read is told to nobody else.
     let whole = req.begin_without_read_pairs();
-    let said = guard(&down.slot, u64::MAX, question::ask(filter, req, live, plane, down, due_ms)).await?;
+    let said = guard(&down.slot, u64::MAX, question::ask(filter, req, route, live, plane, down, due_ms)).await?;
     req.end_without_read_pairs(whole);
     // Whoever it lets pass would find no time left.
     if said.is_err() && down.slot.now_ms() >= due_ms {

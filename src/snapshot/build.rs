@@ -24,10 +24,10 @@ use crate::shared::metrics::{NO_ROUTE, Registry};
 use crate::shared::passwords::Asker;
 use crate::tls::{self, Material};
 use crate::upstream;
-use crate::upstream::balance::{Balance, P2c, RoundRobin};
 use crate::upstream::pool::PoolLimits;
 use crate::value::ByteSize;
 
+use super::balance;
 use super::filters::{self, Common};
 use super::parts;
 use super::{
@@ -213,7 +213,8 @@ fn upstream(index: usize, raw: &upstreams::Upstream, inputs: &Inputs<'_>, report
     }
     let mut endpoints: Vec<EndpointSpec> = Vec::new();
     let mut weights = Vec::new();
-    for endpoint in &raw.endpoints {
+    // One that drains is as one that is not there: requests at hand keep what they have of it.
+    for endpoint in raw.endpoints.iter().filter(|endpoint| !endpoint.drain) {
         let host = endpoint.address.to_string();
         let addresses = match &endpoint.address {
             hosts::Address::Ip(address) => vec![*address],
@@ -230,15 +231,18 @@ fn upstream(index: usize, raw: &upstreams::Upstream, inputs: &Inputs<'_>, report
             weights.push(endpoint.weight);
         }
     }
-    let balance = match raw.balance {
-        upstreams::Balance::P2c => Balance::P2c(P2c::new(&weights, inputs.seed)),
-        upstreams::Balance::RoundRobin => Balance::RoundRobin(RoundRobin::new(&weights, inputs.worker)),
-    };
+    let all_drain = raw.endpoints.iter().all(|endpoint| endpoint.drain);
     UpstreamSpec {
         name: raw.name.value.clone(),
+        balance: RefCell::new(balance::balance(&raw.balance, &endpoints, &weights, inputs)),
+        hashed_by: balance::hashed_by(&raw.balance, inputs),
+        none_because: if all_drain {
+            "all of its endpoints drain (`drain: true`)"
+        } else {
+            "its host names do not resolve"
+        },
         endpoints,
         tls,
-        balance: RefCell::new(balance),
         pool: PoolLimits {
             idle: share(raw.pool.idle, inputs.workers),
             idle_ms: millis(raw.pool.idle_timeout.get()),

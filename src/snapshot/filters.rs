@@ -380,7 +380,7 @@ fn key(raw: &[Located<limits::Fact>], route: &routes::Route, listener: &Listener
 }
 
 /// A fact that does not depend on route and listener.
-fn free(fact: &limits::Fact) -> Option<Fact> {
+pub(super) fn free(fact: &limits::Fact) -> Option<Fact> {
     Some(match fact {
         limits::Fact::Ip => Fact::Ip,
         limits::Fact::Header(name) => Fact::Header(name.clone()),

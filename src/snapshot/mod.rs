@@ -1,6 +1,7 @@
 //! What one worker runs: owned by it, built by control, never changed. Raw config is elsewhere; this is born valid.
 
 pub mod aggregate;
+mod balance;
 pub mod build;
 mod filters;
 mod parts;
@@ -13,12 +14,15 @@ use bytes::Bytes;
 use ipnet::IpNet;
 use rustls::pki_types::ServerName;
 
+use crate::core::Core;
 use crate::filter::Filter;
 use crate::filter::header_edits::HeaderEdits;
+use crate::filter::limit_key::Fact;
 use crate::filter::mirror::Mirror;
 use crate::http::head::Bounds;
 use crate::http::target::PathPolicy;
 use crate::limit::Spec;
+use crate::request::Request;
 use crate::route::Router;
 use crate::route::rewrite::PathRewrite;
 use crate::route::template::Template;
@@ -27,6 +31,7 @@ use crate::shared::{RouteMetrics, Rules, UpstreamMetrics};
 use crate::tls;
 use crate::upstream;
 use crate::upstream::balance::Balance;
+use crate::upstream::balance::hash::hash_key;
 use crate::upstream::pool::PoolLimits;
 
 use self::aggregate::Aggregate;
@@ -230,6 +235,10 @@ pub struct UpstreamSpec {
     pub tls: Option<tls::Upstream>,
     /// Chooses among them.
     pub balance: RefCell<Balance>,
+    /// What requests stick by, if they do.
+    pub hashed_by: Option<Box<HashedBy>>,
+    /// Why there is no endpoint, if there is none.
+    pub none_because: &'static str,
     /// When connections are given up.
     pub pool: PoolLimits,
     /// Deadline of connecting, in ms.
@@ -244,7 +253,25 @@ pub struct UpstreamSpec {
     pub metrics: UpstreamMetrics,
 }
 
+/// What requests stick to an endpoint by.
+pub enum HashedBy {
+    /// The same fact of every request.
+    Fact(Fact),
+    /// A parameter of the path: where that is one of the routes has it, by the index of the route.
+    Param(Box<[Option<Fact>]>),
+}
+
 impl UpstreamSpec {
+    /// The hash of what `req`, which takes the route of this index, sticks by; `None` if it has nothing of the kind.
+    #[inline]
+    pub fn key_of(&self, req: &Request, route: Option<usize>, core: &Core) -> Option<u64> {
+        let fact = match &**self.hashed_by.as_ref()? {
+            HashedBy::Fact(fact) => fact,
+            HashedBy::Param(routes) => routes.get(route?)?.as_ref()?,
+        };
+        core.with_key_buffer(|out| fact.only_value(req, out).map(hash_key))
+    }
+
     /// The Host of endpoint number `index`.
     pub fn host_of(&self, index: usize) -> &str {
         self.endpoints.get(index).map_or("", |endpoint| &endpoint.host)

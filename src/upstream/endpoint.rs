@@ -14,12 +14,14 @@ pub struct Endpoint<T> {
     in_flight: Cell<u32>,
     /// Idle connections.
     pub pool: RefCell<Pool<T>>,
+    /// It is in no snapshot that new requests are served by: what is idle is closed, what is under way is not.
+    pub drains: Cell<bool>,
 }
 
 impl<T> Endpoint<T> {
     /// An endpoint without connections.
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, in_flight: Cell::new(0), pool: RefCell::default() }
+        Self { address, in_flight: Cell::new(0), pool: RefCell::default(), drains: Cell::new(false) }
     }
 
     /// Requests that wait for it or receive from it now.

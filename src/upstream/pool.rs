@@ -120,6 +120,11 @@ impl<T> Pool<T> {
         before - self.idle.len()
     }
 
+    /// Drops all.
+    pub fn clear(&mut self) {
+        self.idle.clear();
+    }
+
     /// How many are kept.
     pub fn len(&self) -> usize {
         self.idle.len()

@@ -27,6 +27,7 @@ pub const RETRIES: &str = "ringway_retries_total";
 /// End reasons in the access log: who ended a request, and why.
 pub mod end {
     pub const OK: &str = "ok";
+    pub const NO_ENDPOINT: &str = "no_endpoint";
     pub const CLIENT_GONE: &str = "client_gone";
     pub const BAD_REQUEST: &str = "client_bad_request";
     pub const REQUEST_HEADER: &str = "client_timeout_header";

@@ -245,13 +245,7 @@ pub(super) fn key(block: &Block<'_>) -> Vec<Located<Fact>> {
 fn fact(text: &str) -> Result<Fact, Invalid> {
     const REMEDY: &str = "write ip, header.NAME, cookie.NAME, query.NAME, path.NAME, route, listener, principal, a list of these, or none";
     let fact = match text.split_once('.') {
-        Some((_, name)) if name.is_empty() || name.len() > NAME_BYTES_MAX => None,
-        Some(("header", name)) => HeaderName::from_bytes(name.as_bytes()).ok().map(Fact::Header),
-        // RFC 6265 4.1.1: a cookie's name is a token.
-        Some(("cookie", name)) => HeaderName::from_bytes(name.as_bytes()).ok().map(|_| Fact::Cookie(name.to_owned())),
-        Some(("query", name)) if !name.contains(['=', '&', '#']) => Some(Fact::Query(name.to_owned())),
-        Some(("path", name)) => Some(Fact::Path(name.to_owned())),
-        Some(_) => None,
+        Some((kind, name)) => named_fact(kind, name),
         None => match text {
             "ip" => Some(Fact::Ip),
             "route" => Some(Fact::Route),
@@ -261,6 +255,19 @@ fn fact(text: &str) -> Result<Fact, Invalid> {
         },
     };
     fact.ok_or_else(|| Invalid::new("is nothing that a limit can count by", REMEDY))
+}
+
+/// The header field, cookie, query parameter or path parameter of this name.
+pub(in crate::config) fn named_fact(kind: &str, name: &str) -> Option<Fact> {
+    match kind {
+        _ if name.is_empty() || name.len() > NAME_BYTES_MAX => None,
+        "header" => HeaderName::from_bytes(name.as_bytes()).ok().map(Fact::Header),
+        // RFC 6265 4.1.1: a cookie's name is a token.
+        "cookie" => HeaderName::from_bytes(name.as_bytes()).ok().map(|_| Fact::Cookie(name.to_owned())),
+        "query" if !name.contains(['=', '&', '#']) => Some(Fact::Query(name.to_owned())),
+        "path" => Some(Fact::Path(name.to_owned())),
+        _ => None,
+    }
 }
 
 /// `cost` of a route: a number, or a number by the name of a filter.

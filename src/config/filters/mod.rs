@@ -219,14 +219,11 @@ pub(super) fn acting<'c>(
     names
 }
 
-/// What a filter says must be right for every route that uses it. What is not is recorded once, whatever the number of
-/// such routes. `everywhere` are names of filters of all routes and of listeners.
-pub(super) fn check_uses(
-    filters: &[NamedFilter],
-    routes: &[Draft<'_>],
-    everywhere: &[&Located<String>],
-    report: &Report,
-) {
+/// The routes that use each filter, by its name. `everywhere` are names of filters of all routes and of listeners.
+pub(super) fn users<'r, 'd>(
+    routes: &'r [Draft<'d>],
+    everywhere: &[&'r Located<String>],
+) -> HashMap<&'r str, Vec<&'r Draft<'d>>> {
     let mut used_by: HashMap<&str, Vec<&Draft<'_>>> = HashMap::new();
     for route in routes {
         let refused = |name: &str| route.without.iter().any(|without| without.value == name);
@@ -235,6 +232,18 @@ pub(super) fn check_uses(
             used_by.entry(name).or_default().push(route);
         }
     }
+    used_by
+}
+
+/// What a filter says must be right for every route that uses it. What is not is recorded once, whatever the number of
+/// such routes. `everywhere` are names of filters of all routes and of listeners.
+pub(super) fn check_uses(
+    filters: &[NamedFilter],
+    routes: &[Draft<'_>],
+    everywhere: &[&Located<String>],
+    report: &Report,
+) {
+    let used_by = users(routes, everywhere);
     for NamedFilter { name, filter } in filters {
         let users = used_by.get(name.value.as_str()).map(Vec::as_slice).unwrap_or_default();
         let used = |route: &Draft<'_>| format!("the route {} uses this filter", route.label());

@@ -2,7 +2,8 @@
 
 use super::super::{ALL_ROUTES_KEYS, CPUS_MAX, KEYS};
 use super::super::{
-    forward, headers, listeners, matching, observe, predicates, rate_limits, rewrite, routes, split, tls, upstreams,
+    balance, forward, headers, listeners, matching, observe, predicates, rate_limits, rewrite, routes, split, tls,
+    upstreams,
 };
 use super::*;
 
@@ -149,7 +150,7 @@ static UPSTREAM: Block = Block {
     keys: &upstreams::KEYS,
     rows: &[
         need("endpoints", Kind::List(&Kind::Either(&[WITH_PORT, Kind::Block(&ENDPOINT)]), 1, 1024)),
-        or("balance", Kind::Words(&["p2c", "round_robin"]), "p2c"),
+        or("balance", Kind::Either(&[BALANCERS, Kind::Block(&BALANCE)]), "p2c"),
         or("pool", Kind::Block(&POOL), "{}"),
         or("timeouts", Kind::Block(&UPSTREAM_TIMEOUTS), "{}"),
         may("tls", Kind::Block(&UPSTREAM_TLS)),
@@ -159,8 +160,29 @@ static UPSTREAM: Block = Block {
 static ENDPOINT: Block = Block {
     name: "endpoint",
     keys: &upstreams::ENDPOINT_KEYS,
-    rows: &[need("address", WITH_PORT), or("weight", Kind::Count(1, 1000), "1")],
+    rows: &[need("address", WITH_PORT), or("weight", Kind::Count(1, 1000), "1"), or("drain", Kind::Boolean, "false")],
     rule: Rule::None,
+};
+const BALANCERS: Kind = Kind::Words(&["p2c", "round_robin", "least_request"]);
+static BALANCE: Block = Block {
+    name: "balance",
+    keys: &balance::KEYS,
+    rows: &[need("hash", Kind::Block(&HASH)), or("max_load", Kind::Either(&[NONE, LOAD]), "125%")],
+    rule: Rule::None,
+};
+/// Of the average.
+const LOAD: Kind = Kind::Like("^[0-9]{3,4}%$");
+static HASH: Block = Block {
+    name: "hash",
+    keys: &balance::HASH_KEYS,
+    rows: &[
+        may("ip", Kind::Boolean),
+        may("header", FIELD),
+        may("cookie", FIELD),
+        may("query", Kind::Text),
+        may("path", Kind::Text),
+    ],
+    rule: Rule::One(&balance::FACTS),
 };
 static POOL: Block = Block {
     name: "pool",

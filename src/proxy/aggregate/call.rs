@@ -52,6 +52,8 @@ pub struct Order {
     pub part: usize,
     /// The endpoint to ask.
     pub endpoint: usize,
+    /// What it was chosen by, if it was.
+    pub key: Option<u64>,
     /// An idle connection to it that was quiet a moment ago.
     pub lease: Option<Lease>,
     /// The whole request.
@@ -139,7 +141,7 @@ pub fn plan_of(live: &Live, route: usize, part: usize) -> Option<(&Aggregate, &P
 
 /// Makes the call.
 pub async fn call(order: Order) -> Result<Answered, Failed> {
-    let Order { plane, live, route, part: index, endpoint, lease, out, due_ms, mut held } = order;
+    let Order { plane, live, route, part: index, endpoint, key, lease, out, due_ms, mut held } = order;
     let internal = Failed::from(Kind::Internal.never());
     let Some((plan, part)) = plan_of(&live, route, index) else { return Err(internal) };
     let Some(spec) = live.snapshot.upstreams.get(part.upstream) else { return Err(internal) };
@@ -151,7 +153,7 @@ pub async fn call(order: Order) -> Result<Answered, Failed> {
     let CallMemory { head, validator } = &mut *memory;
     let keep_fields = plan.headers_from == Some(index);
     let mut taken = Taken { plan, part, keep_fields, validator, status: 0, lines: Vec::new() };
-    let call = Call { wanted, method: &part.method, safe: part.safe };
+    let call = Call { wanted, key, method: &part.method, safe: part.safe };
     let result = call.ask(endpoint, lease, out, head, &mut taken, &mut held).await;
     let Taken { status, lines, .. } = taken;
     plane.give_call(memory);

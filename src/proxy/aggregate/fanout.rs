@@ -275,7 +275,8 @@ where
         let due_ms = self.about.due_ms.min(ms(self.now_us).saturating_add(part.timeout_ms.into()));
         let endpoints = live.endpoints(part.upstream);
         let wanted = Wanted { spec, endpoints, core: &plane.core, slot: &down.slot, due_ms };
-        let Ok(endpoint) = wanted.pick() else { return self.not_sent(index, part, item, PartReason::Connect) };
+        let key = spec.key_of(req, Some(self.about.route), &plane.core);
+        let Ok(endpoint) = wanted.pick(key) else { return self.not_sent(index, part, item, PartReason::Connect) };
         let host = spec.host_of(endpoint);
         let mut out = plane.core.buffers.take(REQUEST_BYTES);
         let facts = PartFacts { req, values: &self.memory.values };
@@ -296,6 +297,7 @@ where
             route: self.about.route,
             part: index,
             endpoint,
+            key,
             lease: if is_shadow { None } else { wanted.take_idle(endpoint, self.now_us) },
             out,
             due_ms,

@@ -6,6 +6,7 @@
 //! endpoints the one drawn first wins, so that at low load requests follow the weights instead of all going to the
 //! heaviest.
 
+use super::waits_less;
 use crate::upstream::random::XorShift;
 
 /// Draws for a second endpoint that differs from the first, before the one next to it is taken: it matters only where
@@ -60,9 +61,8 @@ impl P2c {
     #[inline]
     fn is_less(&self, a: usize, b: usize, load: &impl Fn(usize) -> u32) -> bool {
         let (Some(slot_a), Some(slot_b)) = (self.slots.get(a), self.slots.get(b)) else { return false };
-        let (load_a, load_b) = (u64::from(load(a)), u64::from(load(b)));
-        let wait = |load: u64, others_weight: u32| (load + 1).saturating_mul(u64::from(others_weight));
-        load_a + load_b > 0 && wait(load_a, slot_b.weight) < wait(load_b, slot_a.weight)
+        let (load_a, load_b) = (load(a), load(b));
+        load_a | load_b != 0 && waits_less(load_a, slot_a.weight, load_b, slot_b.weight)
     }
 
     /// The least loaded of all usable endpoints; rare, so its cost does not matter.
