@@ -10,11 +10,12 @@ use super::*;
 use crate::plugin::Registry;
 
 const GATEWAY: &str = include_str!("../../config/gateway.yaml");
-const EXAMPLES: [(&str, &str); 13] = [
+const EXAMPLES: [(&str, &str); 14] = [
     ("demo", include_str!("../../config/demo.yaml")),
     ("minimal", include_str!("../../config/examples/minimal.yaml")),
     ("hosts-and-methods", include_str!("../../config/examples/hosts-and-methods.yaml")),
     ("rewrite-and-headers", include_str!("../../config/examples/rewrite-and-headers.yaml")),
+    ("rewrite-answers", include_str!("../../config/examples/rewrite-answers.yaml")),
     ("weights", include_str!("../../config/examples/weights.yaml")),
     ("redirect-and-respond", include_str!("../../config/examples/redirect-and-respond.yaml")),
     ("aggregate", include_str!("../../config/examples/aggregate.yaml")),
@@ -181,6 +182,11 @@ fn gateway_yaml_names_every_key() {
         &routes::RESPOND_KEYS,
         &routes::REDIRECT_KEYS,
         &rewrite::KEYS,
+        &rewrite::REGEX_KEYS,
+        &query::KEYS,
+        &errors::KEYS,
+        &errors::BODY_KEYS,
+        &cookies::KEYS,
         &rate_limits::KEYS,
         &rate_limits::REDIS_KEYS,
         &observe::OBSERVE_KEYS,
@@ -268,8 +274,6 @@ fn keys_of_later_versions_are_refused_by_name() {
         matching("query: {}"),
         matching("priority: 1"),
         matching("trailing_slash: ignore"),
-        errors("errors: problem+json"),
-        errors("errors: text"),
         errors("source: {}"),
         errors("observe: { tracing: {} }"),
     ];

@@ -146,6 +146,7 @@ impl Cors {
             body: Default::default(),
             close: false,
             kind: None,
+            standard: None,
         })
     }
 }

@@ -118,6 +118,7 @@ async fn act(
                 body: respond.body.clone(),
                 close: false,
                 kind: None,
+                standard: None,
             })
         }
         Action::Redirect(redirect) => {
@@ -129,6 +130,7 @@ async fn act(
                 body: Default::default(),
                 close: false,
                 kind: None,
+                standard: None,
             })
         }
     }
@@ -176,7 +178,14 @@ fn to_https(req: &Request, port: u16) -> Response {
     req.write_uri(&mut fields);
     fields.extend_from_slice(b"\r\n");
     // 308 keeps method and body (RFC 9110 15.4.9).
-    Response::Reply(Reply { status: 308, fields: fields.into(), body: Default::default(), close: false, kind: None })
+    Response::Reply(Reply {
+        status: 308,
+        fields: fields.into(),
+        body: Default::default(),
+        close: false,
+        kind: None,
+        standard: None,
+    })
 }
 
 #[cold]
@@ -186,7 +195,14 @@ fn about_the_gateway(req: &Request) -> Response {
     }
     let mut fields = Vec::new();
     encode::field(b"Allow", ALLOW_ANY, &mut fields);
-    Response::Reply(Reply { status: 204, fields: fields.into(), body: Default::default(), close: false, kind: None })
+    Response::Reply(Reply {
+        status: 204,
+        fields: fields.into(),
+        body: Default::default(),
+        close: false,
+        kind: None,
+        standard: None,
+    })
 }
 
 #[cold]

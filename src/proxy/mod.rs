@@ -34,3 +34,4 @@ pub mod tunnel;
 pub mod upload;
 pub mod upstream_head;
 pub mod wait;
+pub mod way_back;

@@ -32,6 +32,7 @@ use std::fmt;
 
 use http::Method;
 
+pub mod back;
 pub mod body;
 pub mod condition;
 mod edges;
@@ -42,8 +43,10 @@ mod method;
 mod params;
 mod path;
 mod pattern;
+pub mod query;
 #[cfg(test)]
 mod reference;
+pub mod replace;
 pub mod rewrite;
 pub mod template;
 
