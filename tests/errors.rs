@@ -100,6 +100,20 @@ fn problem_details_are_valid_wherever_an_error_comes_from() {
 }
 
 #[test]
+fn a_connection_over_the_cap_is_told_in_the_same_form() {
+    let upstream = Upstream::says("");
+    // Over TLS it is closed without an answer.
+    let setup = Setup::forward(&upstream).plain().top("errors: problem+json");
+    let gateway = setup.listener("bounds: { connections: 1 }").start();
+    let mut first = Client::connect(&gateway);
+    assert_eq!(first.get("/x").status, 200);
+    let answer = Client::connect(&gateway).response();
+    assert_eq!((answer.status, answer.fields.get("retry-after")), (503, Some("1")));
+    assert_eq!(answer.fields.get("content-type"), Some("application/problem+json"));
+    assert_eq!(answer.json()["code"], 50303);
+}
+
+#[test]
 fn text_says_what_the_envelope_says() {
     let upstream = Upstream::says("");
     let gateway = failing(&upstream, "errors: text");

@@ -4,7 +4,6 @@ use crate::support::foreign::{curl, curl_trust, nginx, url};
 use crate::support::message::{Request, ok};
 use crate::support::misbehave::{answers, answers_and_closes};
 use crate::support::{Client, Gateway, Setup, Upstream, tls};
-use std::time::{Duration, Instant};
 
 /// A gateway with one route for everything, with these keys of `forward`.
 fn forwards(upstream: &Upstream, keys: &str) -> Gateway {
@@ -65,7 +64,7 @@ fn no_path_that_is_put_together_leads_elsewhere() {
     targets(r#"rewrite: { path: "/{rest}" }"#, &[("//evil.example/x", "/evil.example/x")]);
     targets(
         r#"rewrite: { regex: { match: "/c(.*)%(.*)", to: "/{1}{2}" } }"#,
-        &[("/ca%0d%0aX:%20y", "/a%250d%250aX:%2520y"), ("/c%20", "/20")],
+        &[("/ca%0d%0aX:%20y", "/a%0D%0AX:20y"), ("/c%20", "/20")],
     );
 }
 
@@ -87,10 +86,11 @@ fn a_regex_over_a_long_path_keeps_no_core() {
     let upstream = Upstream::says("");
     // Backtracking would take for ever, and what is compiled is near the bound.
     let gateway = forwards(&upstream, r#"rewrite: { regex: { match: "((a*)*b?){1,20}(x|y)(.*)", to: "/{4}" } }"#);
-    let mut client = Client::connect(&gateway);
-    let start = Instant::now();
-    assert_eq!(client.get(&format!("/{}", "a".repeat(8000))).status, 200);
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    let path = format!("/{}", "a".repeat(8000));
+    assert_eq!(gateway.get(&path).status, 200);
+    let added_us = gateway.log_of(&path)["added_us"].as_u64().unwrap();
+    println!("{added_us} µs");
+    assert!(added_us < 1_000_000, "{added_us} µs");
 }
 
 #[test]
@@ -122,9 +122,9 @@ fn values_of_clients_add_no_pairs_and_no_lines() {
     assert_eq!(gateway.ask(request).status, 200);
     let seen = last(&upstream);
     let query = "u=a%26admin%3D1%23%3F%250d%250a&q=1%0d%0aX-Evil%3A%202";
-    assert_eq!(seen.target, format!("/a%0d%0aX-Evil:%201?{query}"));
+    assert_eq!(seen.target, format!("/a%0D%0AX-Evil:%201?{query}"));
     assert_eq!(seen.fields.get("x-q"), Some("1%0d%0aX-Evil:%202"));
-    assert_eq!(seen.fields.get("x-list"), Some("b, a%0d%0aX-Evil:%201"));
+    assert_eq!(seen.fields.get("x-list"), Some("b, a%0D%0AX-Evil:%201"));
     assert!(!seen.fields.has("x-evil"));
 }
 
@@ -138,9 +138,10 @@ fn ten_thousand_pairs_and_thirty_two_names_keep_no_core() {
         .forward_path("/{*rest}", &format!("rewrite: {{ query: {{ remove: [{}] }} }}", names.join(", ")))
         .start();
     let pairs: Vec<String> = (0..10_000).map(|n| format!("k{}=1", n % 64)).collect();
-    let start = Instant::now();
     assert_eq!(gateway.get(&format!("/p?{}", pairs.join("&"))).status, 200);
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    let added_us = gateway.log_of("/p")["added_us"].as_u64().unwrap();
+    println!("{added_us} µs");
+    assert!(added_us < 1_000_000, "{added_us} µs");
     let kept: Vec<String> = pairs.into_iter().enumerate().filter(|(n, _)| n % 64 >= 32).map(|(_, pair)| pair).collect();
     assert_eq!(last(&upstream).target, format!("/p?{}", kept.join("&")));
 }
@@ -183,6 +184,20 @@ fn fields_are_renamed_removed_set_appended_to_and_added_in_that_order() {
     // Without the old name, what has the new one stays.
     gateway.ask("GET /p HTTP/1.1\r\nHost: a\r\nx-user: own\r\n\r\n");
     assert_eq!(last(&upstream).fields.get("x-user"), Some("own"));
+}
+
+#[test]
+fn a_filter_renames_and_appends_like_a_route_and_before_it() {
+    let upstream = Upstream::says("");
+    let gateway = Setup::new()
+        .top("filters: { mark: { request_headers: { rename: { x-a: x-b }, append: { x-list: filter } } } }")
+        .upstream("u", &[&upstream], "")
+        .route(r#"match: { path: "/{*rest}" }, filters: [mark], forward: { upstream: u, request_headers: { rename: { x-b: x-c }, append: { x-list: "{path.rest}" } } }"#)
+        .start();
+    assert_eq!(gateway.ask("GET /p HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nX-List: c1\r\nx-list: c2\r\n\r\n").status, 200);
+    let seen = last(&upstream).fields;
+    assert_eq!((seen.get("x-c"), seen.get("x-list")), (Some("1"), Some("c1, c2, filter, p")));
+    assert!(!seen.has("x-a") && !seen.has("x-b"));
 }
 
 #[test]

@@ -146,7 +146,7 @@ impl Cors {
             body: Default::default(),
             close: false,
             kind: None,
-            standard: None,
+            is_standard: false,
         })
     }
 }

@@ -2,7 +2,7 @@
 //! text, and bodies of the operator's own.
 
 use super::encode;
-use super::reply::{JSON_LINE, Reply, Row, open_envelope};
+use super::reply::{JSON_LINE, Reply, Row, open_envelope, row};
 
 /// What stands in a body of the operator's own for what is known of an error.
 pub const VALUES: [&str; 4] = ["request_id", "status", "code", "message"];
@@ -112,10 +112,12 @@ impl ErrorForms {
     /// Gives an answer of the table its form. Others have theirs.
     #[inline]
     pub fn shape(&self, reply: &mut Reply, request_id: &str) {
-        if let Some(row) = reply.standard.take()
+        if std::mem::take(&mut reply.is_standard)
             && !self.is_standard()
+            && let Some(kind) = reply.kind
         {
-            self.shape_row(&row, reply, request_id);
+            // The status may be another than the table's: some are the operator's.
+            self.shape_row(&Row { status: reply.status, ..row(kind) }, reply, request_id);
         }
     }
 
@@ -205,7 +207,6 @@ fn write_text(row: &Row, request_id: &str, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::reply::row;
     use super::*;
     use crate::error::Kind;
 

@@ -155,8 +155,8 @@ pub struct Reply {
     pub close: bool,
     /// What went wrong, if it is the answer to that.
     pub kind: Option<Kind>,
-    /// What it says, where its body is the envelope: it may be said in another form.
-    pub standard: Option<Row>,
+    /// Its body is the envelope of that: it may be said in another form.
+    pub is_standard: bool,
 }
 
 impl Reply {
@@ -181,7 +181,7 @@ impl Reply {
             body: body.into(),
             close: row.close,
             kind: Some(kind),
-            standard: Some(row),
+            is_standard: true,
         }
     }
 

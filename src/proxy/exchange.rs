@@ -130,7 +130,7 @@ async fn act(
                 body: respond.body.clone(),
                 close: false,
                 kind: None,
-                standard: None,
+                is_standard: false,
             })
         }
         Action::Redirect(redirect) => {
@@ -142,7 +142,7 @@ async fn act(
                 body: Default::default(),
                 close: false,
                 kind: None,
-                standard: None,
+                is_standard: false,
             })
         }
     }
@@ -199,7 +199,7 @@ fn to_https(req: &Request, port: u16) -> Response {
         body: Default::default(),
         close: false,
         kind: None,
-        standard: None,
+        is_standard: false,
     })
 }
 
@@ -216,7 +216,7 @@ fn about_the_gateway(req: &Request) -> Response {
         body: Default::default(),
         close: false,
         kind: None,
-        standard: None,
+        is_standard: false,
     })
 }
 

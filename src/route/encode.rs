@@ -98,7 +98,7 @@ pub(super) fn query_text(text: &str) -> String {
     String::from_utf8(out).unwrap_or_default()
 }
 
-/// Whether a `%` in it stands for itself: with a value behind it, it would mean something else.
+/// Whether a `%` in it stands for itself.
 pub(super) fn has_lone_percent(text: &str) -> bool {
     text.split('%').skip(1).any(|behind| triplet(behind.as_bytes()).is_none())
 }

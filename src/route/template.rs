@@ -178,9 +178,6 @@ impl Template {
             return error("the path does not begin with a slash; write one in front");
         }
         for literal in template.literals() {
-            if encode::has_lone_percent(literal) {
-                return error("a `%` is not followed by two hexadecimal digits; write %25 for the sign itself");
-            }
             if let Some(c) = literal.chars().find(|c| !c.is_ascii_graphic() || "?#".contains(*c)) {
                 return error(format!(
                     "{c:?} can not be in a path; the query is kept as it is, and other characters are written like %20"
@@ -230,6 +227,10 @@ impl Template {
     fn without_dot_segments(self, path: &str) -> Result<Template, TemplateError> {
         if path.split('/').any(super::pattern::is_dots) {
             return error("the path has a dot segment; write the path that it leads to");
+        }
+        // With a value behind it, it would mean something else.
+        if self.literals().any(encode::has_lone_percent) {
+            return error("a `%` is not followed by two hexadecimal digits; write %25 for the sign itself");
         }
         Ok(self)
     }
