@@ -36,3 +36,4 @@ pub mod upload;
 pub mod upstream_head;
 pub mod wait;
 pub mod way_back;
+mod write;
