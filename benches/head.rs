@@ -116,7 +116,9 @@ fn pass_on(c: &mut Criterion) {
         c.bench_function(&format!("upstream_head/write/{bytes}"), |b| {
             b.iter(|| {
                 out.clear();
-                upstream_head::write(black_box(&req), action, "127.0.0.1:9000", &down, &mut out);
+                let written =
+                    upstream_head::write(black_box(&req), action, "127.0.0.1:9000", &down.peer_text, 1000, &mut out);
+                assert!(written);
                 out.len()
             });
         });

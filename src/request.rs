@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use crate::coding::Compression;
 use crate::http::encode::{self, Edits};
+use crate::http::forwarded::Tells;
 use crate::http::framing::Framing;
 use crate::http::head::{Field, RequestHead, ResponseHead, Span};
 use crate::http::known::{Known, is_same_name};
@@ -59,6 +60,10 @@ pub struct Request {
     pub client: Option<IpAddr>,
     /// Whether the downstream address is a trusted proxy: its forwarding fields are kept.
     pub from_trusted: bool,
+    /// In which fields upstreams are told who calls, and a trusted proxy tells it.
+    pub tells: Tells,
+    /// How and whom the client has asked, as a trusted proxy tells in Forwarded.
+    pub said: Said,
     /// What the TLS handshake of its connection told.
     pub session: Option<Rc<Session>>,
     /// The request's id.
@@ -112,6 +117,7 @@ impl Request {
         self.body_limit = None;
         self.client = None;
         self.from_trusted = false;
+        self.said = Said::default();
         self.session = None;
         self.request_id.clear();
         self.received = 0;
@@ -276,17 +282,26 @@ impl Request {
 
     /// How the client asked, as upstreams are told.
     pub fn scheme(&self) -> &[u8] {
-        self.kept_or(Known::ForwardedProto, if self.session.is_some() { b"https" } else { b"http" })
+        self.kept_or(Known::ForwardedProto, self.said.proto, self.own_scheme())
+    }
+
+    /// How the connection was made on which the request came.
+    pub fn own_scheme(&self) -> &'static [u8] {
+        if self.session.is_some() { b"https" } else { b"http" }
     }
 
     /// For whom the client asked, as upstreams are told.
     pub fn asked_host(&self) -> &[u8] {
-        self.kept_or(Known::ForwardedHost, &self.authority)
+        self.kept_or(Known::ForwardedHost, self.said.host, &self.authority)
     }
 
-    fn kept_or<'a>(&'a self, known: Known, own: &'a [u8]) -> &'a [u8] {
-        let kept = if self.from_trusted { self.head.fields.all(known).next() } else { None };
-        kept.map_or(own, |field| field.value.of(self.bytes()))
+    fn kept_or<'a>(&'a self, known: Known, said: Option<Span>, own: &'a [u8]) -> &'a [u8] {
+        let kept = match self.tells {
+            _ if !self.from_trusted => None,
+            Tells::Forwarded => said,
+            Tells::XForwarded | Tells::Both => self.head.fields.all(known).next().map(|field| field.value),
+        };
+        kept.map_or(own, |kept| kept.of(self.bytes()))
     }
 
     /// Appends path and query as routes see them, without what filters have taken out.
@@ -309,6 +324,15 @@ impl Request {
     pub fn host_str(&self) -> &str {
         std::str::from_utf8(&self.host).unwrap_or_default()
     }
+}
+
+/// What the hop that is believed says of the client's request.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Said {
+    /// The scheme.
+    pub proto: Option<Span>,
+    /// The Host.
+    pub host: Option<Span>,
 }
 
 /// What plugins note about a request.

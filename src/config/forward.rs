@@ -41,7 +41,7 @@ pub(super) fn decode(
     let rewrite = block.or("rewrite", Rewrite::default(), |v| rewrite::decode(v, path, params));
     let upgrade = block.get("upgrade").map_or_else(|| vec![upgrade::DEFAULT.to_owned()], upgrade::decode);
     let request_headers =
-        block.or("request_headers", HeaderEdits::default(), |v| headers::edits(v, Direction::Request, params));
+        block.or("request_headers", HeaderEdits::default(), |v| headers::edits(v, Direction::Sent, params));
     let response_headers =
         block.or("response_headers", HeaderEdits::default(), |v| headers::edits(v, Direction::Response, params));
     let changes = [

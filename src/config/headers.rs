@@ -1,13 +1,14 @@
-//! `request_headers`, `response_headers` and the `headers` of an answer: which fields may be set, added and removed.
+//! `request_headers`, `response_headers` and the `headers` of an answer: which fields may be changed, and how.
 
 use super::decode::{Keys, Value};
 use super::report::{Located, quote};
 use super::templates::{self, Params};
 use crate::http::head::is_token;
+use crate::http::known::Known;
 use crate::route::template::Template;
 use crate::value::Invalid;
 
-pub(super) const EDIT_KEYS: Keys = Keys { known: &["set", "add", "remove"], later: &[] };
+pub(super) const EDIT_KEYS: Keys = Keys { known: &["rename", "remove", "set", "append", "add"], later: &[] };
 
 /// Each is work for every request; more than this is a mistake.
 const FIELDS_MAX: usize = 100;
@@ -15,9 +16,14 @@ const NAME_BYTES_MAX: usize = 128;
 /// Fits into the head of a message beside everything else.
 const VALUE_BYTES_MAX: usize = 4096;
 
-/// Changes to the header fields of a message: first `remove`, then `set`, then `add`. No name is both removed and given.
+/// Changes to the header fields of a message, in the order `rename`, `remove`, `set`, `append`, `add`. No name is both
+/// removed and given, or renamed and removed.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct HeaderEdits {
+    /// Old names and new ones.
+    pub rename: Vec<(String, String)>,
+    /// Becomes the last member of the list that the field has.
+    pub append: Vec<HeaderTemplate>,
     /// Replaces every field of that name.
     pub set: Vec<HeaderTemplate>,
     /// Comes after what the message has.
@@ -29,7 +35,8 @@ pub struct HeaderEdits {
 impl HeaderEdits {
     /// Whether nothing is changed.
     pub fn is_empty(&self) -> bool {
-        self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
+        let Self { rename, remove, set, append, add } = self;
+        rename.is_empty() && remove.is_empty() && set.is_empty() && append.is_empty() && add.is_empty()
     }
 }
 
@@ -46,9 +53,13 @@ pub struct HeaderTemplate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Direction {
     Request,
+    /// A request whose fields are written when it is sent to the upstream.
+    Sent,
     /// A request of the gateway's own, of a part of an aggregation or of a filter.
     Part,
     Response,
+    /// An answer of the gateway's own, put together from several.
+    Merged,
 }
 
 /// Fields that belong to one connection or say where a message ends: the gateway writes them itself, since one wrong
@@ -59,7 +70,23 @@ const OWN_FIELDS: [&str; 8] =
 /// With these the answer would be coded, cut, left out or put off, and it is needed whole. `if-` is a prefix.
 const WHOLE_ANSWER_FIELDS: [&str; 4] = ["accept-encoding", "expect", "if-", "range"];
 
-/// The `set`, `add` and `remove` of a message; `params` are what their templates may name.
+/// Fields that are no lists: a second member would be another meaning, or none (RFC 9110 5.6.1, RFC 6265 3).
+const NO_LISTS: [&str; 12] = [
+    "age",
+    "authorization",
+    "content-location",
+    "content-type",
+    "date",
+    "etag",
+    "expires",
+    "last-modified",
+    "location",
+    "retry-after",
+    "set-cookie",
+    "user-agent",
+];
+
+/// The changes to a message; `params` are what their templates may name.
 pub(super) fn edits(value: &Value<'_>, direction: Direction, params: &Params) -> Option<HeaderEdits> {
     let block = value.block(&EDIT_KEYS)?;
     let set = block.or("set", Vec::new(), |v| fields(v, direction, params));
@@ -70,12 +97,85 @@ pub(super) fn edits(value: &Value<'_>, direction: Direction, params: &Params) ->
             value.error(format!("{} is both given and removed", quote(name)), "`set` alone replaces what was there");
         }
     }
-    Some(HeaderEdits { set, add, remove: remove.into_iter().map(|(name, _)| name).collect() })
+    for key in ["rename", "append"] {
+        let given = block.get(key).filter(|v| v.keys().next().is_some());
+        if let (Some(at), Direction::Merged) = (given, direction) {
+            at.error("can not be done here: the answer is the gateway's own", "use set and add");
+        }
+    }
+    let append = block.or("append", Vec::new(), |v| {
+        // An append is made before the request is sent.
+        let direction = if direction == Direction::Sent { Direction::Request } else { direction };
+        let appended = fields(v, direction, params)?;
+        for field in &appended {
+            if let Err(fault) = check_append(&field.name) {
+                v.error(format!("{} {}", quote(&field.name), fault.what), fault.remedy);
+            }
+        }
+        Some(appended)
+    });
+    let rename = block.or("rename", Vec::new(), |v| rename(v, direction));
+    if let Some(at) = block.get("rename") {
+        for name in rename.iter().flat_map(|(old, new)| [old, new]) {
+            let same = |other: &str| other.eq_ignore_ascii_case(name);
+            if remove.iter().any(|(removed, _)| same(removed)) || set.iter().any(|field| same(&field.name)) {
+                let what = format!("{} is renamed, and removed or set as well", quote(name));
+                at.error(what, "rename comes first: remove one of the two");
+            }
+        }
+    }
+    Some(HeaderEdits { rename, set, append, add, remove: remove.into_iter().map(|(name, _)| name).collect() })
+}
+
+/// Old names and new ones: each name is only once in it, so that the order does not matter.
+fn rename(value: &Value<'_>, direction: Direction) -> Option<Vec<(String, String)>> {
+    let mut list: Vec<(String, String)> = Vec::new();
+    for (key, value) in value.entries(FIELDS_MAX)? {
+        let check = |name: &str| check_field(name, direction).and_then(|()| check_passes(name));
+        let old = key.text.as_str();
+        let new = value.parse(|text| check(text).map(|()| text.to_owned()));
+        if let Err(fault) = check(old) {
+            value.at_key(key).error(format!("{} {}", quote(old), fault.what), fault.remedy);
+            continue;
+        }
+        let Some(new) = new else { continue };
+        let same = |other: &str| other.eq_ignore_ascii_case(old) || other.eq_ignore_ascii_case(&new);
+        if old.eq_ignore_ascii_case(&new) {
+            value.error(format!("{} keeps its name: names do not differ by case", quote(old)), "remove it");
+        } else if list.iter().any(|(old, new)| same(old) || same(new)) {
+            value.error(format!("{} or {} is renamed already", quote(old), quote(&new)), "name each field only once");
+        } else {
+            list.push((old.to_owned(), new));
+        }
+    }
+    Some(list)
+}
+
+fn check_append(name: &str) -> Result<(), Invalid> {
+    if NO_LISTS.iter().any(|other| name.eq_ignore_ascii_case(other)) {
+        let remedy = "use set; or add, for another field of that name";
+        return Err(Invalid::new("is no list that a member can be appended to", remedy));
+    }
+    check_passes(name)
+}
+
+/// What the gateway writes itself, or believes from nobody, can not be made of what came.
+fn check_passes(name: &str) -> Result<(), Invalid> {
+    match Known::of(name.as_bytes()) {
+        Known::Other | Known::Authorization | Known::Date | Known::StrictTransportSecurity => Ok(()),
+        _ => {
+            Err(Invalid::new("can not be made of what came: the gateway decides about it", "use set, with a template"))
+        }
+    }
 }
 
 /// A mapping of field names to templates.
 pub(super) fn fields(value: &Value<'_>, direction: Direction, params: &Params) -> Option<Vec<HeaderTemplate>> {
-    fields_read_by(value, direction, |value, text| templates::checked(value, text, params, Template::parse_header))
+    let parse = |text: &str, params: &[String]| match direction {
+        Direction::Sent => Template::parse_sent_header(text, params, &[]),
+        _ => Template::parse_header(text, params),
+    };
+    fields_read_by(value, direction, |value, text| templates::checked(value, text, params, parse))
 }
 
 /// The same; `read` gives a template back if nothing is wrong with it.
@@ -124,9 +224,9 @@ pub(super) fn check_field(name: &str, direction: Direction) -> Result<(), Invali
     }
     if name.eq_ignore_ascii_case("host") {
         let remedy = match direction {
-            Direction::Request => "use rewrite.host of the route",
+            Direction::Request | Direction::Sent => "use rewrite.host of the route",
             Direction::Part => "the upstream gets the address of its endpoint; remove it",
-            Direction::Response => "it is a field of requests; remove it",
+            Direction::Response | Direction::Merged => "it is a field of requests; remove it",
         };
         return Err(Invalid::new("can not be changed here", remedy));
     }
@@ -172,5 +272,30 @@ mod tests {
         assert!(read("set: { x: }").unwrap_err().contains("is empty"));
         assert!(read("set: { x: a, X: b }").unwrap_err().contains("given twice"));
         assert!(read("set: { x: a }\nremove: [X]").unwrap_err().contains("both given and removed"));
+        for text in ["rename: { x-a: Content-Length }", "rename: { Host: x }", "append: { Connection: close }"] {
+            assert!(read(text).unwrap_err().contains("can not be changed"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_renamed_or_appended_to_is_decided_by_nobody_else() {
+        let edits = read("rename: { x-Old: X-New }\nappend: { Accept-Language: de }\nadd: { x-new: a }").unwrap();
+        assert_eq!(edits.rename, [("x-Old".to_owned(), "X-New".to_owned())]);
+        for (text, why) in [
+            ("rename: { a: b, B: c }", "renamed already"),
+            ("rename: { a: b, c: B }", "renamed already"),
+            ("rename: { a: b, A: c }", "renamed already"),
+            ("rename: { x-a: X-A }", "keeps its name"),
+            ("rename: { a: b }\nremove: [A]", "is renamed, and removed"),
+            ("rename: { a: b }\nset: { B: c }", "removed or set as well"),
+            ("rename: { a: x-forwarded-for }", "the gateway decides"),
+            ("rename: { x-real-ip: a }", "the gateway decides"),
+            ("append: { via: a }", "the gateway decides"),
+            ("append: { Set-Cookie: a=b }", "is no list"),
+            ("set: { a: '{deadline_ms}' }", "when its request is sent"),
+        ] {
+            let told = read(text).unwrap_err();
+            assert!(told.contains(why), "{text}: {told}");
+        }
     }
 }

@@ -17,8 +17,10 @@ use ipnet::IpNet;
 
 pub mod aggregate;
 pub mod balance;
+mod cookies;
 pub mod credentials;
 mod decode;
+mod errors;
 pub mod filters;
 pub mod forward;
 pub mod headers;
@@ -28,6 +30,7 @@ pub mod matching;
 pub mod observe;
 mod predicates;
 mod print;
+pub mod query;
 pub mod rate_limits;
 mod references;
 pub mod report;
@@ -47,6 +50,8 @@ pub use print::effective;
 pub use report::{Error, Errors, Located, Position, Report};
 pub use schema::json_schema;
 
+use crate::http::error_form::ErrorForms;
+use crate::http::forwarded::Tells;
 use crate::limit::Spec;
 use crate::plugin::Registry;
 use crate::tls::files;
@@ -68,6 +73,7 @@ const KEYS: Keys = Keys {
         "workers",
         "drain",
         "errors",
+        "forwarded",
         "trusted_proxies",
         "listeners",
         "upstreams",
@@ -97,6 +103,10 @@ pub struct Config {
     pub workers: Workers,
     /// How long requests may still take after a first SIGTERM.
     pub drain: Duration,
+    /// How errors are told.
+    pub errors: ErrorForms,
+    /// In which fields upstreams are told who calls, and trusted proxies tell it.
+    pub forwarded: Tells,
     /// Networks whose forwarding fields (X-Forwarded-For …) are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// At least one.
@@ -220,9 +230,6 @@ pub fn parse_with(
 fn document(root: &Node, file_name: &str, plugins: &Registry, report: &Report) -> Option<Config> {
     let root = Value::root(root, report);
     let block = root.block(&KEYS)?;
-    block.or("errors", (), |v| {
-        v.word(&[("envelope", ())], &[("problem+json", "more error formats"), ("text", "more error formats")])
-    });
     let defined = Defined::of(&block, report);
     let listeners = block.required("listeners").and_then(|v| listeners::decode(v, &defined.filters));
     let listeners = listeners.unwrap_or_default();
@@ -246,6 +253,11 @@ fn document(root: &Node, file_name: &str, plugins: &Registry, report: &Report) -
         workers: block.or("workers", Workers::Auto, workers),
         drain: block
             .or("drain", Duration::from_secs(30), |v| v.duration(Duration::from_secs(0)..=Duration::from_secs(3600))),
+        errors: block.or("errors", ErrorForms::default(), errors::decode),
+        forwarded: block.or("forwarded", Tells::default(), |v| {
+            let words = [("x-forwarded", Tells::XForwarded), ("forwarded", Tells::Forwarded), ("both", Tells::Both)];
+            v.word(&words, &[])
+        }),
         trusted_proxies: block.or("trusted_proxies", Vec::new(), |v| v.list_of(0..=TRUSTED_MAX, |v| v.parse(network))),
         listeners,
         upstreams,

@@ -1,27 +1,43 @@
-//! `rewrite` of a route that forwards: how path and host differ between the request and what the upstream gets.
+//! `rewrite` of a route that forwards: how path, query and host differ between the request and what the upstream gets, and what
+//! of the answer is turned back.
 
+use super::cookies;
 use super::decode::{Keys, Value};
 use super::hosts;
+use super::query::{self, QueryEdits};
 use super::report::{Located, quote};
 use super::templates::{self, Params};
+use crate::expression::Expression;
+use crate::http::set_cookie::CookieMap;
 use crate::route;
+use crate::route::replace::Replace;
 use crate::route::template::{Template, TemplateError};
 use crate::value::Invalid;
 
-pub(super) const KEYS: Keys = Keys { known: &["strip_prefix", "add_prefix", "path", "host"], later: &[] };
+pub(super) const KEYS: Keys = Keys {
+    known: &["strip_prefix", "add_prefix", "path", "regex", "query", "host", "location", "cookies"],
+    later: &[],
+};
+pub(super) const REGEX_KEYS: Keys = Keys { known: &["match", "to"], later: &[] };
 
 pub(super) const PATH_BYTES_MAX: usize = 1024;
 
-/// How path and host differ between the request and what the upstream gets.
+/// How request and answer differ between client and upstream.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Rewrite {
     /// The path.
     pub path: PathRewrite,
+    /// The query.
+    pub query: QueryEdits,
     /// The Host field.
     pub host: HostRewrite,
+    /// Whether Location and Content-Location that lead to the upstream lead through the gateway.
+    pub location: bool,
+    /// Attributes of the answer's cookies.
+    pub cookies: CookieMap,
 }
 
-/// What becomes of the path. The query stays.
+/// What becomes of the path.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum PathRewrite {
     /// As it was matched.
@@ -37,6 +53,13 @@ pub enum PathRewrite {
     },
     /// A template that gives the whole path, like `/v2/{path.id}`.
     Template(Located<String>),
+    /// A template of what an expression, that must match the whole path, finds in it. Other paths stay.
+    Regex {
+        /// See [`Replace::expression`].
+        expression: Expression,
+        /// See [`Replace::new`].
+        to: Located<String>,
+    },
 }
 
 /// The Host field that the upstream gets.
@@ -62,17 +85,51 @@ pub(super) fn decode(value: &Value<'_>, pattern: Option<&str>, params: &Params) 
     let strip = block.get("strip_prefix").and_then(|v| strip_prefix(v, pattern));
     let add = block.get("add_prefix").and_then(prefix);
     let template = block.get("path").and_then(|v| target_template(v, &["/", "{"], params, Template::parse_path));
-    if let (Some(at), true) =
-        (block.get("path"), block.get("strip_prefix").is_some() || block.get("add_prefix").is_some())
-    {
-        at.error("gives the whole path already", "use either path, or strip_prefix and add_prefix");
+    let regex = block.get("regex").and_then(regex);
+    let has_prefix = block.get("strip_prefix").is_some() || block.get("add_prefix").is_some();
+    match (block.get("path"), block.get("regex")) {
+        (Some(_), Some(at)) => at.error("gives the whole path, as path does", "use one of path and regex"),
+        (Some(at), None) if has_prefix => {
+            at.error("gives the whole path already", "use either path, or strip_prefix and add_prefix");
+        }
+        (None, Some(at)) if has_prefix => {
+            at.error("gives the whole path already", "use either regex, or strip_prefix and add_prefix");
+        }
+        _ => {}
     }
-    let path = match (template, strip, add) {
+    let path = match (template, regex, strip, add) {
         (Some(template), ..) => PathRewrite::Template(template),
-        (None, None, None) => PathRewrite::Keep,
-        (None, strip, add) => PathRewrite::Prefix { strip, add },
+        (None, Some((expression, to)), ..) => PathRewrite::Regex { expression, to },
+        (None, None, None, None) => PathRewrite::Keep,
+        (None, None, strip, add) => PathRewrite::Prefix { strip, add },
     };
-    Some(Rewrite { path, host })
+    let query = block.or("query", QueryEdits::default(), |v| query::decode(v, params));
+    let location = block.or("location", false, Value::boolean);
+    let cookies = block.or("cookies", CookieMap::default(), cookies::decode);
+    Some(Rewrite { path, query, host, location, cookies })
+}
+
+/// `regex`: what is found, and the path that it is made into.
+fn regex(value: &Value<'_>) -> Option<(Expression, Located<String>)> {
+    let block = value.block(&REGEX_KEYS)?;
+    let expression = block.required("match").and_then(|v| v.parse(Replace::expression));
+    let to = block.required("to");
+    let Some(expression) = expression else {
+        // Which groups there are is not known; that there is no text at all can be told.
+        to.and_then(Value::text);
+        return None;
+    };
+    let groups = Params::Named(Replace::names(&expression));
+    let to = to.and_then(|v| {
+        target_template(v, &["/"], &groups, |text, groups| {
+            let is_other_style = |(at, _): (usize, &str)| text.as_bytes().get(at + 1).is_some_and(u8::is_ascii_digit);
+            if text.match_indices(['$', '\\']).any(is_other_style) {
+                return Err(TemplateError::new("a group is written in braces here: {1}; `$` itself is %24 in a path"));
+            }
+            Template::parse_path(text, groups)
+        })
+    })?;
+    Some((expression, to))
 }
 
 fn prefix(value: &Value<'_>) -> Option<Located<String>> {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use super::decode::Value;
 use super::report::Located;
+use crate::route::facts::LEFT;
 use crate::route::param_names;
 use crate::route::template::{Template, TemplateError};
 
@@ -38,7 +39,8 @@ impl Params {
             Self::Any => {
                 let mut names = in_braces(text);
                 // A parameter that is named like a fact of the request would make the fact ambiguous.
-                names.retain(|name| Template::parse(&format!("{{{name}}}"), &[]).is_err());
+                let is_left = |name: &String| name == LEFT && text.contains(&format!("{{{LEFT}}}"));
+                names.retain(|name| !is_left(name) && Template::parse(&format!("{{{name}}}"), &[]).is_err());
                 Cow::Owned(names)
             }
         }

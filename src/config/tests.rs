@@ -12,12 +12,13 @@ use super::*;
 use crate::plugin::Registry;
 
 const GATEWAY: &str = include_str!("../../config/gateway.yaml");
-const EXAMPLES: [(&str, &str); 15] = [
+const EXAMPLES: [(&str, &str); 16] = [
     ("demo", include_str!("../../config/demo.yaml")),
     ("minimal", include_str!("../../config/examples/minimal.yaml")),
     ("hosts-and-methods", include_str!("../../config/examples/hosts-and-methods.yaml")),
     ("matching", include_str!("../../config/examples/matching.yaml")),
     ("rewrite-and-headers", include_str!("../../config/examples/rewrite-and-headers.yaml")),
+    ("rewrite-answers", include_str!("../../config/examples/rewrite-answers.yaml")),
     ("weights", include_str!("../../config/examples/weights.yaml")),
     ("sticky", include_str!("../../config/examples/sticky.yaml")),
     ("redirect-and-respond", include_str!("../../config/examples/redirect-and-respond.yaml")),
@@ -187,6 +188,11 @@ fn gateway_yaml_names_every_key() {
         &rewrite::KEYS,
         &predicates::PREDICATE_KEYS,
         &split::STICKY_KEYS,
+        &rewrite::REGEX_KEYS,
+        &query::KEYS,
+        &errors::KEYS,
+        &errors::BODY_KEYS,
+        &cookies::KEYS,
         &rate_limits::KEYS,
         &rate_limits::REDIS_KEYS,
         &observe::OBSERVE_KEYS,
@@ -266,8 +272,6 @@ fn keys_of_later_versions_are_refused_by_name() {
         upstream("retry: {}"),
         errors("upstreams: { u: { endpoints: [unix:/run/x] } }"),
         route("forward: { upstream: users, retry: {} }"),
-        errors("errors: problem+json"),
-        errors("errors: text"),
         errors("source: {}"),
         errors("observe: { tracing: {} }"),
     ];

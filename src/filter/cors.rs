@@ -167,6 +167,7 @@ impl Cors {
             body: Default::default(),
             close: false,
             kind: None,
+            is_standard: false,
         })
     }
 }

@@ -283,7 +283,7 @@ fn answer(refusal: &Refusal, request_id: &str) -> Reply {
         None => return Reply::with_status(*status, KIND, request_id, lines),
     };
     let fields = [lines.as_ref(), more.as_ref()].concat().into();
-    Reply { status: *status, fields, body, close: false, kind: Some(KIND) }
+    Reply { status: *status, fields, body, close: false, kind: Some(KIND), is_standard: false }
 }
 
 #[cfg(test)]

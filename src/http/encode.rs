@@ -71,11 +71,16 @@ impl Edits {
 
     /// Removes all lines of that name, those added before included.
     pub fn remove(&mut self, name: &[u8]) {
-        let Self { arena, removed, added } = self;
+        let Self { arena, added, .. } = self;
         added.retain(|line| !line_name(arena, line).eq_ignore_ascii_case(name));
-        let start = arena.len();
-        arena.extend_from_slice(name);
-        removed.push((start, arena.len()));
+        self.drop_came(name);
+    }
+
+    /// Leaves out the lines of that name that came with the message; those added before stay.
+    pub fn drop_came(&mut self, name: &[u8]) {
+        let start = self.arena.len();
+        self.arena.extend_from_slice(name);
+        self.removed.push((start, self.arena.len()));
     }
 
     /// Adds a line whose value `write` appends.

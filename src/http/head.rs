@@ -134,7 +134,7 @@ impl Fields {
     }
 
     /// Those that are `known`.
-    pub fn all(&self, known: Known) -> impl Iterator<Item = &Field> {
+    pub fn all(&self, known: Known) -> impl DoubleEndedIterator<Item = &Field> {
         self.list.iter().filter(move |field| field.known == known)
     }
 

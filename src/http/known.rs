@@ -29,7 +29,9 @@ pub enum Known {
     ForwardedProto,
     /// X-Forwarded-Host
     ForwardedHost,
-    /// Others that claim to tell who calls: Forwarded (RFC 7239), X-Forwarded-*, X-Real-IP, Client-Cert (RFC 9440).
+    /// RFC 7239
+    Forwarded,
+    /// Others that claim to tell who calls: X-Forwarded-*, X-Real-IP, Client-Cert (RFC 9440).
     ForwardedOther,
     /// X-Request-Id
     RequestId,
@@ -54,7 +56,7 @@ impl Known {
             6 if is("expect") => Self::Expect,
             7 if is("upgrade") => Self::HopByHop,
             7 if is("trailer") => Self::Trailer,
-            9 if is("forwarded") => Self::ForwardedOther,
+            9 if is("forwarded") => Self::Forwarded,
             9 if is("x-real-ip") => Self::ForwardedOther,
             10 if is("connection") => Self::Connection,
             10 if is("keep-alive") => Self::HopByHop,

@@ -2,6 +2,8 @@
 
 pub mod authority;
 pub mod encode;
+pub mod error_form;
+pub mod forwarded;
 pub mod framing;
 pub mod h1;
 pub mod head;
@@ -9,5 +11,6 @@ pub mod known;
 pub mod own;
 pub mod quota;
 pub mod reply;
+pub mod set_cookie;
 pub mod target;
 pub mod upgrade;

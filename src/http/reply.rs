@@ -21,6 +21,19 @@ pub struct Row {
     pub close: bool,
 }
 
+impl Row {
+    /// The code of the envelope.
+    pub fn code(&self) -> u64 {
+        u64::from(self.status) * 100 + u64::from(self.detail)
+    }
+
+    /// The status in words; for one that has none, the message.
+    pub fn title(&self) -> &'static str {
+        let known = http::StatusCode::from_u16(self.status).ok().and_then(|code| code.canonical_reason());
+        known.unwrap_or(self.message)
+    }
+}
+
 /// The answer for `kind`. What can not be answered any more (the client has gone, or half an answer was sent) has a row
 /// all the same, so that the table is whole; it is never sent.
 pub fn row(kind: Kind) -> Row {
@@ -118,13 +131,16 @@ pub fn envelope(row: &Row, request_id: &str, out: &mut Vec<u8>) {
 /// The envelope without the brace that ends it: what follows is another member, or that brace.
 pub fn open_envelope(row: &Row, request_id: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"code\":");
-    encode::number(u64::from(row.status) * 100 + u64::from(row.detail), out);
+    encode::number(row.code(), out);
     out.extend_from_slice(b",\"message\":\"");
     out.extend_from_slice(row.message.as_bytes());
     out.extend_from_slice(b"\",\"data\":null,\"request_id\":\"");
     out.extend_from_slice(request_id.as_bytes());
     out.push(b'"');
 }
+
+/// The line of the envelope's type, the first of each such answer.
+pub(super) const JSON_LINE: &[u8] = b"Content-Type: application/json\r\n";
 
 /// An answer that no upstream made.
 #[derive(Clone, Debug)]
@@ -139,9 +155,17 @@ pub struct Reply {
     pub close: bool,
     /// What went wrong, if it is the answer to that.
     pub kind: Option<Kind>,
+    /// Its body is the envelope of that: it may be said in another form.
+    pub is_standard: bool,
 }
 
 impl Reply {
+    /// One that is said by its status and these lines.
+    pub fn without_body(status: u16, fields: Vec<u8>) -> Self {
+        let body = Default::default();
+        Self { status, fields: fields.into(), body, close: false, kind: None, is_standard: false }
+    }
+
     /// The envelope for `kind`, with further field `lines` (`Allow: …` CRLF).
     #[cold]
     pub fn from_error(kind: Kind, request_id: &str, lines: &[u8]) -> Self {
@@ -157,10 +181,14 @@ impl Reply {
     fn from_row(row: Row, kind: Kind, request_id: &str, lines: &[u8]) -> Self {
         let mut body = Vec::with_capacity(160);
         envelope(&row, request_id, &mut body);
-        let mut fields = Vec::with_capacity(64 + lines.len());
-        encode::field(b"Content-Type", b"application/json", &mut fields);
-        fields.extend_from_slice(lines);
-        Self { status: row.status, fields: fields.into(), body: body.into(), close: row.close, kind: Some(kind) }
+        Self {
+            status: row.status,
+            fields: [JSON_LINE, lines].concat().into(),
+            body: body.into(),
+            close: row.close,
+            kind: Some(kind),
+            is_standard: true,
+        }
     }
 
     /// The same, with the advice to come again in so many seconds (RFC 9110 10.2.3).

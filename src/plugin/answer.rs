@@ -88,7 +88,7 @@ impl Answer {
                 text.into()
             }
         };
-        Reply { status: self.status, fields: self.fields.into(), body, close: false, kind }
+        Reply { status: self.status, fields: self.fields.into(), body, close: false, kind, is_standard: false }
     }
 }
 

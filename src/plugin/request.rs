@@ -97,7 +97,7 @@ impl<'r> Request<'r> {
             Known::Other | Known::Authorization | Known::Date | Known::StrictTransportSecurity => true,
             Known::ContentLength => true,
             // What nobody vouches for is not shown.
-            Known::ForwardedOther => self.inner.from_trusted,
+            Known::Forwarded | Known::ForwardedOther => self.inner.from_trusted,
             _ => false,
         };
         is_clients_own && !head.fields.is_listed(field, bytes) && !self.inner.edits.removes(field.name, bytes)

@@ -131,7 +131,8 @@ async fn refuse_answered(down: &Downstream, plane: &Plane) {
     core.metrics.connections_closed.add(Closed::Overloaded.index(), 1);
     let mut req = plane.take_request();
     core.ids.next(&mut req.request_id);
-    let answer = Reply::from_error(Kind::Overloaded, &req.request_id, b"Retry-After: 1\r\nConnection: close\r\n");
+    let mut answer = Reply::from_error(Kind::Overloaded, &req.request_id, b"Retry-After: 1\r\nConnection: close\r\n");
+    plane.live().snapshot.errors.shape(&mut answer, &req.request_id);
     let mut out = Buf::with_capacity(512);
     reply::status_line(answer.status, out.vec());
     out.extend(&answer.fields);

@@ -171,7 +171,7 @@ pub async fn request(down: Rc<Downstream>, plane: Rc<Plane>, buf: Buf) -> Next {
     };
     let next = match received {
         Ok(()) => answer_request(&mut req, &live, &plane, &down, rules, &mut cx).await,
-        Err(kind) => Box::pin(refuse(kind, &req, &plane, &down, rules, &mut cx)).await,
+        Err(kind) => Box::pin(refuse(kind, &req, &live, &plane, &down, rules, &mut cx)).await,
     };
     down.slot.unwatch();
     let next = match next {
@@ -252,6 +252,9 @@ async fn answer_request(
 ) -> Result<Consumed, Ended> {
     let core = &plane.core;
     let mut response = exchange(req, live, plane, down, cx).await;
+    if let Response::Reply(reply) = &mut response {
+        live.snapshot.errors.shape(reply, &req.request_id);
+    }
     if req.plugins.seen > 0 {
         plugins::on_response(&mut response, req, live, plane, down, cx);
     }
@@ -298,6 +301,7 @@ async fn answer_request(
             if cx.status == 0 {
                 // Nothing was sent yet: the client can still be told.
                 let mut reply = Reply::from_error(e.kind, &req.request_id, b"");
+                live.snapshot.errors.shape(&mut reply, &req.request_id);
                 if req.plugins.seen > 0 {
                     plugins::on_reply(&mut reply, req, live, plane, down, cx);
                 }
@@ -352,6 +356,7 @@ fn note(e: Error, plane: &Plane, cx: &mut Context) {
 async fn refuse(
     kind: Kind,
     req: &Request,
+    live: &Live,
     plane: &Rc<Plane>,
     down: &Rc<Downstream>,
     rules: &ListenerSpec,
@@ -360,7 +365,8 @@ async fn refuse(
     if kind != Kind::ClientGone {
         plane.core.metrics.parse_error(reply::row(kind).status);
     }
-    let reply = Reply::from_error(kind, &req.request_id, b"");
+    let mut reply = Reply::from_error(kind, &req.request_id, b"");
+    live.snapshot.errors.shape(&mut reply, &req.request_id);
     send_reply(reply, req, plane, down, rules, Some(closed_by(kind)), cx).await
 }
 

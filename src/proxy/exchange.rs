@@ -135,18 +135,13 @@ async fn act(
                 body: respond.body.clone(),
                 close: false,
                 kind: None,
+                is_standard: false,
             })
         }
         Action::Redirect(redirect) => {
             let mut fields = Vec::new();
             encode::field_of(b"Location", |out| redirect.to.render(req, Place::Location, out), &mut fields);
-            Response::Reply(Reply {
-                status: redirect.status,
-                fields: fields.into(),
-                body: Default::default(),
-                close: false,
-                kind: None,
-            })
+            Response::Reply(Reply::without_body(redirect.status, fields))
         }
     }
 }
@@ -197,7 +192,7 @@ fn to_https(req: &Request, port: u16) -> Response {
     req.write_uri(&mut fields);
     fields.extend_from_slice(b"\r\n");
     // 308 keeps method and body (RFC 9110 15.4.9).
-    Response::Reply(Reply { status: 308, fields: fields.into(), body: Default::default(), close: false, kind: None })
+    Response::Reply(Reply::without_body(308, fields))
 }
 
 /// The same URL with this path, which begins with one slash.
@@ -211,7 +206,7 @@ fn to_path(req: &Request, path: &str) -> Response {
     }
     fields.extend_from_slice(b"\r\n");
     // As for `https_redirect`.
-    Response::Reply(Reply { status: 308, fields: fields.into(), body: Default::default(), close: false, kind: None })
+    Response::Reply(Reply::without_body(308, fields))
 }
 
 #[cold]
@@ -221,7 +216,7 @@ fn about_the_gateway(req: &Request) -> Response {
     }
     let mut fields = Vec::new();
     encode::field(b"Allow", ALLOW_ANY, &mut fields);
-    Response::Reply(Reply { status: 204, fields: fields.into(), body: Default::default(), close: false, kind: None })
+    Response::Reply(Reply::without_body(204, fields))
 }
 
 #[cold]

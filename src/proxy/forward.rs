@@ -5,6 +5,7 @@ use std::rc::Rc;
 use crate::context::Context;
 use crate::core::{Core, CoreEndpoint, ms};
 use crate::error::{Error, Kind};
+use crate::filter::header_edits::Came;
 use crate::http::encode::copy_fields;
 use crate::http::framing;
 use crate::http::head::{Bounds, HeadError, Scan, Version};
@@ -23,7 +24,7 @@ use super::retry::{Try, may_retry};
 use super::split;
 use super::to_client::write_downstream;
 use super::upload::{self, OnSent, Upload, alongside, write_upstream};
-use super::upstream_head;
+use super::{upstream_head, way_back};
 
 /// A forwarded head and a small body leave in one write of at most about this size.
 pub const OUT_BYTES: usize = 16 * 1024;
@@ -66,13 +67,8 @@ pub async fn forward(
     }
     if !action.request_headers.is_empty() {
         let mut edits = std::mem::take(&mut req.edits);
-        action.request_headers.apply(req, &mut edits);
+        action.request_headers.apply(req, Some(Came::with(req)), &mut edits);
         req.edits = edits;
-    }
-    if !action.response_headers.is_empty() {
-        let mut edits = std::mem::take(&mut req.answer_edits);
-        action.response_headers.apply(req, &mut edits);
-        req.answer_edits = edits;
     }
     if !req.mirrors.is_empty() {
         req.tee = mirror::send(req, cx.route, Some(action), live, plane, down);
@@ -88,7 +84,7 @@ pub async fn forward(
         limit: req.body_limit,
         read_ms: rules.request_body_ms,
         write_ms: spec.body_ms,
-        trailers_pass: req.edits.is_empty() && req.head.fields.listed.is_empty(),
+        trailers_pass: req.edits.is_empty() && action.timed.is_empty() && req.head.fields.listed.is_empty(),
     };
     let call = Call {
         spec,
@@ -106,7 +102,12 @@ pub async fn forward(
         let result = attempt(req, action, &call, with_head, bounds, now_us, again, cx).await;
         cx.upstream_until_us = core.clock.now_us();
         let (error, reused) = match result {
-            Ok(answer) => return Ok(answer),
+            Ok(answer) => {
+                if action.way_back.is_some() || !action.response_headers.is_empty() {
+                    way_back::edit(action, spec, req, answer.buf.bytes());
+                }
+                return Ok(answer);
+            }
             Err(failed) => failed,
         };
         count_failure(spec, error);
@@ -142,7 +143,11 @@ async fn attempt(
     call.spec.metrics.requests.add(1);
     let host = call.spec.host_of(index);
     let mut out = call.core.buffers.take(OUT_BYTES);
-    upstream_head::write(req, action, host, call.down, out.vec());
+    let left_ms = call.route_due_ms.saturating_sub(call.down.slot.now_ms());
+    if !upstream_head::write(req, action, host, &call.down.peer_text, left_ms, out.vec()) {
+        lease.give_back(call.spec, call.down.slot.now_ms());
+        return Err((Kind::TargetTooLong.never(), reused));
+    }
     if let Some(n) = with_head {
         out.extend(req.behind_head().get(..n).unwrap_or_default());
     }

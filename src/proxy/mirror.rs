@@ -47,6 +47,9 @@ pub fn send(
         upstream: usize::MAX,
         split: None,
         rewrite: PathRewrite::Keep,
+        query: None,
+        timed: Vec::new(),
+        way_back: None,
         host: HostPolicy::Upstream,
         upgrade: Vec::new(),
         request_headers: HeaderEdits::default(),
@@ -109,8 +112,12 @@ fn write(
     let wanted = Wanted { spec, endpoints, core: &plane.core, slot: &down.slot, due_ms: u64::MAX };
     let endpoint = wanted.pick(spec.key_of(req, route, &plane.core)).ok()?;
     let host = spec.host_of(endpoint);
+    // A copy's time is its own.
+    let left_ms = mirror.timeout_ms.into();
     let mut out = plane.core.buffers.take(OUT_BYTES);
-    upstream_head::write(req, action, host, down, out.vec());
+    if !upstream_head::write(req, action, host, &down.peer_text, left_ms, out.vec()) {
+        return None;
+    }
     out.truncate(out.len().saturating_sub(2)); // the empty line
     encode::field(MARK.as_bytes(), mirror.name.as_bytes(), out.vec());
     out.extend(b"\r\n");

@@ -36,4 +36,5 @@ pub mod tunnel;
 pub mod upload;
 pub mod upstream_head;
 pub mod wait;
+pub mod way_back;
 mod write;

@@ -88,7 +88,7 @@ fn write(filter: &ExtAuth, req: &Request, host: &str, down: &Downstream, out: &m
     encode::field(b"Host", host.as_bytes(), out);
     out.extend_from_slice(b"Accept-Encoding: identity\r\n");
     req.write_fields(&filter.headers, out);
-    upstream_head::write_who(req, down, |_| false, out);
+    upstream_head::write_who(req, &down.peer_text, |_| false, out);
     // Of the target what routes see, not the client's way to write it: both must not mean different things.
     let method = req.head.method.as_str().as_bytes();
     encode::field(b"X-Forwarded-Method", method, out);

@@ -8,12 +8,13 @@ use crate::core::Core;
 use crate::error::Kind;
 use crate::http::authority::validate_host;
 use crate::http::encode;
+use crate::http::forwarded::{self, Tells};
 use crate::http::framing::{self, FramingError};
-use crate::http::head::{HeadError, Scan, Version, empty_lines};
+use crate::http::head::{HeadError, Scan, Span, Version, empty_lines};
 use crate::http::known::Known;
 use crate::http::target::{Normalized, Target, normalize, split};
 use crate::io::guard;
-use crate::request::Request;
+use crate::request::{Request, Said};
 use crate::snapshot::{ListenerSpec, Snapshot};
 
 use super::finish::kind_of;
@@ -101,11 +102,11 @@ pub fn decide(down: &Downstream, rules: &ListenerSpec, snapshot: &Snapshot, req:
     let mut from_target: Option<&[u8]> = None;
     let raw_path: &[u8] = match target {
         Target::Origin { path, query: q } => {
-            *query = q.map(|q| crate::http::head::Span::within(bytes, q));
+            *query = q.map(|q| Span::within(bytes, q));
             path
         }
         Target::Absolute { authority, path, query: q, .. } => {
-            *query = q.map(|q| crate::http::head::Span::within(bytes, q));
+            *query = q.map(|q| Span::within(bytes, q));
             from_target = Some(authority);
             path
         }
@@ -167,12 +168,29 @@ fn is_misdirected(req: &Request) -> bool {
 fn decide_client(down: &Downstream, snapshot: &Snapshot, req: &mut Request) {
     let peer = down.peer.ip().to_canonical();
     req.client = Some(peer);
+    req.tells = snapshot.forwarded;
     let trusted = |ip: IpAddr| snapshot.trusted_proxies.iter().any(|net| net.contains(&ip));
     if snapshot.trusted_proxies.is_empty() || !trusted(peer) {
         return;
     }
     req.from_trusted = true;
     let bytes = req.buf.bytes();
+    if req.tells == Tells::Forwarded {
+        for field in req.head.fields.all(Known::Forwarded).rev() {
+            let Some(elements) = forwarded::elements(field.value.of(bytes)) else { return };
+            for element in elements.iter().rev() {
+                let within = |said: &[u8]| Span::within(bytes, said);
+                req.said = Said { proto: element.proto.map(within), host: element.host.map(within) };
+                // What is not told (`unknown`, or a name that hides it) ends it as nonsense does.
+                let Some(ip) = element.node.and_then(address_of) else { return };
+                req.client = Some(ip);
+                if !trusted(ip) {
+                    return;
+                }
+            }
+        }
+        return;
+    }
     let fields: Vec<&[u8]> = req.head.fields.all(Known::ForwardedFor).map(|f| f.value.of(bytes)).collect();
     let hops = fields.iter().rev().flat_map(|value| value.rsplit(|&b| b == b','));
     for hop in hops {

@@ -1,14 +1,16 @@
 //! The head of a forwarded request: what passes, what is replaced, what the gateway adds (HTTP.md, Requests).
 
 use crate::http::encode::{self, copy_fields};
+use crate::http::forwarded::{self, Tells};
 use crate::http::framing::Framing;
 use crate::http::head::Field;
 use crate::http::known::Known;
 use crate::http::upgrade;
 use crate::request::Request;
+use crate::route::facts::Timed;
+use crate::route::template::Place;
 use crate::snapshot::{Forward, HostPolicy};
 
-use super::plane::Downstream;
 use super::upload;
 
 /// A target that the gateway makes itself is no request if it is longer than this: most servers refuse 8 KiB.
@@ -16,11 +18,27 @@ pub const TARGET_BYTES_MAX: usize = 8 * 1024;
 /// How the gateway calls itself in Via (RFC 9110 7.6.3).
 const VIA: &[u8] = b"1.1 ringway";
 
-/// Appends the head of `req` as the endpoint that is asked as `endpoint_host` gets it.
-pub fn write(req: &Request, action: &Forward, endpoint_host: &str, down: &Downstream, out: &mut Vec<u8>) {
+/// Appends the head of `req` as the endpoint that is asked as `endpoint_host` gets it: nothing but the request, the route's
+/// action and the client's address is needed for it, no connection. `left_ms` is what is left of the route's time. False if
+/// its target has become too long to be sent.
+#[must_use]
+pub fn write(
+    req: &Request,
+    action: &Forward,
+    endpoint_host: &str,
+    peer: &str,
+    left_ms: u64,
+    out: &mut Vec<u8>,
+) -> bool {
     out.extend_from_slice(req.head.method.as_str().as_bytes());
     out.push(b' ');
-    action.rewrite.apply(req.path_str(), req.query_str(), req, out);
+    let start = out.len();
+    write_target(req, action, out);
+    // One that the client has sent as long as this was allowed to.
+    let len = out.len() - start;
+    if len > TARGET_BYTES_MAX && len > req.head.target.end() - req.head.target.start() {
+        return false;
+    }
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
     out.extend_from_slice(match &action.host {
         HostPolicy::Upstream => endpoint_host.as_bytes(),
@@ -30,7 +48,7 @@ pub fn write(req: &Request, action: &Forward, endpoint_host: &str, down: &Downst
     });
     out.extend_from_slice(b"\r\n");
     copy_fields(&req.head.fields, req.bytes(), |field| !passes(req, field), out);
-    write_who(req, down, |name| req.edits.replaces(name), out);
+    write_who(req, peer, |name| req.edits.replaces(name), out);
     if req.asks_upgrade {
         // In place of TE: several Connection fields are more than some servers read.
         upgrade::write_asked(upgrade::asked(&req.head, req.bytes(), &action.upgrade), out);
@@ -39,7 +57,24 @@ pub fn write(req: &Request, action: &Forward, endpoint_host: &str, down: &Downst
     }
     upload::write_framing(req.framing, out);
     req.edits.write_added(out);
+    for (name, value) in &action.timed {
+        let facts = Timed { base: req, left_ms };
+        encode::field_of(name.as_bytes(), |out| value.render(&facts, Place::Header, out), out);
+    }
     out.extend_from_slice(b"\r\n");
+    true
+}
+
+fn write_target(req: &Request, action: &Forward, out: &mut Vec<u8>) {
+    action.rewrite.apply(req.path_str(), req, out);
+    match (&action.query, req.query_str()) {
+        (Some(query), asked) => query.apply(asked, req, out),
+        (None, Some(asked)) => {
+            out.push(b'?');
+            out.extend_from_slice(asked.as_bytes());
+        }
+        (None, None) => {}
+    }
 }
 
 /// Whether a field of the client goes on as it is.
@@ -52,24 +87,33 @@ fn passes(req: &Request, field: &Field) -> bool {
         // Answered by the gateway, or meant for it alone.
         Known::Expect | Known::Connection | Known::HopByHop | Known::Te => false,
         Known::Trailer => req.framing == Framing::Chunked,
+        // One that the gateway continues is written anew.
+        Known::Forwarded => req.from_trusted && req.tells == Tells::XForwarded,
         Known::ForwardedOther => req.from_trusted,
     };
     allowed && !req.head.fields.is_listed(field, req.bytes()) && !req.edits.removes(field.name, req.bytes())
 }
 
 /// Who calls and how, the id, and the way it came; but for those of which the operator's own are written.
-pub fn write_who(req: &Request, down: &Downstream, replaced: impl Fn(&[u8]) -> bool, out: &mut Vec<u8>) {
+pub fn write_who(req: &Request, peer: &str, replaced: impl Fn(&[u8]) -> bool, out: &mut Vec<u8>) {
     let wanted = |name: &[u8]| !replaced(name);
-    if wanted(b"x-forwarded-for") {
-        out.extend_from_slice(b"X-Forwarded-For: ");
-        write_trusted(req, Known::ForwardedFor, out);
-        out.extend_from_slice(down.peer_text.as_bytes());
+    if req.tells != Tells::XForwarded && wanted(b"forwarded") {
+        out.extend_from_slice(b"Forwarded: ");
+        write_hops(req, out);
+        forwarded::write(peer, &req.authority, req.own_scheme(), out);
         out.extend_from_slice(b"\r\n");
     }
-    if wanted(b"x-forwarded-proto") {
+    let wanted_x = |name: &[u8]| req.tells != Tells::Forwarded && wanted(name);
+    if wanted_x(b"x-forwarded-for") {
+        out.extend_from_slice(b"X-Forwarded-For: ");
+        write_trusted(req, Known::ForwardedFor, out);
+        out.extend_from_slice(peer.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    if wanted_x(b"x-forwarded-proto") {
         encode::field(b"X-Forwarded-Proto", req.scheme(), out);
     }
-    if wanted(b"x-forwarded-host") && !req.authority.is_empty() {
+    if wanted_x(b"x-forwarded-host") && !req.authority.is_empty() {
         encode::field(b"X-Forwarded-Host", req.asked_host(), out);
     }
     if wanted(b"x-request-id") {
@@ -80,6 +124,15 @@ pub fn write_who(req: &Request, down: &Downstream, replaced: impl Fn(&[u8]) -> b
         write_trusted(req, Known::Via, out);
         out.extend_from_slice(VIA);
         out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// What a trusted proxy said of the hops before. A field that is malformed is no beginning: what follows would be lost in it.
+fn write_hops(req: &Request, out: &mut Vec<u8>) {
+    let said = req.head.fields.all(Known::Forwarded).map(|field| field.value.of(req.bytes()));
+    for value in said.filter(|value| req.from_trusted && !value.is_empty() && forwarded::elements(value).is_some()) {
+        out.extend_from_slice(value);
+        out.extend_from_slice(b", ");
     }
 }
 

@@ -91,6 +91,18 @@ pub(super) fn push_host(out: &mut Vec<u8>, host: &str) {
     }
 }
 
+/// Plain text as the name or value of a pair of a query.
+pub(super) fn query_text(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    push(&mut out, text.as_bytes(), Source::Text, Spot::Query);
+    String::from_utf8(out).unwrap_or_default()
+}
+
+/// Whether a `%` in it stands for itself.
+pub(super) fn has_lone_percent(text: &str) -> bool {
+    text.split('%').skip(1).any(|behind| triplet(behind.as_bytes()).is_none())
+}
+
 /// The text that a percent-encoded value stands for.
 pub(super) fn decoded(value: &[u8], from: Source) -> Vec<u8> {
     let mut out = Vec::with_capacity(value.len());

@@ -34,6 +34,7 @@ use std::fmt;
 
 use http::Method;
 
+pub mod back;
 pub mod body;
 pub mod condition;
 mod edges;
@@ -48,8 +49,10 @@ mod params;
 mod path;
 mod pattern;
 pub mod predicates;
+pub mod query;
 #[cfg(test)]
 mod reference;
+pub mod replace;
 pub mod rewrite;
 pub mod template;
 

@@ -1,10 +1,11 @@
 //! The path that is sent to the upstream.
 
 use super::pattern::is_dots;
+use super::replace::Replace;
 use super::template::{Facts, Place, Template, TemplateError};
 
-/// What happens to a request's path on its way to the upstream. The query is never changed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What happens to a request's path on its way to the upstream.
+#[derive(Clone, Debug, Default)]
 pub enum PathRewrite {
     /// Nothing.
     #[default]
@@ -13,6 +14,8 @@ pub enum PathRewrite {
     Prefix(Prefix),
     /// The path is made anew.
     Template(Template),
+    /// The same, of what an expression finds in it. A path that it does not match stays.
+    Regex(Box<Replace>),
 }
 
 /// Prefixes of whole segments, each empty or `/like/this`, without a slash at the end.
@@ -41,24 +44,47 @@ impl PathRewrite {
         Template::parse_path(text, params).map(PathRewrite::Template)
     }
 
-    /// Appends the request target in origin form (RFC 9112 3.2.1): the path, which always begins with `/`, and the query.
-    pub fn apply<F: Facts>(&self, path: &str, query: Option<&str>, facts: &F, out: &mut Vec<u8>) {
+    /// Appends the path of the request target in origin form (RFC 9112 3.2.1), which always begins with `/`.
+    pub fn apply<F: Facts>(&self, path: &str, facts: &F, out: &mut Vec<u8>) {
+        let start = out.len();
         match self {
             PathRewrite::Keep => push_path(out, "", path),
             PathRewrite::Prefix(Prefix { strip, add }) => push_path(out, add, stripped(path, strip)),
             PathRewrite::Template(template) => {
-                let start = out.len();
                 template.render(facts, Place::Path, out);
-                // Only a template that begins with `{path}` can get here, with a path that begins without slash.
-                if out.get(start) != Some(&b'/') {
-                    out.insert(start, b'/');
-                }
+                one_slash(out, start);
             }
+            PathRewrite::Regex(replace) if replace.apply(path, facts, out) => one_slash(out, start),
+            PathRewrite::Regex(_) => push_path(out, "", path),
         }
-        if let Some(query) = query {
-            out.push(b'?');
-            out.extend_from_slice(query.as_bytes());
+    }
+
+    /// The path under which the client finds what the upstream calls `path`: the way back, for the answer to a request for
+    /// `asked`. `None` if there is none, or nobody knows. The first part of the answer comes before the second.
+    pub fn back<'p>(&'p self, path: &'p str, asked: &str) -> Option<(&'p str, &'p str)> {
+        match self {
+            PathRewrite::Prefix(Prefix { strip, add }) => {
+                let rest = path.strip_prefix(add.as_str())?;
+                if !(rest.is_empty() || add.is_empty() || rest.starts_with('/')) {
+                    return None;
+                }
+                // What was not taken off is not put back.
+                let front = if stripped(asked, strip).len() == asked.len() { "" } else { strip };
+                Some((front, rest))
+            }
+            _ => Some(("", path)),
         }
+    }
+}
+
+/// A path that was put together begins with one slash: two would be another host to many, and one that is missing (only a
+/// template that begins with `{path}` can get there) is none.
+fn one_slash(out: &mut Vec<u8>, start: usize) {
+    let slashes = out.iter().skip(start).take_while(|byte| **byte == b'/').count();
+    match slashes {
+        0 => out.insert(start, b'/'),
+        1 => {}
+        more => drop(out.drain(start..start + more - 1)),
     }
 }
 
@@ -106,10 +132,10 @@ mod tests {
     use super::super::template::tests::{Request, names};
     use super::*;
 
-    fn apply(rewrite: &PathRewrite, path: &'static str, query: Option<&'static str>) -> String {
-        let request = Request { params: ["7", "a"], query, header: b"", path };
+    fn apply(rewrite: &PathRewrite, path: &'static str) -> String {
+        let request = Request { params: ["7", "/a"], query: None, header: b"", path };
         let mut out = b"GET ".to_vec();
-        rewrite.apply(path, query, &request, &mut out);
+        rewrite.apply(path, &request, &mut out);
         String::from_utf8(out).unwrap().split_off(4)
     }
 
@@ -135,24 +161,39 @@ mod tests {
         ];
         for (strip, add, path, expected) in cases {
             let rewrite = PathRewrite::prefix(strip, add).unwrap();
-            assert_eq!(apply(&rewrite, path, None), expected, "{strip:?} {add:?} {path}");
+            assert_eq!(apply(&rewrite, path), expected, "{strip:?} {add:?} {path}");
         }
     }
 
     #[test]
-    fn the_query_stays_as_it_is() {
-        let rewrite = PathRewrite::prefix(Some("/user"), None).unwrap();
-        assert_eq!(apply(&rewrite, "/user", Some("a=%2f?&b")), "/?a=%2f?&b");
-        assert_eq!(apply(&PathRewrite::Keep, "/user", Some("")), "/user?");
+    fn templates_and_expressions_make_a_path() {
+        let rewrite = PathRewrite::template("/users/{id}", &names()).unwrap();
+        assert_eq!(apply(&rewrite, "/x"), "/users/7");
+        let rewrite = PathRewrite::template("{path}/x", &names()).unwrap();
+        assert_eq!(apply(&rewrite, ""), "/x");
+        assert_eq!(apply(&rewrite, "a"), "/a/x");
+        assert_eq!(apply(&PathRewrite::template("/{rest}", &names()).unwrap(), "/x"), "/a");
+        let replace = Replace::new(Replace::expression("/old(/.*)").unwrap(), "/{1}").unwrap();
+        let rewrite = PathRewrite::Regex(Box::new(replace));
+        assert_eq!(apply(&rewrite, "/old///evil.com"), "/evil.com");
+        assert_eq!(apply(&rewrite, "/other"), "/other");
     }
 
     #[test]
-    fn templates_make_a_path() {
-        let rewrite = PathRewrite::template("/users/{id}", &names()).unwrap();
-        assert_eq!(apply(&rewrite, "/x", Some("q=1")), "/users/7?q=1");
-        let rewrite = PathRewrite::template("{path}/x", &names()).unwrap();
-        assert_eq!(apply(&rewrite, "", None), "/x");
-        assert_eq!(apply(&rewrite, "a", None), "/a/x");
+    fn the_way_back_of_a_prefix() {
+        for (strip, add, path, asked, back) in [
+            (Some("/user"), None, "/login", "/user/1", Some(("/user", "/login"))),
+            (Some("/user"), Some("/v2"), "/v2/login", "/user/1", Some(("/user", "/login"))),
+            (Some("/user"), Some("/v2"), "/v2", "/user", Some(("/user", ""))),
+            (Some("/user"), Some("/v2"), "/v22", "/user/1", None),
+            (Some("/user"), Some("/v2"), "/other", "/user/1", None),
+            (None, Some("/v2"), "/v2/x", "/x", Some(("", "/x"))),
+            (Some("/user"), Some("/v2"), "/v2/x", "/other", Some(("", "/x"))),
+        ] {
+            let rewrite = PathRewrite::prefix(strip, add).unwrap();
+            assert_eq!(rewrite.back(path, asked), back, "{strip:?} {add:?} {path} {asked}");
+        }
+        assert_eq!(PathRewrite::Keep.back("/x", "/y"), Some(("", "/x")));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! | `{query.NAME}` `{header.NAME}` | the first of that name |
 //! | `{tls.server_name}` `{tls.version}` | of the TLS connection; empty without TLS |
 //! | `{tls.client.subject}` `….san}` `….fingerprint}` `….serial}` | of the client's verified certificate; empty without one |
+//! | `{deadline_ms}` | what is left of the route's time when a request is sent to an upstream: only in the fields of such requests |
 //! | `{parts.NAME.key}`, `{ITEM.key}` | of an earlier part's answer: only in the requests of an aggregation |
 //!
 //! `{{` and `}}` are literal braces. An unknown name is an error when the template is read; a missing value is empty.
@@ -22,7 +23,7 @@ use http::HeaderName;
 
 use super::encode::{self, Source, Spot};
 pub use super::facts::Facts;
-use super::facts::{FACTS, TLS_FACTS};
+use super::facts::{FACTS, LEFT, TLS_FACTS};
 
 /// Where the rendered text goes: decides how values are encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub enum Place {
     Path,
     /// The path of a request to an upstream, and behind a `?` its query.
     Target,
+    /// The value of one pair of a query.
+    Query,
     /// The value of a header field.
     Header,
     /// The value of a Location field: a path, or a URL with scheme and host, and either may have a query.
@@ -57,6 +60,8 @@ pub(super) enum Piece {
     Header(HeaderName),
     /// Index into [`TLS_FACTS`].
     Tls(usize),
+    /// What is left of the route's time.
+    Left,
     /// Index into the values of earlier answers.
     Value(usize),
 }
@@ -74,7 +79,8 @@ impl fmt::Display for TemplateError {
 impl std::error::Error for TemplateError {}
 
 impl TemplateError {
-    pub(super) fn new(text: impl Into<String>) -> Self {
+    /// With this text.
+    pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 }
@@ -142,14 +148,20 @@ impl Template {
     /// # Errors
     /// As [`Template::parse`], and when it has a line break or another control character (RFC 9110 5.5).
     pub fn parse_header(text: &str, params: &[String]) -> Result<Template, TemplateError> {
-        Template::parse_part_header(text, params, &[])
+        Template::read_header(text, params, &[])
     }
 
-    /// As [`Template::parse_header`], with `values` as for [`Template::parse_target`].
+    /// As [`Template::parse_header`], for a request that is written when it is sent: what is left of its time is known. With
+    /// `values` as for [`Template::parse_target`].
     ///
     /// # Errors
     /// As [`Template::parse_header`].
-    pub fn parse_part_header(text: &str, params: &[String], values: &[String]) -> Result<Template, TemplateError> {
+    pub fn parse_sent_header(text: &str, params: &[String], values: &[String]) -> Result<Template, TemplateError> {
+        let values: Vec<String> = values.iter().cloned().chain([LEFT.to_owned()]).collect();
+        Template::read_header(text, params, &values)
+    }
+
+    fn read_header(text: &str, params: &[String], values: &[String]) -> Result<Template, TemplateError> {
         if let Some(c) = text.chars().find(|c| c.is_control() && *c != '\t') {
             return error(format!("{c:?} can not be in the value of a header; remove it"));
         }
@@ -191,9 +203,34 @@ impl Template {
         template.without_dot_segments(text.split('?').next().unwrap_or_default())
     }
 
+    /// Reads a template for [`Place::Query`]. Its literal text is plain: what can not be in a query is encoded.
+    ///
+    /// # Errors
+    /// As [`Template::parse`], and when it names the whole query, which is many pairs.
+    pub fn parse_query_value(text: &str, params: &[String]) -> Result<Template, TemplateError> {
+        let mut template = Template::parse(text, params)?;
+        for piece in &mut template.pieces {
+            match piece {
+                Piece::WholeQuery => return error("`{query}` is the whole query; write `{query.NAME}` for one value"),
+                Piece::Literal(text) => *text = encode::query_text(text),
+                _ => {}
+            }
+        }
+        Ok(template)
+    }
+
+    /// Whether it depends on when the request is sent.
+    pub fn is_timed(&self) -> bool {
+        self.pieces.contains(&Piece::Left)
+    }
+
     fn without_dot_segments(self, path: &str) -> Result<Template, TemplateError> {
         if path.split('/').any(super::pattern::is_dots) {
             return error("the path has a dot segment; write the path that it leads to");
+        }
+        // With a value behind it, it would mean something else.
+        if self.literals().any(encode::has_lone_percent) {
+            return error("a `%` is not followed by two hexadecimal digits; write %25 for the sign itself");
         }
         Ok(self)
     }
@@ -264,7 +301,11 @@ impl Template {
     /// Appends the text to `out` with the values of one request in it, encoded for `place`.
     pub fn render<F: Facts>(&self, facts: &F, place: Place, out: &mut Vec<u8>) {
         let start = out.len();
-        let mut into = if place == Place::Header { Spot::Header } else { Spot::Path };
+        let mut into = match place {
+            Place::Header => Spot::Header,
+            Place::Query => Spot::Query,
+            Place::Path | Place::Target | Place::Location => Spot::Path,
+        };
         for piece in &self.pieces {
             match piece {
                 Piece::Literal(text) => {
@@ -296,11 +337,16 @@ impl Template {
                 Piece::Header(name) => {
                     encode::push(out, facts.header(name.as_str()).unwrap_or_default(), Source::Text, into);
                 }
+                Piece::Left => {
+                    if let Some(left_ms) = facts.left_ms() {
+                        let _ = write!(out, "{left_ms}");
+                    }
+                }
                 Piece::Value(index) => encode::push(out, facts.value(*index).text, Source::Text, into),
             }
         }
         match place {
-            Place::Header => {}
+            Place::Header | Place::Query => {}
             Place::Path | Place::Target => encode::defuse_dot_segments(out, start),
             Place::Location => tidy_location(out, start),
         }
@@ -319,17 +365,19 @@ impl Template {
 
 impl Piece {
     pub(super) fn parse(name: &str, params: &[String], values: &[String]) -> Result<Piece, TemplateError> {
-        if let Some(index) = values.iter().position(|value| value == name) {
-            return Ok(Piece::Value(index));
-        }
         let param = |name: &str| params.iter().position(|param| param == name);
+        let is_value = |name: &str| values.iter().any(|value| value == name);
+        let is_fact = FACTS.contains(&name) && !is_value(name);
+        if (is_fact || (name == LEFT && is_value(LEFT))) && param(name).is_some() {
+            return error(format!(
+                "`{{{name}}}` could be the request's {name} or the parameter of this name; \
+                 write `{{path.{name}}}` for the parameter, or rename it"
+            ));
+        }
+        if let Some(index) = values.iter().position(|value| value == name) {
+            return Ok(if name == LEFT { Piece::Left } else { Piece::Value(index) });
+        }
         if FACTS.contains(&name) {
-            if param(name).is_some() {
-                return error(format!(
-                    "`{{{name}}}` could be the request's {name} or the parameter of this name; \
-                     write `{{path.{name}}}` for the parameter, or rename it"
-                ));
-            }
             return Ok(match name {
                 "client_ip" => Piece::ClientIp,
                 "request_id" => Piece::RequestId,
@@ -378,6 +426,7 @@ impl Piece {
             }
             Piece::Header(name) => with(facts.header(name.as_str()).unwrap_or_default()),
             Piece::Tls(index) => with(tls_fact(*index, facts).as_bytes()),
+            Piece::Left => with(facts.left_ms().map(|left_ms| left_ms.to_string()).unwrap_or_default().as_bytes()),
             Piece::Value(index) => with(facts.value(*index).text),
         }
     }
@@ -390,6 +439,11 @@ fn tls_fact<F: Facts>(index: usize, facts: &F) -> &str {
 
 /// Lists what there is, and the name that was probably meant.
 fn unknown(name: &str, params: &[String]) -> TemplateError {
+    if name == LEFT {
+        let why = "is what is left of a route's time when its request is sent: only `set` and `add` of a route's \
+                   request_headers and `set_headers` of a part have it";
+        return TemplateError(format!("`{{{LEFT}}}` {why}"));
+    }
     let mut known: Vec<String> = FACTS.iter().map(|fact| (*fact).to_owned()).collect();
     if name.starts_with("tls") {
         known = TLS_FACTS.iter().map(|(fact, _)| (*fact).to_owned()).collect(); // the long list for who asks for it
@@ -412,7 +466,9 @@ fn unknown(name: &str, params: &[String]) -> TemplateError {
 fn push_host(out: &mut Vec<u8>, host: &str, place: Place, into: Spot) {
     match place {
         Place::Location => encode::push_host(out, host),
-        Place::Path | Place::Target | Place::Header => encode::push(out, host.as_bytes(), Source::Text, into),
+        Place::Path | Place::Target | Place::Query | Place::Header => {
+            encode::push(out, host.as_bytes(), Source::Text, into)
+        }
     }
 }
 

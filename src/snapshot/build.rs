@@ -9,6 +9,7 @@ use rustls::pki_types::ServerName;
 use crate::config::credentials::Credentials;
 use crate::config::headers::{HeaderEdits as RawEdits, HeaderTemplate};
 use crate::config::listeners::{EncodedSlashes, HalfClose, Listener};
+use crate::config::query::QueryEdits as RawQuery;
 use crate::config::rewrite::{HostRewrite, PathRewrite as RawPath};
 use crate::config::split::{self as raw_split, Target};
 use crate::config::{Config, Errors, Located, Report, forward as raw_forward, hosts, routes, upstreams};
@@ -17,6 +18,8 @@ use crate::http::head::Bounds;
 use crate::http::target;
 use crate::jwt;
 use crate::route::param_names;
+use crate::route::query::QueryEdits;
+use crate::route::replace::Replace;
 use crate::route::rewrite::PathRewrite;
 use crate::route::template::Template;
 use crate::shared::limits::Limits;
@@ -32,7 +35,7 @@ use super::filters::{self, Common};
 use super::parts;
 use super::{
     Action, EndpointSpec, Forward, HostPolicy, ListenerSpec, ListenerTls, Redirect, Respond, Route, Snapshot, Split,
-    Sticky, UpstreamSpec,
+    Sticky, UpstreamSpec, WayBack,
 };
 
 /// Addresses by host name, as control resolved them.
@@ -86,6 +89,8 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Snapshot, Errors> {
         listeners: config.listeners.iter().enumerate().map(listener).collect(),
         rate_limits: common.rate_limits.clone(),
         mirrors: common.mirrors(),
+        errors: config.errors.clone(),
+        forwarded: config.forwarded,
         trusted_proxies: config.trusted_proxies.clone(),
         no_route: metrics.route(*worker, NO_ROUTE),
         aggregate_bytes_max: share_bytes(config.aggregation.memory, inputs.workers),
@@ -102,7 +107,7 @@ fn route(raw: &routes::Route, inputs: &Inputs<'_>, common: &Common, report: &Rep
     let filters = config.listeners.iter().map(of).collect();
     let name = &raw.name.value;
     let action = match &raw.action {
-        routes::Action::Forward(raw) => Action::Forward(forward(raw, config, &params, report)?),
+        routes::Action::Forward(raw) => Action::Forward(Box::new(forward(raw, config, &params, report)?)),
         routes::Action::Aggregate(raw) => Action::Aggregate(Box::new(parts::aggregate(
             raw,
             parts::Inputs {
@@ -154,18 +159,28 @@ fn forward(raw: &raw_forward::Forward, config: &Config, params: &[String], repor
             }
         }
         RawPath::Template(text) => template(text, report, |text| PathRewrite::template(text, params))?,
+        RawPath::Regex { expression, to } => {
+            let replace = template(to, report, |to| Replace::new(expression.clone(), to))?;
+            PathRewrite::Regex(Box::new(replace))
+        }
     };
+    let (request_headers, timed) = sent_edits(&raw.request_headers, params, report);
+    let way_back = (raw.rewrite.location || !raw.rewrite.cookies.is_empty())
+        .then(|| Box::new(WayBack { location: raw.rewrite.location, cookies: raw.rewrite.cookies.clone() }));
     Some(Forward {
         upstream,
         split,
         rewrite,
+        query: query(&raw.rewrite.query, params, report)?,
         host: match &raw.rewrite.host {
             HostRewrite::Upstream => HostPolicy::Upstream,
             HostRewrite::Pass => HostPolicy::Pass,
             HostRewrite::Literal(host) => HostPolicy::Literal(host.clone()),
         },
         upgrade: raw.upgrade.clone(),
-        request_headers: edits(&raw.request_headers, params, report),
+        request_headers,
+        timed,
+        way_back,
         response_headers: edits(&raw.response_headers, params, report),
     })
 }
@@ -182,17 +197,43 @@ fn split(raw: &raw_split::Split, index: impl Fn(&str) -> Option<usize>) -> Split
     Split { upstreams: upstream::split::Split::new(weights), sticky }
 }
 
-pub(super) fn edits(raw: &RawEdits, params: &[String], report: &Report) -> HeaderEdits {
-    HeaderEdits {
-        remove: raw.remove.clone(),
-        set: fields(&raw.set, params, report),
-        add: fields(&raw.add, params, report),
+/// `None` within if nothing is changed.
+fn query(raw: &RawQuery, params: &[String], report: &Report) -> Option<Option<Box<QueryEdits>>> {
+    let mut edits = QueryEdits::default();
+    raw.remove.iter().for_each(|name| edits.remove(name));
+    raw.set.iter().for_each(|(name, _)| edits.remove(name));
+    for (name, value) in raw.set.iter().chain(&raw.add) {
+        template(value, report, |text| edits.add(name, text, params))?;
     }
+    Some((!raw.is_empty()).then(|| Box::new(edits)))
+}
+
+pub(super) fn edits(raw: &RawEdits, params: &[String], report: &Report) -> HeaderEdits {
+    sent_edits(raw, params, report).0
+}
+
+/// The edits, and by themselves those fields that depend on when the request is sent.
+fn sent_edits(raw: &RawEdits, params: &[String], report: &Report) -> (HeaderEdits, Vec<(String, Template)>) {
+    let timed = |fields: &mut Vec<(String, Template)>| -> Vec<_> {
+        fields.extract_if(.., |(_, value)| value.is_timed()).collect()
+    };
+    let (mut set, mut add) = (fields(&raw.set, params, report), fields(&raw.add, params, report));
+    let (timed_set, timed_add) = (timed(&mut set), timed(&mut add));
+    let replaced = timed_set.iter().map(|(name, _)| name.clone());
+    let edits = HeaderEdits {
+        rename: raw.rename.clone(),
+        remove: raw.remove.iter().cloned().chain(replaced).collect(),
+        set,
+        append: fields(&raw.append, params, report),
+        add,
+    };
+    (edits, timed_set.into_iter().chain(timed_add).collect())
 }
 
 fn fields(raw: &[HeaderTemplate], params: &[String], report: &Report) -> Vec<(String, Template)> {
     let field = |raw: &HeaderTemplate| {
-        let value = template(&raw.value, report, |text| Template::parse_header(text, params))?;
+        // What may not be said in it is known since it was read.
+        let value = template(&raw.value, report, |text| Template::parse_sent_header(text, params, &[]))?;
         Some((raw.name.clone(), value))
     };
     raw.iter().filter_map(field).collect()

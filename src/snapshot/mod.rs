@@ -19,11 +19,15 @@ use crate::filter::Filter;
 use crate::filter::header_edits::HeaderEdits;
 use crate::filter::limit_key::Fact;
 use crate::filter::mirror::Mirror;
+use crate::http::error_form::ErrorForms;
+use crate::http::forwarded::Tells;
 use crate::http::head::Bounds;
+use crate::http::set_cookie::CookieMap;
 use crate::http::target::PathPolicy;
 use crate::limit::Spec;
 use crate::request::Request;
 use crate::route::Router;
+use crate::route::query::QueryEdits;
 use crate::route::rewrite::PathRewrite;
 use crate::route::template::Template;
 use crate::shared::limits::Wallet;
@@ -50,6 +54,10 @@ pub struct Snapshot {
     pub rate_limits: Vec<RateLimitSpec>,
     /// Who gets copies of requests, by the number that their filter has.
     pub mirrors: Vec<Rules<Mirror>>,
+    /// How errors are told.
+    pub errors: ErrorForms,
+    /// In which fields upstreams are told who calls.
+    pub forwarded: Tells,
     /// Whose forwarding fields are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Counts requests that no route matches.
@@ -136,7 +144,7 @@ pub struct Route {
 /// What a route does.
 pub enum Action {
     /// Send the request to an upstream and its answer back.
-    Forward(Forward),
+    Forward(Box<Forward>),
     /// Ask several upstreams and put their answers together.
     Aggregate(Box<Aggregate>),
     /// Answer this.
@@ -151,14 +159,20 @@ pub struct Forward {
     pub upstream: usize,
     /// Which of several it is, if there are several.
     pub split: Option<Box<Split>>,
-    /// What the upstream's request target is.
+    /// What the path of the upstream's request target is.
     pub rewrite: PathRewrite,
+    /// What changes in its query.
+    pub query: Option<Box<QueryEdits>>,
     /// What the upstream's Host is.
     pub host: HostPolicy,
     /// Protocols that connections may switch to: names in small letters.
     pub upgrade: Vec<String>,
     /// Changes to the request's fields.
     pub request_headers: HeaderEdits,
+    /// Fields that depend on when it is sent.
+    pub timed: Vec<(String, Template)>,
+    /// What of the answer is turned back into what the client knows.
+    pub way_back: Option<Box<WayBack>>,
     /// Changes to the answer's fields.
     pub response_headers: HeaderEdits,
 }
@@ -182,6 +196,15 @@ pub enum Sticky {
         /// What stands behind its value when it is set, but for `Secure`.
         attributes: String,
     },
+}
+
+/// What an upstream says of itself, and what the client is to read instead.
+#[derive(Debug)]
+pub struct WayBack {
+    /// Whether Location and Content-Location that lead to the upstream lead through the gateway.
+    pub location: bool,
+    /// Attributes of Set-Cookie.
+    pub cookies: CookieMap,
 }
 
 /// The Host field of forwarded requests.

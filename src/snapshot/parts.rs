@@ -67,7 +67,7 @@ fn part(raw: &raw::Part, plan: &raw::Aggregate, inputs: &Inputs<'_>) -> Option<P
     };
     let mut set_headers = Vec::new();
     for field in &request.set_headers {
-        let value = read(&field.value, report, |text| Template::parse_part_header(text, params, &names))?;
+        let value = read(&field.value, report, |text| Template::parse_sent_header(text, params, &names))?;
         set_headers.push((field.name.clone(), value));
     }
     let needs = bits(raw.values.iter().chain(raw.for_each.iter().map(|for_each| &for_each.items)));

@@ -41,7 +41,7 @@ pub(super) fn decode<'d>(value: &Value<'d>, scope: &Scope<'_>, taken: &Taken<'_,
     let set_headers = block.or("set_headers", Vec::new(), |v| {
         headers::fields_read_by(v, Direction::Part, |value, text| {
             let names = taken.take(value, &Template::names(&text.value));
-            let parse = |text: &str, params: &[String]| Template::parse_part_header(text, params, &names);
+            let parse = |text: &str, params: &[String]| Template::parse_sent_header(text, params, &names);
             templates::checked(value, text, scope.params, parse)
         })
     });
@@ -94,7 +94,7 @@ fn passed_header(text: &str) -> Result<String, Invalid> {
     }
     match Known::of(text.as_bytes()) {
         Known::Other | Known::Authorization | Known::Date | Known::StrictTransportSecurity => {}
-        Known::ForwardedOther => {
+        Known::Forwarded | Known::ForwardedOther => {
             let remedy = "clients could claim anything in it; write it with set_headers, like \"{client_ip}\"";
             return Err(Invalid::new("can not be passed", remedy));
         }

@@ -48,7 +48,7 @@ fn can_be_built(part: &Part) {
     let (params, values) = (["user".to_owned()], texts(&part.values));
     Template::parse_target(&part.request.path.value, &params, &values).unwrap();
     for field in &part.request.set_headers {
-        Template::parse_part_header(&field.value.value, &params, &values).unwrap();
+        Template::parse_sent_header(&field.value.value, &params, &values).unwrap();
     }
     if let Body::Template(text) = &part.request.body {
         BodyTemplate::parse(&text.value, &params, &values).unwrap();

@@ -157,7 +157,7 @@ fn set(text: &str) -> Result<String, Invalid> {
     headers::check_field(text, Direction::Request)?;
     match Known::of(text.as_bytes()) {
         // As who is logged in is told by some: X-Forwarded-User.
-        Known::Other | Known::Authorization | Known::ForwardedOther => Ok(text.to_ascii_lowercase()),
+        Known::Other | Known::Authorization | Known::Forwarded | Known::ForwardedOther => Ok(text.to_ascii_lowercase()),
         _ => Err(Invalid::new("can not be taken from an answer: the gateway writes it itself", "remove it")),
     }
 }

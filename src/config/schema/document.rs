@@ -2,8 +2,8 @@
 
 use super::super::{ALL_ROUTES_KEYS, CPUS_MAX, KEYS};
 use super::super::{
-    balance, forward, headers, listeners, matching, observe, predicates, rate_limits, rewrite, routes, split, tls,
-    upstreams,
+    balance, cookies, errors, forward, headers, listeners, matching, observe, predicates, query, rate_limits, rewrite,
+    routes, split, tls, upstreams,
 };
 use super::*;
 
@@ -14,7 +14,8 @@ pub(super) static DOCUMENT: Block = Block {
     rows: &[
         or("workers", Kind::Either(&[Kind::Words(&["auto"]), Kind::Count(1, CPUS_MAX), CPUS]), "auto"),
         or("drain", TIME, "30s"),
-        or("errors", Kind::Words(&["envelope"]), "envelope"),
+        or("errors", Kind::Either(&[ERROR_FORMAT, Kind::Block(&ERRORS)]), "envelope"),
+        or("forwarded", Kind::Words(&["x-forwarded", "forwarded", "both"]), "x-forwarded"),
         or("trusted_proxies", Kind::List(&NETWORK, 0, 1024), "[]"),
         need("listeners", Kind::List(&Kind::Block(&LISTENER), 1, 64)),
         or("upstreams", Kind::Map(&Kind::Block(&UPSTREAM)), "{}"),
@@ -38,6 +39,20 @@ const MIN_VERSION: Kind = Kind::Words(&["1.2", "1.3"]);
 
 static ALL_ROUTES: Block =
     Block { name: "all_routes", keys: &ALL_ROUTES_KEYS, rows: &[or("filters", NAMES, "[]")], rule: Rule::None };
+
+const ERROR_FORMAT: Kind = Kind::Words(&["envelope", "problem+json", "text"]);
+static ERRORS: Block = Block {
+    name: "errors",
+    keys: &errors::KEYS,
+    rows: &[or("format", ERROR_FORMAT, "envelope"), or("bodies", Kind::Map(&Kind::Block(&ERROR_BODY)), "{}")],
+    rule: Rule::None,
+};
+static ERROR_BODY: Block = Block {
+    name: "error_body",
+    keys: &errors::BODY_KEYS,
+    rows: &[need("content_type", Kind::Like("^[^/]+/[^/]+")), may("body", Kind::Template), may("file", FILE)],
+    rule: Rule::One(&["body", "file"]),
+};
 
 static LISTENER: Block = Block {
     name: "listener",
@@ -284,15 +299,43 @@ static REWRITE: Block = Block {
         may("strip_prefix", Kind::Like("^/")),
         may("add_prefix", Kind::Like("^/")),
         may("path", Kind::Like("^[/{]")),
+        may("regex", Kind::Block(&REGEX)),
+        or("query", Kind::Block(&QUERY), "{}"),
         or("host", Kind::Text, "upstream"),
+        or("location", Kind::Boolean, "false"),
+        or("cookies", Kind::Block(&COOKIES), "{}"),
     ],
+    rule: Rule::None,
+};
+static REGEX: Block = Block {
+    name: "rewrite_regex",
+    keys: &rewrite::REGEX_KEYS,
+    rows: &[need("match", Kind::Text), need("to", Kind::Like("^/"))],
+    rule: Rule::None,
+};
+static QUERY: Block = Block {
+    name: "rewrite_query",
+    keys: &query::KEYS,
+    rows: &[or("set", FIELDS, "{}"), or("add", FIELDS, "{}"), or("remove", Kind::List(&Kind::Text, 0, 32), "[]")],
+    rule: Rule::None,
+};
+static COOKIES: Block = Block {
+    name: "rewrite_cookies",
+    keys: &cookies::KEYS,
+    rows: &[or("domain", Kind::Map(&Kind::Text), "{}"), or("path", Kind::Map(&Kind::Like("^/")), "{}")],
     rule: Rule::None,
 };
 /// Changes to the header fields of a message.
 pub(super) static HEADERS: Block = Block {
     name: "header_edits",
     keys: &headers::EDIT_KEYS,
-    rows: &[or("set", FIELDS, "{}"), or("add", FIELDS, "{}"), or("remove", Kind::List(&FIELD, 0, 100), "[]")],
+    rows: &[
+        or("rename", Kind::Map(&FIELD), "{}"),
+        or("remove", Kind::List(&FIELD, 0, 100), "[]"),
+        or("set", FIELDS, "{}"),
+        or("append", FIELDS, "{}"),
+        or("add", FIELDS, "{}"),
+    ],
     rule: Rule::None,
 };
 static RESPOND: Block = Block {

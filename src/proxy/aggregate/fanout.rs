@@ -227,7 +227,7 @@ where
         }
         if let Some(when) = &part.when {
             self.take_values(part.when_values.iter(), None);
-            if !when.holds(&PartFacts { req: self.about.req, values: &self.memory.values }) {
+            if !when.holds(&PartFacts { req: self.about.req, values: &self.memory.values, left_ms: None }) {
                 return self.skip(index);
             }
         }
@@ -263,7 +263,7 @@ where
         let Some(spec) = live.snapshot.upstreams.get(part.upstream) else { return Err(Kind::Internal.never().into()) };
         if part.stale_ms.is_some() {
             let mut key = Vec::new();
-            let facts = PartFacts { req, values: &self.memory.values };
+            let facts = PartFacts { req, values: &self.memory.values, left_ms: None };
             let route = live.snapshot.routes.get(self.about.route).map_or("", |route| &route.name);
             if !(Sender { part, facts, body, down }).write_key(route, &spec.name, &mut key) {
                 key.clear();
@@ -279,7 +279,8 @@ where
         let Ok(endpoint) = wanted.pick(key) else { return self.not_sent(index, part, item, PartReason::Connect) };
         let host = spec.host_of(endpoint);
         let mut out = plane.core.buffers.take(REQUEST_BYTES);
-        let facts = PartFacts { req, values: &self.memory.values };
+        let left_ms = Some(due_ms.saturating_sub(ms(self.now_us)));
+        let facts = PartFacts { req, values: &self.memory.values, left_ms };
         let fits = Sender { part, facts, body, down }.write(host, out.vec());
         if !fits {
             return self.not_sent(index, part, item, PartReason::Dependency);

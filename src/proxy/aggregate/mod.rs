@@ -19,7 +19,7 @@ use crate::core::ms;
 use crate::end::End;
 use crate::error::{Error, Kind};
 use crate::http::encode;
-use crate::http::reply;
+use crate::http::error_form::Written;
 use crate::io::Buf;
 use crate::observe::access_log;
 use crate::request::Request;
@@ -61,7 +61,7 @@ pub async fn aggregate(
     let rules = live.snapshot.listeners.get(down.listener).ok_or(Kind::Internal.never())?;
     if !plan.response_headers.is_empty() {
         let mut edits = std::mem::take(&mut req.answer_edits);
-        plan.response_headers.apply(req, &mut edits);
+        plan.response_headers.apply(req, None, &mut edits);
         req.answer_edits = edits;
     }
     let due_ms = ms(cx.started_us).saturating_add(route.timeout_ms.into());
@@ -85,20 +85,22 @@ pub async fn aggregate(
     };
     let complete = failure.is_none() && merge::is_complete(plan, &memory.outcomes);
     let Memory { outcomes, body, fields, .. } = &mut *memory;
-    let status = match &failure {
+    let (status, written) = match &failure {
         None => {
             merge::body(plan, outcomes, body);
-            200
+            (200, None)
         }
         Some(failure) => {
             cx.end = End::PartFailed;
-            reply::open_envelope(&failure.row, &req.request_id, &mut body.text);
-            merge::failure_meta(plan, outcomes, &mut body.text);
+            let written = live.snapshot.errors.open(&failure.row, &req.request_id, &mut body.text);
+            if written.is_open {
+                merge::failure_meta(plan, outcomes, &mut body.text);
+            }
             body.end();
-            failure.row.status
+            (failure.row.status, Some(written))
         }
     };
-    write_fields(req, plan, outcomes, complete, failure.as_ref(), fields);
+    write_fields(req, plan, outcomes, complete, failure.as_ref(), written.as_ref(), fields);
     Ok(Merged { status, memory, collected: collected.map(|collected| (collected.leftover, collected.received)) })
 }
 
@@ -109,6 +111,7 @@ fn write_fields(
     outcomes: &[Outcome],
     complete: bool,
     failure: Option<&Failure>,
+    written: Option<&Written<'_>>,
     out: &mut Vec<u8>,
 ) {
     out.clear();
@@ -118,7 +121,12 @@ fn write_fields(
             encode::field_of(name, write, out);
         }
     };
-    own(b"Content-Type", &|out| out.extend_from_slice(CONTENT_TYPE));
+    let content_type = written.filter(|written| !written.content_type.eq(b"application/json"));
+    let content_type = content_type.map_or(CONTENT_TYPE, |written| written.content_type);
+    own(b"Content-Type", &|out| out.extend_from_slice(content_type));
+    if written.is_some_and(|written| written.is_own) {
+        own(b"X-Request-Id", &|out| out.extend_from_slice(req.request_id.as_bytes()));
+    }
     if let Some(name) = &plan.completed_header {
         own(name.as_bytes(), &|out| out.extend_from_slice(if complete { b"true" } else { b"false" }));
     }

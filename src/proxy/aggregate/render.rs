@@ -1,6 +1,5 @@
 //! The request of one part: what the config says of it, what it passes on from the client, what the gateway adds.
 
-use std::net::IpAddr;
 use std::ops::Range;
 
 use http::Method;
@@ -8,10 +7,9 @@ use http::Method;
 use crate::http::encode;
 use crate::http::framing::Framing;
 use crate::request::Request;
-use crate::route::facts::{Facts, Value};
+use crate::route::facts::{Over, Value};
 use crate::route::template::Place;
 use crate::snapshot::aggregate::{Body, Part};
-use crate::tls::Session;
 
 use super::super::plane::Downstream;
 use super::super::upload::write_framing;
@@ -57,53 +55,25 @@ pub struct PartFacts<'a> {
     pub req: &'a Request,
     /// The values that the template at hand names.
     pub values: &'a Values,
+    /// What is left of the time for it, in ms, where it is about to be sent.
+    pub left_ms: Option<u64>,
 }
 
-impl Facts for PartFacts<'_> {
-    fn session(&self) -> Option<&Session> {
-        self.req.session()
-    }
+impl Over for PartFacts<'_> {
+    type Base = Request;
 
-    fn client_ip(&self) -> IpAddr {
-        self.req.client_ip()
-    }
-
-    fn request_id(&self) -> &str {
-        self.req.request_id()
-    }
-
-    fn host(&self) -> &str {
-        self.req.host()
-    }
-
-    fn hostname(&self) -> &str {
-        self.req.hostname()
-    }
-
-    fn path(&self) -> &str {
-        self.req.path()
-    }
-
-    fn query_string(&self) -> Option<&str> {
-        self.req.query_string()
-    }
-
-    fn param(&self, i: usize) -> &str {
-        self.req.param(i)
-    }
-
-    fn query(&self, name: &str) -> Option<&str> {
-        self.req.query(name)
-    }
-
-    fn header(&self, name: &str) -> Option<&[u8]> {
-        self.req.header(name)
+    fn base(&self) -> &Request {
+        self.req
     }
 
     fn value(&self, i: usize) -> Value<'_> {
         let Some((json, text)) = self.values.list.get(i) else { return Value::default() };
         let of = |range: &Range<usize>| self.values.bytes.get(range.clone()).unwrap_or_default();
         Value { text: of(text), json: of(json) }
+    }
+
+    fn left_ms(&self) -> Option<u64> {
+        self.left_ms
     }
 }
 
@@ -140,7 +110,7 @@ impl Sender<'_> {
         for (name, value) in &part.set_headers {
             encode::field_of(name.as_bytes(), |out| value.render(facts, Place::Header, out), out);
         }
-        upstream_head::write_who(req, down, is_set, out);
+        upstream_head::write_who(req, &down.peer_text, is_set, out);
         match &part.body {
             Body::None if [Method::GET, Method::DELETE, Method::OPTIONS].contains(&part.method) => {
                 out.extend_from_slice(b"\r\n");

@@ -57,6 +57,7 @@ pub(crate) fn names() -> [String; 2] {
 fn rendered(text: &str, request: &Request, place: Place) -> String {
     let template = match place {
         Place::Path => Template::parse_path(text, &names()),
+        Place::Query => Template::parse_query_value(text, &names()),
         Place::Header => Template::parse_header(text, &names()),
         Place::Location => Template::parse_location(text, &names()),
         Place::Target => Template::parse_target(text, &names(), &[]),
@@ -100,7 +101,7 @@ fn names_are_those_in_braces() {
     assert_eq!(Template::names("/{a}/{{b}}/{{{c.d[0]}}}?{}={e"), ["a", "c.d[0]", ""]);
     assert_eq!(Template::names("{{{{a}"), Vec::<&str>::new());
     let values = ["parts.a.b".to_owned()];
-    assert!(Template::parse_part_header("{parts.a.b} {id}", &names(), &values).is_ok());
+    assert!(Template::parse_sent_header("{parts.a.b} {id}", &names(), &values).is_ok());
     assert!(Template::parse_header("{parts.a.b}", &names()).is_err());
 }
 
