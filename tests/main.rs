@@ -58,5 +58,6 @@ mod tls;
 mod tls_clients;
 mod tls_upstreams;
 mod tunnels;
+mod unix_sockets;
 mod upstreams;
 mod websockets;

@@ -94,7 +94,7 @@ pub struct Config {
     /// How long requests may still take after a first SIGTERM.
     pub drain: Duration,
     /// Networks whose forwarding fields (X-Forwarded-For …) are believed.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: TrustedProxies,
     /// At least one.
     pub listeners: Vec<Listener>,
     /// In the order of the file.
@@ -134,6 +134,15 @@ impl Config {
         let cost_max = costs.max().unwrap_or(1).max(1);
         limit.spec(cost_max, self.rate_limits.redis.is_some(), self.rate_limits.on_unavailable)
     }
+}
+
+/// Whose word on who the client is counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrustedProxies {
+    /// Those that connect from these networks.
+    pub networks: Vec<IpNet>,
+    /// Those that connect over Unix sockets.
+    pub unix: bool,
 }
 
 /// How many cores serve.
@@ -240,7 +249,7 @@ fn document(root: &Node, file_name: &str, plugins: &Registry, report: &Report) -
         workers: block.or("workers", Workers::Auto, workers),
         drain: block
             .or("drain", Duration::from_secs(30), |v| v.duration(Duration::from_secs(0)..=Duration::from_secs(3600))),
-        trusted_proxies: block.or("trusted_proxies", Vec::new(), |v| v.list_of(0..=TRUSTED_MAX, |v| v.parse(network))),
+        trusted_proxies: block.or("trusted_proxies", TrustedProxies::default(), trusted_proxies),
         listeners,
         upstreams: block.or("upstreams", Vec::new(), upstreams::decode),
         filters,
@@ -270,6 +279,13 @@ fn workers(value: &Value<'_>) -> Option<Workers> {
     Some(Workers::Cpus(cpus))
 }
 
+/// Networks, and `unix`.
+fn trusted_proxies(value: &Value<'_>) -> Option<TrustedProxies> {
+    let read = |text: &str| if text == "unix" { Ok(None) } else { network(text).map(Some) };
+    let all = value.list_of(0..=TRUSTED_MAX, |item| item.parse(read))?;
+    Some(TrustedProxies { unix: all.contains(&None), networks: all.into_iter().flatten().collect() })
+}
+
 /// `10.0.0.0/8`, or one address.
 pub(in crate::config) fn network(text: &str) -> Result<IpNet, Invalid> {
     let invalid = || Invalid::new("is not a network", "write an address, or one with a prefix length, like 10.0.0.0/8");
@@ -286,8 +302,10 @@ pub(in crate::config) fn network(text: &str) -> Result<IpNet, Invalid> {
 /// Two sockets that are not of one group can not share an address. `given` is the block, if the document has one.
 fn check_admin(admin: Option<SocketAddr>, given: Option<&Value<'_>>, listeners: &[Listener], report: &Report) {
     let Some(admin) = admin else { return };
-    let Some(listener) = listeners.iter().find(|listener| hosts::overlap(listener.address, admin)) else { return };
-    let what = if listener.address == admin {
+    let Some(listener) = listeners.iter().find(|listener| hosts::overlap(&listener.address, &admin.into())) else {
+        return;
+    };
+    let what = if listener.address.ip() == Some(admin) {
         format!("the admin API and a listener both use {admin}")
     } else {
         format!("{admin} of the admin API and {} of a listener overlap", listener.address)

@@ -1,7 +1,7 @@
 //! `upstreams`: named sets of endpoints, how one of them is chosen, and how connections to it are kept.
 
 use super::decode::{Block, Keys, Value, check_name};
-use super::hosts::{self, Address};
+use super::hosts::{self, EndpointAddress};
 use super::report::{Located, quote};
 use super::tls;
 use crate::tls::client::ClientFiles;
@@ -46,7 +46,7 @@ pub struct Upstream {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Endpoint {
     /// Where it listens.
-    pub address: Address,
+    pub address: EndpointAddress,
     /// Its share of requests relative to the others: 1 to 1000.
     pub weight: u32,
 }
@@ -123,13 +123,22 @@ pub(super) fn decode(value: &Value<'_>) -> Option<Vec<Upstream>> {
 }
 
 fn upstream(name: Located<String>, block: &Block<'_>) -> Upstream {
+    let endpoints = block.required("endpoints").and_then(endpoints).unwrap_or_default();
+    let tls = block.get("tls").and_then(tls::upstream);
+    let is_nameless = |endpoint: &Endpoint| matches!(endpoint.address, EndpointAddress::Unix(_));
+    if let (Some(value), Some(tls)) = (block.get("tls"), &tls)
+        && tls.server_name.is_none()
+        && endpoints.iter().any(is_nameless)
+    {
+        value.error("a Unix socket has no host that its certificate could be for", "write `server_name`");
+    }
     Upstream {
         name,
-        endpoints: block.required("endpoints").and_then(endpoints).unwrap_or_default(),
+        endpoints,
         balance: block.or("balance", Balance::P2c, balance),
         pool: block.or("pool", Pool::default(), pool),
         timeouts: block.or("timeouts", Timeouts::default(), timeouts),
-        tls: block.get("tls").and_then(tls::upstream),
+        tls,
     }
 }
 

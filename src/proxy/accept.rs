@@ -15,7 +15,7 @@ use crate::io::{self, Buf, Stream, guard};
 
 use super::connection::{Next, request, serve};
 use super::finish::finish;
-use super::plane::{Downstream, Plane};
+use super::plane::{Downstream, Peer, Plane};
 
 /// First pause after descriptors ran out, in ms; it doubles up to the last.
 const BACK_OFF_MS: (u64, u64) = (10, 1_000);
@@ -55,7 +55,7 @@ pub async fn accept(listener: Rc<Listener>, index: usize, plane: Rc<Plane>) {
 /// Starts to serve one accepted connection.
 pub fn start<F, M>(
     stream: Stream,
-    peer: SocketAddr,
+    peer: Option<SocketAddr>,
     listener: usize,
     plane: &Rc<Plane>,
     open: &Rc<Cell<usize>>,
@@ -82,8 +82,7 @@ pub fn start<F, M>(
     let on_panic = move || core.metrics.panics.add(1);
     let down = Rc::new(Downstream {
         stream,
-        peer,
-        peer_text: peer.ip().to_canonical().to_string(),
+        peer: Peer::new(peer),
         listener,
         slot: plane.core.deadlines.slot(),
         session: OnceCell::new(),

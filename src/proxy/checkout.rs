@@ -1,6 +1,5 @@
 //! A connection for one request: which endpoint, an idle connection of its pool that is still quiet, or a new one.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::core::{Core, CoreEndpoint, UpstreamStream};
@@ -10,6 +9,7 @@ use crate::io::dial::DialError;
 use crate::io::tls::HandshakeError;
 use crate::io::{Fired, Slot, Stream, dial, guard};
 use crate::snapshot::UpstreamSpec;
+use crate::socket::SocketName;
 use crate::upstream::endpoint::InFlight;
 use crate::upstream::pool::{ASKED_MAX, Pooled};
 
@@ -89,7 +89,7 @@ impl Wanted<'_> {
         let now_ms = slot.now_ms();
         let due_ms = self.due_ms.min(now_ms.saturating_add(spec.connect_ms.into()));
         // Boxed: dialling is rare, and its state would be carried by every request.
-        match guard(slot, due_ms, Box::pin(connect(spec, index, endpoint.address, core))).await {
+        match guard(slot, due_ms, Box::pin(connect(spec, index, &endpoint.address, core))).await {
             Ok(Ok(stream)) => {
                 core.metrics.connects.add(1);
                 Ok(Lease { stream: Rc::new(stream), in_flight, opened_ms: now_ms, requests: 0 })
@@ -113,7 +113,7 @@ impl Wanted<'_> {
 }
 
 /// A new connection to endpoint number `index`, over TLS if the upstream speaks it.
-async fn connect(spec: &UpstreamSpec, index: usize, address: SocketAddr, core: &Core) -> Result<Stream, Kind> {
+async fn connect(spec: &UpstreamSpec, index: usize, address: &SocketName, core: &Core) -> Result<Stream, Kind> {
     let Some(tls) = &spec.tls else { return dial::dial(address).await.map_err(|_| Kind::Connect) };
     let note = |why: &str| core.note(format!("upstream {}: {address}: no TLS: {why}", spec.name));
     let Some(name) = spec.endpoints.get(index).and_then(|endpoint| endpoint.server_name.as_ref()) else {

@@ -132,7 +132,7 @@ async fn attempt(
 ) -> Result<Answer, (Error, bool)> {
     let wanted = call.wanted();
     let index = wanted.pick().map_err(|e| (e, false))?;
-    cx.endpoint = call.endpoints.get(index).map(|endpoint| endpoint.address);
+    cx.endpoint = Some(index);
     let lease = wanted.check_out(index, now_us, fresh_only).await.map_err(|e| (e, false))?;
     let reused = lease.is_reused();
     let failed = |e: Error| (e, reused);

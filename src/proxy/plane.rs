@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use crate::core::{Core, CoreEndpoint};
@@ -59,14 +59,36 @@ pub struct Plane {
     pub refusing: Cell<usize>,
 }
 
+/// Who is at the other end of a client connection.
+pub struct Peer {
+    address: Option<SocketAddr>,
+    text: String,
+}
+
+impl Peer {
+    /// Of this address; of none, if it is a Unix socket's.
+    pub fn new(address: Option<SocketAddr>) -> Self {
+        let text = address.map(|address| address.ip().to_canonical().to_string()).unwrap_or_default();
+        Self { address, text }
+    }
+
+    /// Its IP address.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.address.map(|address| address.ip().to_canonical())
+    }
+
+    /// The same as text, which is written into every forwarded request; empty if it has none.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
 /// One client connection.
 pub struct Downstream {
     /// Its bytes.
     pub stream: Stream,
-    /// The client's address, or that of the proxy before us.
-    pub peer: SocketAddr,
-    /// The peer's IP address as text: written into every forwarded request.
-    pub peer_text: String,
+    /// Who connected: the client, or the proxy before us.
+    pub peer: Peer,
     /// Index of its listener.
     pub listener: usize,
     /// Its place in the table of deadlines.
@@ -87,6 +109,13 @@ pub struct Downstream {
 pub struct Registered {
     plane: Rc<Plane>,
     index: usize,
+}
+
+impl Downstream {
+    /// Who connected: the client, or the proxy before us.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
 }
 
 impl Plane {
@@ -249,7 +278,7 @@ impl Drop for Registered {
 
 fn join(core: &Core, snapshot: Box<Snapshot>) -> Live {
     let of = |spec: &crate::snapshot::UpstreamSpec| {
-        let of_core = |e: &crate::snapshot::EndpointSpec| core.endpoint(&spec.name, e.address, &e.identity);
+        let of_core = |e: &crate::snapshot::EndpointSpec| core.endpoint(&spec.name, &e.address, &e.identity);
         spec.endpoints.iter().map(of_core).collect()
     };
     let endpoints = snapshot.upstreams.iter().map(of).collect();

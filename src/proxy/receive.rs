@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::Method;
 
+use crate::config::TrustedProxies;
 use crate::core::Core;
 use crate::error::Kind;
 use crate::http::authority::validate_host;
@@ -164,10 +165,11 @@ fn is_misdirected(req: &Request) -> bool {
 
 /// Who calls: the downstream address, or behind trusted proxies the last one that none of them vouches for.
 fn decide_client(down: &Downstream, snapshot: &Snapshot, req: &mut Request) {
-    let peer = down.peer.ip().to_canonical();
-    req.client = Some(peer);
-    let trusted = |ip: IpAddr| snapshot.trusted_proxies.iter().any(|net| net.contains(&ip));
-    if snapshot.trusted_proxies.is_empty() || !trusted(peer) {
+    let peer = down.peer().ip();
+    req.client = peer;
+    let TrustedProxies { networks, unix } = &snapshot.trusted_proxies;
+    let trusted = |ip: IpAddr| networks.iter().any(|net| net.contains(&ip));
+    if !peer.map_or(*unix, trusted) {
         return;
     }
     req.from_trusted = true;

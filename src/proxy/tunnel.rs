@@ -21,6 +21,7 @@ use crate::io::{Buf, Fired, Slot, Stream, guard};
 use crate::request::Request;
 use crate::shared::RouteMetrics;
 use crate::snapshot::{Action, ListenerSpec, UpstreamSpec};
+use crate::socket::SocketName;
 
 use super::answer::{After, Answer, Coding, write_head};
 use super::checkout::Lease;
@@ -49,6 +50,7 @@ pub struct Switched {
     stall_ms: u32,
     route: String,
     upstream: String,
+    endpoint: Option<SocketName>,
     metrics: RouteMetrics,
 }
 
@@ -100,6 +102,7 @@ pub async fn switch(
         stall_ms: spec.body_ms,
         route: route.name.clone(),
         upstream: spec.name.clone(),
+        endpoint: cx.endpoint.and_then(|index| Some(spec.endpoints.get(index)?.address.clone())),
         metrics: RouteMetrics::clone(&route.metrics),
     }))
 }
@@ -114,7 +117,7 @@ impl Tunnel {
     pub async fn run(self: Box<Self>, down: &Rc<Downstream>, plane: &Plane) -> Closed {
         let core = &plane.core;
         let Self { switched, req, mut cx } = *self;
-        let Switched { lease, early, idle_ms, write_ms, stall_ms, route, upstream, metrics } = *switched;
+        let Switched { lease, early, idle_ms, write_ms, stall_ms, route, upstream, endpoint, metrics } = *switched;
         let open = Open::new(core);
         let switched_cx = cx;
         let up_slot = core.deadlines.slot();
@@ -180,7 +183,8 @@ impl Tunnel {
         cx.bytes_in += bytes_in;
         cx.bytes_out += bytes_out;
         cx.upstream_until_us = now_us;
-        finish::log(&req, down, core, &cx, Names { route: &route, upstream: &upstream }, now_us);
+        let names = Names { route: &route, upstream: &upstream, endpoint: endpoint.as_ref() };
+        finish::log(&req, down, core, &cx, names, now_us);
         let mut req = req;
         core.buffers.give(std::mem::take(&mut req.buf));
         plane.give_request(req);

@@ -61,10 +61,7 @@ fn passes(req: &Request, field: &Field) -> bool {
 pub fn write_who(req: &Request, down: &Downstream, replaced: impl Fn(&[u8]) -> bool, out: &mut Vec<u8>) {
     let wanted = |name: &[u8]| !replaced(name);
     if wanted(b"x-forwarded-for") {
-        out.extend_from_slice(b"X-Forwarded-For: ");
-        write_trusted(req, Known::ForwardedFor, out);
-        out.extend_from_slice(down.peer_text.as_bytes());
-        out.extend_from_slice(b"\r\n");
+        write_way(req, down.peer().text(), out);
     }
     if wanted(b"x-forwarded-proto") {
         encode::field(b"X-Forwarded-Proto", req.scheme(), out);
@@ -81,6 +78,21 @@ pub fn write_who(req: &Request, down: &Downstream, replaced: impl Fn(&[u8]) -> b
         out.extend_from_slice(VIA);
         out.extend_from_slice(b"\r\n");
     }
+}
+
+/// The addresses on the way here. One that came over a Unix socket adds none to what a trusted proxy said, and without that
+/// there is no such field: what is no address would be taken for one, or for the end of the way.
+fn write_way(req: &Request, peer: &str, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    let told = out.len();
+    write_trusted(req, Known::ForwardedFor, out);
+    match (peer.is_empty(), out.len() > told) {
+        (false, _) => out.extend_from_slice(peer.as_bytes()),
+        (true, true) => out.truncate(out.len().saturating_sub(2)), // the comma behind it
+        (true, false) => return out.truncate(start),
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 fn write_te(req: &Request, out: &mut Vec<u8>) {

@@ -8,9 +8,10 @@ use rustls::pki_types::ServerName;
 
 use crate::config::credentials::Credentials;
 use crate::config::headers::{HeaderEdits as RawEdits, HeaderTemplate};
+use crate::config::hosts::{Address, EndpointAddress};
 use crate::config::listeners::{EncodedSlashes, HalfClose, Listener};
 use crate::config::rewrite::{HostRewrite, PathRewrite as RawPath};
-use crate::config::{Config, Errors, Located, Report, forward as raw_forward, hosts, routes, upstreams};
+use crate::config::{Config, Errors, Located, Report, forward as raw_forward, routes, upstreams};
 use crate::filter::header_edits::HeaderEdits;
 use crate::http::head::Bounds;
 use crate::http::target;
@@ -21,6 +22,7 @@ use crate::route::template::Template;
 use crate::shared::limits::Limits;
 use crate::shared::metrics::{NO_ROUTE, Registry};
 use crate::shared::passwords::Asker;
+use crate::socket::SocketName;
 use crate::tls::{self, Material};
 use crate::upstream::balance::{Balance, P2c, RoundRobin};
 use crate::upstream::pool::PoolLimits;
@@ -194,12 +196,13 @@ fn upstream(index: usize, raw: &upstreams::Upstream, inputs: &Inputs<'_>, report
     let mut endpoints: Vec<EndpointSpec> = Vec::new();
     let mut weights = Vec::new();
     for endpoint in &raw.endpoints {
-        let host = endpoint.address.to_string();
+        let host = endpoint.address.host();
         let addresses = match &endpoint.address {
-            hosts::Address::Ip(address) => vec![*address],
-            hosts::Address::Name { host, port } => {
+            EndpointAddress::Tcp(Address::Ip(address)) => vec![SocketName::Ip(*address)],
+            EndpointAddress::Unix(path) => vec![SocketName::Unix(path.as_str().into())],
+            EndpointAddress::Tcp(Address::Name { host, port }) => {
                 let ips = inputs.addresses.get(host).map(Vec::as_slice).unwrap_or_default();
-                ips.iter().map(|ip| std::net::SocketAddr::new(*ip, *port)).collect()
+                ips.iter().map(|ip| SocketName::Ip((*ip, *port).into())).collect()
             }
         };
         let server_name = tls.as_ref().and_then(|tls| server_name(tls, &endpoint.address));
@@ -234,10 +237,11 @@ fn upstream(index: usize, raw: &upstreams::Upstream, inputs: &Inputs<'_>, report
 }
 
 /// Whose certificate an endpoint must show: the upstream's `server_name`, or else the host it is written by.
-fn server_name(tls: &tls::Upstream, address: &hosts::Address) -> Option<ServerName<'static>> {
+fn server_name(tls: &tls::Upstream, address: &EndpointAddress) -> Option<ServerName<'static>> {
     let of_host = || match address {
-        hosts::Address::Ip(address) => Some(ServerName::from(address.ip())),
-        hosts::Address::Name { host, .. } => ServerName::try_from(host.clone()).ok(),
+        EndpointAddress::Tcp(Address::Ip(address)) => Some(ServerName::from(address.ip())),
+        EndpointAddress::Tcp(Address::Name { host, .. }) => ServerName::try_from(host.clone()).ok(),
+        EndpointAddress::Unix(_) => None,
     };
     tls.server_name.clone().or_else(of_host)
 }

@@ -7,12 +7,11 @@ mod parts;
 pub mod start;
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
 
 use bytes::Bytes;
-use ipnet::IpNet;
 use rustls::pki_types::ServerName;
 
+use crate::config::TrustedProxies;
 use crate::filter::Filter;
 use crate::filter::header_edits::HeaderEdits;
 use crate::filter::mirror::Mirror;
@@ -24,6 +23,7 @@ use crate::route::rewrite::PathRewrite;
 use crate::route::template::Template;
 use crate::shared::limits::Wallet;
 use crate::shared::{RouteMetrics, Rules, UpstreamMetrics};
+use crate::socket::SocketName;
 use crate::tls;
 use crate::upstream::balance::Balance;
 use crate::upstream::pool::PoolLimits;
@@ -45,7 +45,7 @@ pub struct Snapshot {
     /// Who gets copies of requests, by the number that their filter has.
     pub mirrors: Vec<Rules<Mirror>>,
     /// Whose forwarding fields are believed.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: TrustedProxies,
     /// Counts requests that no route matches.
     pub no_route: RouteMetrics,
     /// Bytes that this worker's aggregations may hold together.
@@ -187,7 +187,7 @@ pub struct Redirect {
 /// One address of an upstream.
 pub struct EndpointSpec {
     /// Where it listens.
-    pub address: SocketAddr,
+    pub address: SocketName,
     /// The Host it is asked by.
     pub host: String,
     /// Whose certificate it must show, where TLS is spoken.

@@ -21,6 +21,11 @@ impl Client {
         Client::over(Link::dial(addr))
     }
 
+    /// To a Unix socket where TLS is never spoken.
+    pub fn unix(path: &std::path::Path) -> Client {
+        Client::over(Link::dial_unix(path))
+    }
+
     /// Connected, but not yet heard: over TLS no hand was shaken. The answer is to be read next.
     pub fn arrive(gateway: &Gateway) -> Client {
         Client::over(Link::arrive(gateway.addr))

@@ -97,6 +97,16 @@ impl Link {
     }
 }
 
+impl Link {
+    /// Connects to a Unix socket, without TLS. A stream is a stream: std's type for TCP reads and writes it as well.
+    pub fn dial_unix(path: &std::path::Path) -> std::io::Result<Link> {
+        let stream = TcpStream::from(std::os::fd::OwnedFd::from(std::os::unix::net::UnixStream::connect(path)?));
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Link(Arc::new(Socket::plain(stream))))
+    }
+}
+
 fn connect(to: SocketAddr) -> std::io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
     stream.set_nodelay(true)?;

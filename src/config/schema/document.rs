@@ -12,7 +12,7 @@ pub(super) static DOCUMENT: Block = Block {
         or("workers", Kind::Either(&[Kind::Words(&["auto"]), Kind::Count(1, CPUS_MAX), CPUS]), "auto"),
         or("drain", TIME, "30s"),
         or("errors", Kind::Words(&["envelope"]), "envelope"),
-        or("trusted_proxies", Kind::List(&NETWORK, 0, 1024), "[]"),
+        or("trusted_proxies", Kind::List(&TRUSTED, 0, 1024), "[]"),
         need("listeners", Kind::List(&Kind::Block(&LISTENER), 1, 64)),
         or("upstreams", Kind::Map(&Kind::Block(&UPSTREAM)), "{}"),
         or("filters", Kind::Map(&Kind::Block(&filters::FILTER)), "{}"),
@@ -28,8 +28,13 @@ pub(super) static DOCUMENT: Block = Block {
 
 const CPUS: Kind = Kind::List(&Kind::Count(0, CPUS_MAX - 1), 1, CPUS_MAX);
 pub(super) const NETWORK: Kind = Kind::Like("^[0-9a-fA-F.:]+(/[0-9]{1,3})?$");
+const TRUSTED: Kind = Kind::Either(&[Kind::Words(&["unix"]), NETWORK]);
 /// An address or a host, and a port.
 const WITH_PORT: Kind = Kind::Like(":[0-9]{1,5}$");
+/// The same, or the path of a socket.
+const SOCKET: Kind = Kind::Like(":[0-9]{1,5}$|^unix:/");
+/// Permissions of a file, which YAML may read as a number.
+const MODE: Kind = Kind::Name("^0[0-7]{3}$");
 const CA: Kind = Kind::Either(&[Kind::Words(&["system"]), FILE]);
 const MIN_VERSION: Kind = Kind::Words(&["1.2", "1.3"]);
 
@@ -41,7 +46,8 @@ static LISTENER: Block = Block {
     keys: &listeners::KEYS,
     rows: &[
         may("name", NAME),
-        need("address", WITH_PORT),
+        need("address", SOCKET),
+        mostly("mode", MODE, "0660"),
         may("tls", Kind::Block(&LISTENER_TLS)),
         or("https_redirect", Kind::Either(&[NONE, HTTP_PORT]), "none"),
         or("bounds", Kind::Block(&BOUNDS), "{}"),
@@ -146,7 +152,7 @@ static UPSTREAM: Block = Block {
     name: "upstream",
     keys: &upstreams::KEYS,
     rows: &[
-        need("endpoints", Kind::List(&Kind::Either(&[WITH_PORT, Kind::Block(&ENDPOINT)]), 1, 1024)),
+        need("endpoints", Kind::List(&Kind::Either(&[SOCKET, Kind::Block(&ENDPOINT)]), 1, 1024)),
         or("balance", Kind::Words(&["p2c", "round_robin"]), "p2c"),
         or("pool", Kind::Block(&POOL), "{}"),
         or("timeouts", Kind::Block(&UPSTREAM_TIMEOUTS), "{}"),
@@ -157,7 +163,7 @@ static UPSTREAM: Block = Block {
 static ENDPOINT: Block = Block {
     name: "endpoint",
     keys: &upstreams::ENDPOINT_KEYS,
-    rows: &[need("address", WITH_PORT), or("weight", Kind::Count(1, 1000), "1")],
+    rows: &[need("address", SOCKET), or("weight", Kind::Count(1, 1000), "1")],
     rule: Rule::None,
 };
 static POOL: Block = Block {

@@ -64,7 +64,7 @@ impl Facts for PartFacts<'_> {
         self.req.session()
     }
 
-    fn client_ip(&self) -> IpAddr {
+    fn client_ip(&self) -> Option<IpAddr> {
         self.req.client_ip()
     }
 
