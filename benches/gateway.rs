@@ -53,6 +53,9 @@ pub(crate) fn downstream(plane: &Plane) -> (Rc<Downstream>, MemoryStream) {
     let down = Downstream {
         stream: Stream::Memory(near),
         peer: Peer::new(Some(SocketAddr::from(([127, 0, 0, 1], 40_000)))),
+        told: Default::default(),
+        client: Default::default(),
+        place: Default::default(),
         listener: 0,
         slot: plane.core.deadlines.slot(),
         session: Default::default(),

@@ -123,7 +123,7 @@ impl Core {
     }
 
     /// The endpoint at `address` of the upstream `name`: the same one from snapshot to snapshot. `identity` stands for all
-    /// that a TLS connection to it depends on: a connection never serves under another one.
+    /// else that a connection to it depends on: a connection never serves under another one.
     pub fn endpoint(&self, name: &str, address: &SocketName, identity: &str) -> Rc<CoreEndpoint> {
         let mut endpoints = self.endpoints.borrow_mut();
         let key = (name.into(), address.clone(), identity.into());

@@ -48,6 +48,7 @@ mod mirrors;
 mod mutation;
 mod observe;
 mod plugins;
+mod proxy_protocol;
 mod requests_strict;
 mod responses_strict;
 mod robustness;

@@ -351,3 +351,38 @@ fn a_start_that_fails_behind_the_bind_leaves_no_path() {
     assert_eq!(process.wait_exit(crate::support::PATIENCE).code(), Some(1));
     assert!(!path.exists(), "{}", process.output());
 }
+
+#[test]
+fn all_listeners_together_have_a_cap_and_the_admin_api_is_not_counted() {
+    let (gateway, path) = with_socket(Setup::new().plain().top("connections: 3"), "");
+    let mut held = [Client::connect(&gateway), Client::connect(&gateway), Client::unix(&path)];
+    for client in &mut held {
+        assert_eq!(client.get("/x").status, 404);
+    }
+    for mut over in [Client::connect(&gateway), Client::unix(&path)] {
+        assert_eq!(over.response().status, 503);
+        over.is_closed();
+    }
+    assert_eq!(gateway::get(gateway.admin, "/readyz").map(|r| r.status), Some(200));
+    assert_eq!(gateway.metrics().sum("ringway_connections_refused_total", &[]), 2.0);
+    drop(held);
+    eventually("room", || (Client::unix(&path).get("/x").status == 404).then_some(()));
+}
+
+#[test]
+fn one_address_may_have_so_many_connections_but_a_socket_has_no_address() {
+    let setup = Setup::new().plain().listener("bounds: { connections_per_client: 2 }");
+    let (gateway, path) = with_socket(setup, ", bounds: { connections_per_client: 1 }");
+    let mut held = [Client::connect(&gateway), Client::connect(&gateway), Client::unix(&path), Client::unix(&path)];
+    for client in &mut held {
+        assert_eq!(client.get("/x").status, 404);
+    }
+    let mut over = Client::connect(&gateway);
+    assert_eq!(over.response().status, 503);
+    over.is_closed();
+    let url = format!("http://{}/x", gateway.addr);
+    let other = output("curl", &["-s", "-o", "/dev/null", "-w", "%{http_code}", "--interface", "127.0.0.9", &url]);
+    assert_eq!(other, "404");
+    drop(held);
+    eventually("room", || (Client::connect(&gateway).get("/x").status == 404).then_some(()));
+}

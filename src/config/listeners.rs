@@ -7,6 +7,7 @@ use super::hosts;
 use super::references::Names;
 use super::report::{Located, quote};
 use super::tls::{self, ListenerTls};
+use super::{TrustedProxies, trusted_proxies};
 use crate::socket::SocketName;
 use crate::value::{ByteSize, Duration, Invalid};
 
@@ -15,6 +16,7 @@ pub(super) const KEYS: Keys = Keys {
         "name",
         "address",
         "mode",
+        "proxy_protocol",
         "tls",
         "https_redirect",
         "bounds",
@@ -25,10 +27,11 @@ pub(super) const KEYS: Keys = Keys {
         "paths",
         "filters",
     ],
-    later: &[("protocols", "HTTP/2"), ("proxy_protocol", "the PROXY protocol")],
+    later: &[("protocols", "HTTP/2")],
 };
+pub(super) const PROXY_PROTOCOL_KEYS: Keys = Keys { known: &["trusted"], later: &[] };
 pub(super) const BOUNDS_KEYS: Keys =
-    Keys { known: &["connections", "handshakes", "head", "headers", "target"], later: &[] };
+    Keys { known: &["connections", "connections_per_client", "handshakes", "head", "headers", "target"], later: &[] };
 pub(super) const TIMEOUTS_KEYS: Keys =
     Keys { known: &["tls_handshake", "request_header", "request_body", "keep_alive", "write"], later: &[] };
 pub(super) const PATHS_KEYS: Keys = Keys { known: &["merge_slashes", "encoded_slashes"], later: &[] };
@@ -47,6 +50,8 @@ pub struct Listener {
     pub address: SocketName,
     /// Permissions of a Unix socket's path: who may write may connect.
     pub mode: u32,
+    /// Who begins each connection with a PROXY header; `None`: nobody.
+    pub proxy_protocol: Option<TrustedProxies>,
     /// Certificates and whom to let in, if it speaks TLS.
     pub tls: Option<ListenerTls>,
     /// Every request is sent to the same URL with `https`, at this port.
@@ -72,6 +77,8 @@ pub struct Listener {
 pub struct Bounds {
     /// Open connections of this listener, per process.
     pub connections: u32,
+    /// Open connections of one client's address, per process; `None`: as many as there may be at all.
+    pub connections_per_client: Option<u32>,
     /// TLS handshakes under way at a time, per process; further ones wait.
     pub handshakes: u32,
     /// Request line and header fields together; more is answered 431.
@@ -86,6 +93,7 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             connections: 20_000,
+            connections_per_client: None,
             handshakes: 1_000,
             head: ByteSize::from_kib(32),
             headers: 100,
@@ -211,8 +219,10 @@ fn listener(item: &Value<'_>, filters: &Names<'_>) -> Option<Listener> {
             "write them at the listener with `tls`",
         );
     }
+    let proxy_protocol = block.get("proxy_protocol").and_then(|v| proxy_protocol(v, address.as_ref()));
     Some(Listener {
         mode,
+        proxy_protocol,
         tls,
         https_redirect: https_redirect.and_then(|port| u16::try_from(port).ok()),
         name: block.or("name", default_name, |v| v.name()),
@@ -231,6 +241,22 @@ fn listener(item: &Value<'_>, filters: &Names<'_>) -> Option<Listener> {
     })
 }
 
+/// Who begins each connection with a PROXY header.
+fn proxy_protocol(value: &Value<'_>, address: Option<&SocketName>) -> Option<TrustedProxies> {
+    let block = value.block(&PROXY_PROTOCOL_KEYS)?;
+    let trusted = block.required("trusted")?;
+    let proxies = trusted_proxies(trusted, 1)?;
+    let is_unix = address.map(|address| address.ip().is_none());
+    match is_unix {
+        Some(true) if !proxies.unix => trusted.error("who connects to a Unix socket has no address", "write [unix]"),
+        Some(false) if proxies.networks.is_empty() => {
+            trusted.error("nobody connects to a port over a Unix socket", "write the proxy's address, or its network");
+        }
+        _ => {}
+    }
+    Some(proxies)
+}
+
 /// Permissions, as chmod takes them.
 fn mode(text: &str) -> Result<u32, Invalid> {
     let digits = text.strip_prefix('0').filter(|digits| digits.len() == 3);
@@ -245,6 +271,7 @@ fn bounds(value: &Value<'_>) -> Option<Bounds> {
     let default = Bounds::default();
     let bounds = Bounds {
         connections: block.or("connections", default.connections, |v| v.count(1..=1_000_000)),
+        connections_per_client: block.or("connections_per_client", None, |v| v.or_none(|v| v.count(1..=1_000_000))),
         handshakes: block.or("handshakes", default.handshakes, |v| v.count(1..=1_000_000)),
         // Less than 1 KiB does not hold what browsers send; more than 1 MiB is memory that any client can claim.
         head: block.or("head", default.head, |v| v.size(ByteSize::from_kib(1)..=ByteSize::from_kib(1024))),

@@ -10,7 +10,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use ipnet::IpNet;
@@ -62,6 +62,7 @@ use upstreams::Upstream;
 const KEYS: Keys = Keys {
     known: &[
         "workers",
+        "connections",
         "drain",
         "errors",
         "trusted_proxies",
@@ -82,6 +83,8 @@ const ALL_ROUTES_KEYS: Keys = Keys { known: &["filters"], later: &[] };
 /// `CPU_SETSIZE` of Linux: an affinity mask names no more.
 const CPUS_MAX: u32 = 1024;
 const TRUSTED_MAX: usize = 1024;
+/// More than any machine has descriptors for.
+const CONNECTIONS_MAX: u32 = 100_000_000;
 
 /// Everything an operator can say. Names are unique, every name that refers to an upstream or a filter exists, templates
 /// can be read, and no two routes are for the same requests.
@@ -91,6 +94,8 @@ pub struct Config {
     pub file: String,
     /// How many cores serve.
     pub workers: Workers,
+    /// Open connections of clients, on all listeners together; `None`: as many as there are descriptors for.
+    pub connections: Option<u32>,
     /// How long requests may still take after a first SIGTERM.
     pub drain: Duration,
     /// Networks whose forwarding fields (X-Forwarded-For …) are believed.
@@ -247,9 +252,10 @@ fn document(root: &Node, file_name: &str, plugins: &Registry, report: &Report) -
     Some(Config {
         file: file_name.to_owned(),
         workers: block.or("workers", Workers::Auto, workers),
+        connections: block.or("connections", None, |v| v.or_word("auto", |v| v.count(1..=CONNECTIONS_MAX))),
         drain: block
             .or("drain", Duration::from_secs(30), |v| v.duration(Duration::from_secs(0)..=Duration::from_secs(3600))),
-        trusted_proxies: block.or("trusted_proxies", TrustedProxies::default(), trusted_proxies),
+        trusted_proxies: block.or("trusted_proxies", TrustedProxies::default(), |v| trusted_proxies(v, 0)),
         listeners,
         upstreams: block.or("upstreams", Vec::new(), upstreams::decode),
         filters,
@@ -279,17 +285,24 @@ fn workers(value: &Value<'_>) -> Option<Workers> {
     Some(Workers::Cpus(cpus))
 }
 
+impl TrustedProxies {
+    /// Whether who connects from there is one of them; `None` is a Unix socket.
+    pub fn contains(&self, address: Option<IpAddr>) -> bool {
+        address.map_or(self.unix, |address| self.networks.iter().any(|net| net.contains(&address)))
+    }
+}
+
 /// Networks, and `unix`.
-fn trusted_proxies(value: &Value<'_>) -> Option<TrustedProxies> {
+fn trusted_proxies(value: &Value<'_>, least: usize) -> Option<TrustedProxies> {
     let read = |text: &str| if text == "unix" { Ok(None) } else { network(text).map(Some) };
-    let all = value.list_of(0..=TRUSTED_MAX, |item| item.parse(read))?;
+    let all = value.list_of(least..=TRUSTED_MAX, |item| item.parse(read))?;
     Some(TrustedProxies { unix: all.contains(&None), networks: all.into_iter().flatten().collect() })
 }
 
 /// `10.0.0.0/8`, or one address.
 pub(in crate::config) fn network(text: &str) -> Result<IpNet, Invalid> {
     let invalid = || Invalid::new("is not a network", "write an address, or one with a prefix length, like 10.0.0.0/8");
-    let net: IpNet = match text.parse::<std::net::IpAddr>() {
+    let net: IpNet = match text.parse::<IpAddr>() {
         Ok(address) => address.into(),
         Err(_) => text.parse().map_err(|_| invalid())?,
     };
@@ -329,5 +342,7 @@ mod tests_ext_auth;
 mod tests_jwt;
 #[cfg(test)]
 mod tests_limits;
+#[cfg(test)]
+mod tests_listeners;
 #[cfg(test)]
 mod tests_plugins;

@@ -19,6 +19,7 @@ const EXAMPLES: [(&str, &str); 13] = [
     ("redirect-and-respond", include_str!("../../config/examples/redirect-and-respond.yaml")),
     ("aggregate", include_str!("../../config/examples/aggregate.yaml")),
     ("behind-a-proxy", include_str!("../../config/examples/behind-a-proxy.yaml")),
+    ("sockets", include_str!("../../config/examples/sockets.yaml")),
     ("tls", include_str!("../../config/examples/tls.yaml")),
     ("jwt", include_str!("../../config/examples/jwt.yaml")),
     ("ext-auth", include_str!("../../config/examples/ext-auth.yaml")),
@@ -252,7 +253,6 @@ fn keys_of_later_versions_are_refused_by_name() {
     let matching = |keys: &str| route_errors(&format!("match: {{ path: /, {keys} }}, respond: {{}}"));
     let refused = [
         listener("protocols: [h2]"),
-        listener("proxy_protocol: {}"),
         upstream("budget: {}"),
         upstream("health: {}"),
         upstream("eject: {}"),
@@ -275,43 +275,6 @@ fn keys_of_later_versions_are_refused_by_name() {
         assert!(error.contains("is not part of this version yet (it comes with "), "{error}");
         assert_eq!(error.lines().count(), 1, "nothing follows from it: {error}");
     }
-}
-
-#[test]
-fn unix_sockets_have_paths_and_modes() {
-    let config = read(
-        "{ listeners: [{ address: unix:/run/a.sock }, { address: unix:/run/b.sock, mode: 0600, name: b }], \
-         upstreams: { u: { endpoints: [unix:/run/app.sock, { address: unix:/run/app2.sock, weight: 2 }] } }, \
-         trusted_proxies: [unix, 10.0.0.0/8] }",
-    )
-    .unwrap();
-    let of = |l: &Listener| (l.name.value.clone(), l.address.to_string(), l.mode);
-    let texts = |name: &str, address: &str, mode| (name.to_owned(), address.to_owned(), mode);
-    assert_eq!(of(&config.listeners[0]), texts("unix:/run/a.sock", "unix:/run/a.sock", 0o660));
-    assert_eq!(of(&config.listeners[1]), texts("b", "unix:/run/b.sock", 0o600));
-    let endpoints = &config.upstreams[0].endpoints;
-    assert_eq!(endpoints[0].address.to_string(), "unix:/run/app.sock");
-    assert_eq!((endpoints[0].address.host().as_str(), endpoints[1].weight), ("localhost", 2));
-    assert!(config.trusted_proxies.unix && config.trusted_proxies.networks.len() == 1);
-    let long = format!("unix:/{}", "a".repeat(107));
-    for (listener, expected) in [
-        ("address: unix:run/x", "it is not the absolute path of a file"),
-        ("address: unix:/run/", "it is not the absolute path of a file"),
-        ("address: unix:@x", "abstract sockets are not supported"),
-        (&*format!("address: {long}"), "it has 108 bytes (Linux takes at most 107)"),
-        ("address: unix:/x, mode: 660", "`660` are no permissions"),
-        ("address: unix:/x, mode: 0999", "`0999` are no permissions"),
-        ("address: unix:/x, mode: rw", "`rw` are no permissions"),
-        ("address: 127.0.0.1:1, mode: 0600", "this listener has no path"),
-        ("address: unix:/x }, { address: unix:/x, name: y", "unix:/x is the address of another listener"),
-    ] {
-        let error = read(&format!("listeners: [{{ {listener} }}]")).unwrap_err();
-        assert!(error.contains(expected), "{listener}: {error}");
-    }
-    let error = errors("upstreams: { u: { endpoints: [unix:/a], tls: {} } }");
-    assert!(error.contains("tls: a Unix socket has no host that its certificate could be for"), "{error}");
-    let error = errors("upstreams: { u: { endpoints: [unix:/a, unix:/a, unix:b] } }");
-    assert!(error.contains("unix:/a is listed twice") && error.contains("not the absolute path"), "{error}");
 }
 
 #[test]

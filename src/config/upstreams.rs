@@ -4,11 +4,12 @@ use super::decode::{Block, Keys, Value, check_name};
 use super::hosts::{self, EndpointAddress};
 use super::report::{Located, quote};
 use super::tls;
+use crate::http::proxy_protocol::Version;
 use crate::tls::client::ClientFiles;
 use crate::value::Duration;
 
 pub(super) const KEYS: Keys = Keys {
-    known: &["endpoints", "balance", "pool", "timeouts", "tls"],
+    known: &["endpoints", "balance", "pool", "timeouts", "proxy_protocol", "tls"],
     later: &[
         ("budget", "upstream budgets"),
         ("health", "health checks"),
@@ -38,6 +39,8 @@ pub struct Upstream {
     pub pool: Pool,
     /// How long an endpoint may take.
     pub timeouts: Timeouts,
+    /// What each connection begins with, to say whose it is.
+    pub proxy_protocol: Option<Version>,
     /// Whom the gateway believes and who it is, if it speaks TLS to the endpoints.
     pub tls: Option<ClientFiles>,
 }
@@ -138,6 +141,9 @@ fn upstream(name: Located<String>, block: &Block<'_>) -> Upstream {
         balance: block.or("balance", Balance::P2c, balance),
         pool: block.or("pool", Pool::default(), pool),
         timeouts: block.or("timeouts", Timeouts::default(), timeouts),
+        proxy_protocol: block.or("proxy_protocol", None, |v| {
+            v.word(&[("off", None), ("v1", Some(Version::V1)), ("v2", Some(Version::V2))], &[])
+        }),
         tls,
     }
 }

@@ -27,6 +27,14 @@ fn room(limit: u64, workers: usize) -> u32 {
 pub fn fit(config: &mut Config, workers: usize, limit: u64) -> Vec<String> {
     let room = room(limit, workers);
     let mut cut = Vec::new();
+    // Listeners that have room each may not have it together.
+    if let Some(wanted) = config.connections.filter(|wanted| *wanted > room) {
+        cut.push(format!(
+            "{wanted} connections are allowed, but `ulimit -n` {limit} has room for {room}; raise it (LimitNOFILE=), or \
+             lower connections"
+        ));
+    }
+    config.connections = Some(config.connections.map_or(room, |wanted| wanted.min(room)));
     for listener in &mut config.listeners {
         let wanted = listener.bounds.connections;
         if wanted > room {
@@ -55,6 +63,11 @@ mod tests {
         let mut config = crate::config::parse("x", text, &|_| None).unwrap();
         let cut = fit(&mut config, 1, 64);
         assert_eq!(cut.len(), 1, "{cut:?}");
+        assert_eq!(config.connections, Some(18));
+        config.connections = Some(7);
+        assert!(fit(&mut config, 1, 64).is_empty() && config.connections == Some(7));
+        config.connections = Some(19);
+        assert!(fit(&mut config, 1, 64)[0].starts_with("19 connections are allowed"));
         assert_eq!(config.listeners[0].bounds.connections, 18);
         assert_eq!(config.listeners[1].bounds.connections, 5);
     }

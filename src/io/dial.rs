@@ -10,7 +10,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
-use super::buffers::Buffers;
+use super::buffers::{Buf, Buffers};
 use super::stream::{Stream, TcpIo};
 use super::tls::{HandshakeError, TlsIo};
 use crate::socket::SocketName;
@@ -23,26 +23,44 @@ pub enum DialError {
     Tls(HandshakeError),
 }
 
-/// Connects, without delay on small writes. Guard it with the upstream's connect deadline.
-pub async fn dial(name: &SocketName) -> io::Result<Stream> {
-    connect(name).await.map(Stream::Tcp)
+/// Connects, without delay on small writes, and writes `preface`. Guard it with the upstream's connect deadline.
+pub async fn dial(name: &SocketName, preface: Vec<u8>) -> io::Result<Stream> {
+    connect(name, preface).await.map(Stream::Tcp)
 }
 
-/// Connects and speaks TLS there, with whoever can show a certificate for `name`.
+/// Connects, writes `preface` and speaks TLS behind it, with whoever can show a certificate for `name`.
 pub async fn dial_tls(
     to: &SocketName,
+    preface: Vec<u8>,
     config: &Arc<ClientConfig>,
     name: &ServerName<'static>,
     buffers: &Rc<Buffers>,
 ) -> Result<Stream, DialError> {
-    let tcp = connect(to).await.map_err(DialError::Connect)?;
+    let tcp = connect(to, preface).await.map_err(DialError::Connect)?;
     let made = TlsIo::client(tcp, config, name.clone(), buffers);
     let io = Box::new(made.map_err(|e| DialError::Tls(HandshakeError::Tls(e)))?);
-    io.handshake().await.map_err(DialError::Tls)?;
+    io.handshake(Buf::default()).await.map_err(DialError::Tls)?;
     Ok(Stream::Tls(io))
 }
 
-async fn connect(to: &SocketName) -> io::Result<TcpIo> {
+async fn connect(to: &SocketName, preface: Vec<u8>) -> io::Result<TcpIo> {
+    let io = reach(to).await?;
+    if !preface.is_empty() {
+        let mut left = Buf::default();
+        left.extend(&preface);
+        while !left.is_empty() {
+            let (result, rest) = io.write(left).await;
+            left = rest;
+            match result? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                n => left.consume(n),
+            }
+        }
+    }
+    Ok(io)
+}
+
+async fn reach(to: &SocketName) -> io::Result<TcpIo> {
     match to {
         SocketName::Ip(address) => {
             let tcp = TcpStream::connect_addr(*address).await?;

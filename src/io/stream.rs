@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, UnsafeCell};
 use std::io;
-use std::net::TcpStream as StdTcp;
+use std::net::{SocketAddr, TcpStream as StdTcp};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -172,7 +172,7 @@ impl Stream {
         }
     }
 
-    /// Reads once and takes nothing in: behind [`Self::shutdown_write`], for the other side's end alone. `Ok(0)` is the end of
+    /// Reads once what is below TLS: in front of a handshake, where the bytes are for who reads them; and behind [`Self::shutdown_write`], for the other side's end alone. `Ok(0)` is the end of
     /// the connection under TLS. What comes is not decrypted, as a read that was dropped may have lost a part of a record.
     pub async fn read_away(&self, buf: Buf) -> (io::Result<usize>, Buf) {
         match self.tcp() {
@@ -271,6 +271,11 @@ impl Stream {
         }
     }
 
+    /// Our end's address; `None` without one.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        rustix::net::getsockname(self.tcp()?.fd()).ok()?.try_into().ok()
+    }
+
     /// The TLS session, if it is one.
     pub fn tls(&self) -> Option<&TlsIo> {
         match self {
@@ -304,7 +309,7 @@ mod tests {
     async fn connected() -> (Stream, StdTcp) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let stream = crate::io::dial::dial(&address.into()).await.unwrap();
+        let stream = crate::io::dial::dial(&address.into(), Vec::new()).await.unwrap();
         (stream, listener.accept().unwrap().0)
     }
 

@@ -166,7 +166,7 @@ async fn attempt(
 impl<'a> Call<'a> {
     fn wanted(&self) -> Wanted<'a> {
         let Self { spec, endpoints, core, down, route_due_ms, .. } = *self;
-        Wanted { spec, endpoints, core, slot: &down.slot, due_ms: route_due_ms }
+        Wanted { spec, endpoints, core, slot: &down.slot, client: Some(down), due_ms: route_due_ms }
     }
 }
 

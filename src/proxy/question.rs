@@ -38,7 +38,7 @@ pub async fn ask(
     let spec = live.snapshot.upstreams.get(filter.upstream).ok_or(Kind::Internal)?;
     let slot = core.deadlines.slot();
     let due_ms = due_ms.min(slot.now_ms().saturating_add(filter.timeout_ms.into()));
-    let wanted = Wanted { spec, endpoints: live.endpoints(filter.upstream), core, slot: &slot, due_ms };
+    let wanted = Wanted { spec, endpoints: live.endpoints(filter.upstream), core, slot: &slot, client: None, due_ms };
     let endpoint = wanted.pick().map_err(|e| e.kind)?;
     let host = spec.host_of(endpoint);
     let mut out = core.buffers.take(QUESTION_BYTES);

@@ -4,7 +4,6 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::Method;
 
-use crate::config::TrustedProxies;
 use crate::core::Core;
 use crate::error::Kind;
 use crate::http::authority::validate_host;
@@ -151,6 +150,7 @@ pub fn decide(down: &Downstream, rules: &ListenerSpec, snapshot: &Snapshot, req:
         return Err(Kind::Misdirected);
     }
     decide_client(down, snapshot, req);
+    down.client.set(req.client);
     Ok(())
 }
 
@@ -167,9 +167,8 @@ fn is_misdirected(req: &Request) -> bool {
 fn decide_client(down: &Downstream, snapshot: &Snapshot, req: &mut Request) {
     let peer = down.peer().ip();
     req.client = peer;
-    let TrustedProxies { networks, unix } = &snapshot.trusted_proxies;
-    let trusted = |ip: IpAddr| networks.iter().any(|net| net.contains(&ip));
-    if !peer.map_or(*unix, trusted) {
+    let trusted = &snapshot.trusted_proxies;
+    if !trusted.contains(peer) {
         return;
     }
     req.from_trusted = true;
@@ -179,7 +178,7 @@ fn decide_client(down: &Downstream, snapshot: &Snapshot, req: &mut Request) {
     for hop in hops {
         let Some(ip) = address_of(hop.trim_ascii()) else { break }; // what stands left of nonsense can not be believed
         req.client = Some(ip);
-        if !trusted(ip) {
+        if !trusted.contains(Some(ip)) {
             break;
         }
     }

@@ -31,8 +31,8 @@ use crate::value::ByteSize;
 use super::filters::{self, Common};
 use super::parts;
 use super::{
-    Action, EndpointSpec, Forward, HostPolicy, ListenerSpec, ListenerTls, Redirect, Respond, Route, Snapshot,
-    UpstreamSpec,
+    Action, EndpointSpec, Forward, HostPolicy, ListenerSpec, ListenerTls, PerClient, Redirect, Respond, Route,
+    Snapshot, UpstreamSpec,
 };
 
 /// Addresses by host name, as control resolved them.
@@ -84,6 +84,7 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Snapshot, Errors> {
         routes,
         upstreams: config.upstreams.iter().enumerate().map(|(i, raw)| upstream(i, raw, inputs, &report)).collect(),
         listeners: config.listeners.iter().enumerate().map(listener).collect(),
+        connections_max: config.connections.map_or(usize::MAX, |most| share(most, inputs.workers)),
         rate_limits: common.rate_limits.clone(),
         mirrors: common.mirrors(),
         trusted_proxies: config.trusted_proxies.clone(),
@@ -206,7 +207,11 @@ fn upstream(index: usize, raw: &upstreams::Upstream, inputs: &Inputs<'_>, report
             }
         };
         let server_name = tls.as_ref().and_then(|tls| server_name(tls, &endpoint.address));
-        let identity = tls.as_ref().map(|tls| format!("{} {server_name:?}", tls.identity)).unwrap_or_default();
+        let mut identity = tls.as_ref().map(|tls| format!("{} {server_name:?}", tls.identity)).unwrap_or_default();
+        if raw.proxy_protocol.is_some() {
+            // Connections that were kept before belong to nobody.
+            identity.push_str(" PROXY");
+        }
         for address in addresses {
             let (host, server_name, identity) = (host.clone(), server_name.clone(), identity.clone());
             endpoints.push(EndpointSpec { address, host, server_name, identity });
@@ -220,10 +225,12 @@ fn upstream(index: usize, raw: &upstreams::Upstream, inputs: &Inputs<'_>, report
     UpstreamSpec {
         name: raw.name.value.clone(),
         endpoints,
+        proxy_protocol: raw.proxy_protocol,
         tls,
         balance: RefCell::new(balance),
         pool: PoolLimits {
-            idle: share(raw.pool.idle, inputs.workers),
+            // The next request may be another client's.
+            idle: if raw.proxy_protocol.is_some() { 0 } else { share(raw.pool.idle, inputs.workers) },
             idle_ms: millis(raw.pool.idle_timeout.get()),
             age_ms: millis(raw.pool.max_age.get()),
             requests: raw.pool.max_requests,
@@ -257,6 +264,7 @@ fn listener(index: usize, raw: &Listener, inputs: &Inputs<'_>, common: &Common, 
     let bytes = |size: crate::value::ByteSize| usize::try_from(size.bytes()).unwrap_or(usize::MAX);
     ListenerSpec {
         name: raw.name.value.clone(),
+        proxy_protocol: raw.proxy_protocol.clone(),
         tls: tls.map(|rules| ListenerTls {
             rules,
             handshake_ms: millis(raw.timeouts.tls_handshake.get()),
@@ -270,6 +278,11 @@ fn listener(index: usize, raw: &Listener, inputs: &Inputs<'_>, common: &Common, 
         https_redirect: raw.https_redirect,
         filters: filters::without_route(raw, inputs.config, common),
         connections_max: share(raw.bounds.connections, workers),
+        per_client: raw.bounds.connections_per_client.map(|max| PerClient {
+            // Not the name of any filter: those have no spaces. There are no more clients than connections.
+            counts: inputs.limits.in_flight(&format!("listener {}", raw.name.value), raw.bounds.connections),
+            max: max.into(),
+        }),
         bounds: Bounds {
             head: bytes(raw.bounds.head),
             fields: usize::try_from(raw.bounds.headers).unwrap_or(usize::MAX),

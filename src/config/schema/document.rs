@@ -1,6 +1,6 @@
 //! The rows of everything but filters and aggregations.
 
-use super::super::{ALL_ROUTES_KEYS, CPUS_MAX, KEYS};
+use super::super::{ALL_ROUTES_KEYS, CONNECTIONS_MAX, CPUS_MAX, KEYS};
 use super::super::{forward, headers, listeners, matching, observe, rate_limits, rewrite, routes, tls, upstreams};
 use super::*;
 
@@ -10,6 +10,7 @@ pub(super) static DOCUMENT: Block = Block {
     keys: &KEYS,
     rows: &[
         or("workers", Kind::Either(&[Kind::Words(&["auto"]), Kind::Count(1, CPUS_MAX), CPUS]), "auto"),
+        or("connections", Kind::Either(&[Kind::Words(&["auto"]), Kind::Count(1, CONNECTIONS_MAX)]), "auto"),
         or("drain", TIME, "30s"),
         or("errors", Kind::Words(&["envelope"]), "envelope"),
         or("trusted_proxies", Kind::List(&TRUSTED, 0, 1024), "[]"),
@@ -48,6 +49,7 @@ static LISTENER: Block = Block {
         may("name", NAME),
         need("address", SOCKET),
         mostly("mode", MODE, "0660"),
+        may("proxy_protocol", Kind::Block(&PROXY_PROTOCOL)),
         may("tls", Kind::Block(&LISTENER_TLS)),
         or("https_redirect", Kind::Either(&[NONE, HTTP_PORT]), "none"),
         or("bounds", Kind::Block(&BOUNDS), "{}"),
@@ -60,11 +62,18 @@ static LISTENER: Block = Block {
     ],
     rule: Rule::None,
 };
+static PROXY_PROTOCOL: Block = Block {
+    name: "proxy_protocol",
+    keys: &listeners::PROXY_PROTOCOL_KEYS,
+    rows: &[need("trusted", Kind::List(&TRUSTED, 1, 1024))],
+    rule: Rule::None,
+};
 static BOUNDS: Block = Block {
     name: "bounds",
     keys: &listeners::BOUNDS_KEYS,
     rows: &[
         or("connections", Kind::Count(1, 1_000_000), "20000"),
+        or("connections_per_client", Kind::Either(&[NONE, Kind::Count(1, 1_000_000)]), "none"),
         or("handshakes", Kind::Count(1, 1_000_000), "1000"),
         or("head", SIZE, "32KiB"),
         or("headers", Kind::Count(1, 256), "100"),
@@ -156,6 +165,7 @@ static UPSTREAM: Block = Block {
         or("balance", Kind::Words(&["p2c", "round_robin"]), "p2c"),
         or("pool", Kind::Block(&POOL), "{}"),
         or("timeouts", Kind::Block(&UPSTREAM_TIMEOUTS), "{}"),
+        or("proxy_protocol", Kind::Words(&["off", "v1", "v2"]), "off"),
         may("tls", Kind::Block(&UPSTREAM_TLS)),
     ],
     rule: Rule::None,

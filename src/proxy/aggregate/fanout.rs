@@ -274,7 +274,7 @@ where
         }
         let due_ms = self.about.due_ms.min(ms(self.now_us).saturating_add(part.timeout_ms.into()));
         let endpoints = live.endpoints(part.upstream);
-        let wanted = Wanted { spec, endpoints, core: &plane.core, slot: &down.slot, due_ms };
+        let wanted = Wanted { spec, endpoints, core: &plane.core, slot: &down.slot, client: None, due_ms };
         let Ok(endpoint) = wanted.pick() else { return self.not_sent(index, part, item, PartReason::Connect) };
         let host = spec.host_of(endpoint);
         let mut out = plane.core.buffers.take(REQUEST_BYTES);
