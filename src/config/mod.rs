@@ -32,6 +32,7 @@ pub mod report;
 pub mod rewrite;
 pub mod routes;
 mod schema;
+mod secrets;
 mod templates;
 pub mod tls;
 mod tree;
@@ -94,7 +95,7 @@ pub struct Config {
     pub file: String,
     /// How many cores serve.
     pub workers: Workers,
-    /// Open connections of clients, on all listeners together; `None`: as many as there are descriptors for.
+    /// Open connections of clients, on all listeners together; `None`: as many as each may have.
     pub connections: Option<u32>,
     /// How long requests may still take after a first SIGTERM.
     pub drain: Duration,
@@ -252,7 +253,7 @@ fn document(root: &Node, file_name: &str, plugins: &Registry, report: &Report) -
     Some(Config {
         file: file_name.to_owned(),
         workers: block.or("workers", Workers::Auto, workers),
-        connections: block.or("connections", None, |v| v.or_word("auto", |v| v.count(1..=CONNECTIONS_MAX))),
+        connections: block.or("connections", None, |v| v.or_none(|v| v.count(1..=CONNECTIONS_MAX))),
         drain: block
             .or("drain", Duration::from_secs(30), |v| v.duration(Duration::from_secs(0)..=Duration::from_secs(3600))),
         trusted_proxies: block.or("trusted_proxies", TrustedProxies::default(), |v| trusted_proxies(v, 0)),

@@ -10,7 +10,7 @@ use super::*;
 use crate::plugin::Registry;
 
 const GATEWAY: &str = include_str!("../../config/gateway.yaml");
-const EXAMPLES: [(&str, &str); 13] = [
+const EXAMPLES: [(&str, &str); 14] = [
     ("demo", include_str!("../../config/demo.yaml")),
     ("minimal", include_str!("../../config/examples/minimal.yaml")),
     ("hosts-and-methods", include_str!("../../config/examples/hosts-and-methods.yaml")),
@@ -290,7 +290,7 @@ fn a_route_is_one_match_and_one_action() {
         ("match: { path: / }, redirect: { to: /, status: 200 }", "allowed: 301"),
         ("match: { path: /, host: 'a:80' }, respond: {}", "no port here"),
         ("match: { path: '/a/../b' }, respond: {}", "segment"),
-        ("match: { path: /, methods: [CONNECT] }, respond: {}", "tunnels"),
+        ("match: { path: /, methods: [CONNECT] }, respond: {}", "use `forward`"),
         ("match: { path: / }, respond: {}, timeout: 2d", "allowed: 10ms to 1d"),
         ("match: { path: / }, respond: {}, filters: [a], without: [a]", "both filters and without"),
         ("match: { path: /user }, forward: { upstream: users, rewrite: { strip_prefix: /us } }", "no path of"),

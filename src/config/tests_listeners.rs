@@ -65,10 +65,10 @@ fn caps_are_counts_or_their_words() {
     )
     .unwrap();
     assert_eq!((config.connections, config.listeners[0].bounds.connections_per_client), (Some(5000), None));
-    let text = "{ connections: auto, listeners: [{ address: 127.0.0.1:1, bounds: { connections_per_client: 20 } }] }";
+    let text = "{ connections: none, listeners: [{ address: 127.0.0.1:1, bounds: { connections_per_client: 20 } }] }";
     let config = read(text).unwrap();
     assert_eq!((config.connections, config.listeners[0].bounds.connections_per_client), (None, Some(20)));
-    for wrong in ["connections: 0", "connections: none", "connections: -1"] {
+    for wrong in ["connections: 0", "connections: auto", "connections: -1"] {
         assert!(errors(wrong).contains("connections"), "{wrong}");
     }
     assert!(read("listeners: [{ address: 127.0.0.1:1, bounds: { connections_per_client: 0 } }]").is_err());

@@ -10,7 +10,7 @@ pub(super) static DOCUMENT: Block = Block {
     keys: &KEYS,
     rows: &[
         or("workers", Kind::Either(&[Kind::Words(&["auto"]), Kind::Count(1, CPUS_MAX), CPUS]), "auto"),
-        or("connections", Kind::Either(&[Kind::Words(&["auto"]), Kind::Count(1, CONNECTIONS_MAX)]), "auto"),
+        or("connections", Kind::Either(&[NONE, Kind::Count(1, CONNECTIONS_MAX)]), "none"),
         or("drain", TIME, "30s"),
         or("errors", Kind::Words(&["envelope"]), "envelope"),
         or("trusted_proxies", Kind::List(&TRUSTED, 0, 1024), "[]"),
