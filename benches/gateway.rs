@@ -8,7 +8,7 @@ use ringway::config;
 use ringway::core::Core;
 use ringway::io::Stream;
 use ringway::io::memory::{MemoryStream, pair};
-use ringway::proxy::plane::{Downstream, Plane};
+use ringway::proxy::plane::{Downstream, Peer, Plane};
 use ringway::shared::log_ring::{self, Consumer, RING_BYTES_DEFAULT};
 use ringway::shared::metrics::Registry;
 use ringway::snapshot::build::{Inputs, build};
@@ -50,11 +50,12 @@ pub(crate) fn plane(config: &str) -> (Rc<Plane>, Consumer) {
 /// A client's connection to that worker, and the client's end.
 pub(crate) fn downstream(plane: &Plane) -> (Rc<Downstream>, MemoryStream) {
     let (near, far) = pair();
-    let peer = SocketAddr::from(([127, 0, 0, 1], 40_000));
     let down = Downstream {
         stream: Stream::Memory(near),
-        peer,
-        peer_text: peer.ip().to_string(),
+        peer: Peer::new(Some(SocketAddr::from(([127, 0, 0, 1], 40_000)))),
+        told: Default::default(),
+        client: Default::default(),
+        place: Default::default(),
         listener: 0,
         slot: plane.core.deadlines.slot(),
         session: Default::default(),

@@ -117,7 +117,7 @@ fn pass_on(c: &mut Criterion) {
             b.iter(|| {
                 out.clear();
                 let written =
-                    upstream_head::write(black_box(&req), action, "127.0.0.1:9000", &down.peer_text, 1000, &mut out);
+                    upstream_head::write(black_box(&req), action, "127.0.0.1:9000", down.peer().text(), 1000, &mut out);
                 assert!(written);
                 out.len()
             });

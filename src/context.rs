@@ -1,7 +1,5 @@
 //! The facts of one request that its log line and its metrics are made of.
 
-use std::net::SocketAddr;
-
 use crate::end::End;
 
 /// What is known about a request so far.
@@ -13,8 +11,8 @@ pub struct Context {
     pub route: Option<usize>,
     /// Index of its upstream in the snapshot.
     pub upstream: Option<usize>,
-    /// The endpoint that was asked last.
-    pub endpoint: Option<SocketAddr>,
+    /// Index of the endpoint that was asked last, in its upstream.
+    pub endpoint: Option<usize>,
     /// The status sent, 0 when none was.
     pub status: u16,
     /// Bytes received from the client.

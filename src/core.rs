@@ -8,7 +8,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::hash::BuildHasher;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -23,6 +22,7 @@ use crate::observe::access_log::{Record, TimeCache, write_json};
 use crate::shared::CoreMetrics;
 use crate::shared::limits::Wallet;
 use crate::shared::log_ring::Producer;
+use crate::socket::SocketName;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::last_good::LastGood;
 use crate::upstream::pool::PoolLimits;
@@ -82,7 +82,7 @@ pub struct Core {
 }
 
 /// Its upstream, its address, and what makes a TLS connection to it one of these (empty without TLS).
-type EndpointKey = (Box<str>, SocketAddr, Box<str>);
+type EndpointKey = (Box<str>, SocketName, Box<str>);
 
 struct Log {
     ring: Producer,
@@ -123,11 +123,11 @@ impl Core {
     }
 
     /// The endpoint at `address` of the upstream `name`: the same one from snapshot to snapshot. `identity` stands for all
-    /// that a TLS connection to it depends on: a connection never serves under another one.
-    pub fn endpoint(&self, name: &str, address: SocketAddr, identity: &str) -> Rc<CoreEndpoint> {
+    /// else that a connection to it depends on: a connection never serves under another one.
+    pub fn endpoint(&self, name: &str, address: &SocketName, identity: &str) -> Rc<CoreEndpoint> {
         let mut endpoints = self.endpoints.borrow_mut();
-        let key = (name.into(), address, identity.into());
-        Rc::clone(endpoints.entry(key).or_insert_with(|| Rc::new(Endpoint::new(address))))
+        let key = (name.into(), address.clone(), identity.into());
+        Rc::clone(endpoints.entry(key).or_insert_with(|| Rc::new(Endpoint::new(address.clone()))))
     }
 
     /// This core's wallet on a limit's process wallet: the same one from snapshot to snapshot.

@@ -87,6 +87,7 @@ reasons! {
         Overloaded = "overloaded", "Accepted over the cap: 503 and closed.";
         Drain = "drain", "The gateway stops.";
         TlsHandshake = "tls_handshake", "The TLS handshake did not come to its end.";
+        ProxyHeader = "proxy_header", "A trusted proxy sent no PROXY header, a bad one, or half of one.";
         Panic = "panic", "A defect of the gateway, contained to this connection.";
     }
 }

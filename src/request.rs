@@ -408,8 +408,8 @@ impl Facts for Request {
         self.session.as_deref()
     }
 
-    fn client_ip(&self) -> IpAddr {
-        self.client.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED))
+    fn client_ip(&self) -> Option<IpAddr> {
+        self.client
     }
 
     fn request_id(&self) -> &str {

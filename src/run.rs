@@ -2,7 +2,6 @@
 
 use std::future::pending;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -15,6 +14,7 @@ use crate::shared::limits::Limits;
 use crate::shared::metrics::Registry;
 use crate::shared::passwords;
 use crate::snapshot::build::{Inputs, build};
+use crate::socket::SocketName;
 use crate::worker;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -242,7 +242,10 @@ fn serve(load: impl FnOnce() -> Result<Config, String>, is_demo: bool) -> Result
 }
 
 fn ready_text(control: &Control, admin: Option<String>, is_demo: bool) -> String {
-    let url = |(address, is_tls): &(SocketAddr, bool)| format!("http{}://{address}", if *is_tls { "s" } else { "" });
+    let url = |(name, is_tls): &(SocketName, bool)| match name {
+        SocketName::Ip(address) => format!("http{}://{address}", if *is_tls { "s" } else { "" }),
+        SocketName::Unix(_) => name.to_string(),
+    };
     let listening: Vec<String> = control.addresses().iter().map(url).collect();
     let mut text = format!("ringway: listening on {}", listening.join(", "));
     if let Some(admin) = &admin {

@@ -4,13 +4,14 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use super::report::quote;
+use crate::socket::{SocketName, UNIX_PATH_BYTES_MAX};
 use crate::value::Invalid;
 
 /// RFC 1035 2.3.4.
 const HOST_BYTES_MAX: usize = 253;
 const LABEL_BYTES_MAX: usize = 63;
 
-/// Where an endpoint listens.
+/// Where something listens that is connected to over TCP.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {
     /// `ip:port`.
@@ -29,6 +30,34 @@ impl fmt::Display for Address {
         match self {
             Self::Ip(address) => address.fmt(f),
             Self::Name { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// Where an endpoint is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum EndpointAddress {
+    /// An address or a name, and a port.
+    Tcp(Address),
+    /// The path of a Unix socket, as `unix:/path`.
+    Unix(String),
+}
+
+impl fmt::Display for EndpointAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{path}"),
+        }
+    }
+}
+
+impl EndpointAddress {
+    /// The Host that it is asked by, if nothing else is said: a Unix socket has none of its own.
+    pub fn host(&self) -> String {
+        match self {
+            Self::Tcp(address) => address.to_string(),
+            Self::Unix(_) => "localhost".to_owned(),
         }
     }
 }
@@ -53,13 +82,46 @@ impl fmt::Display for HostMatch {
 
 /// `ip:port` to listen on; port 0 lets the kernel choose one.
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, Invalid> {
-    refuse_unix(text)?;
     text.parse().map_err(|_| Invalid::new("is not an address", "write ip:port, like 0.0.0.0:8080 or \"[::]:8080\""))
+}
+
+/// The same, or `unix:/path`.
+pub(super) fn listen_name(text: &str) -> Result<SocketName, Invalid> {
+    match text.strip_prefix("unix:") {
+        Some(path) => unix_path(path).map(|path| SocketName::Unix(path.into())),
+        None => listen_address(text).map(SocketName::Ip),
+    }
+}
+
+/// The path of a Unix socket.
+fn unix_path(path: &str) -> Result<&str, Invalid> {
+    let invalid =
+        |what: &str, remedy: String| Err(Invalid::new(format!("is not the path of a socket: {what}"), remedy));
+    if path.starts_with('@') {
+        return invalid(
+            "abstract sockets are not supported",
+            "write the path of a file, like unix:/run/app.sock".into(),
+        );
+    }
+    // Relative to which directory would depend on who starts the gateway.
+    if !path.starts_with('/') || path.ends_with('/') {
+        return invalid("it is not the absolute path of a file", "like unix:/run/app.sock".into());
+    }
+    if path.contains(char::is_control) {
+        return invalid("it has control characters", "remove them".into());
+    }
+    if path.len() > UNIX_PATH_BYTES_MAX {
+        let what = format!("it has {} bytes", path.len());
+        return invalid(&what, format!("Linux takes at most {UNIX_PATH_BYTES_MAX}"));
+    }
+    Ok(path)
 }
 
 /// Whether some connection could be meant for either of two sockets: `0.0.0.0` and `[::]` stand for every address of the
 /// machine (on Linux `[::]` takes IPv4 as well). Port 0 is a port of its own.
-pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+pub(super) fn overlap(a: &SocketName, b: &SocketName) -> bool {
+    let (SocketName::Ip(a), SocketName::Ip(b)) = (a, b) else { return a == b };
+    let (a, b) = (*a, *b);
     // `::ffff:1.2.3.4` is the same as `1.2.3.4`.
     let (ip_a, ip_b) = (a.ip().to_canonical(), b.ip().to_canonical());
     let covers = |any: IpAddr, ip: IpAddr| any.is_unspecified() && (any.is_ipv6() || ip.is_ipv4());
@@ -67,9 +129,16 @@ pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port() && a.port() != 0 && (same || covers(ip_a, ip_b) || covers(ip_b, ip_a))
 }
 
-/// `ip:port` or `host:port` of an endpoint.
-pub(super) fn endpoint_address(text: &str) -> Result<Address, Invalid> {
-    refuse_unix(text)?;
+/// `ip:port`, `host:port` or `unix:/path` of an endpoint.
+pub(super) fn endpoint_address(text: &str) -> Result<EndpointAddress, Invalid> {
+    match text.strip_prefix("unix:") {
+        Some(path) => unix_path(path).map(|path| EndpointAddress::Unix(path.to_owned())),
+        None => address(text).map(EndpointAddress::Tcp),
+    }
+}
+
+/// `ip:port` or `host:port`.
+pub(super) fn address(text: &str) -> Result<Address, Invalid> {
     if text.contains("://") {
         return Err(Invalid::new("is not an address but a URL", "write host:port, without scheme and path"));
     }
@@ -157,13 +226,6 @@ fn port_invalid() -> Invalid {
     Invalid::new("has no valid port", "1 to 65535")
 }
 
-fn refuse_unix(text: &str) -> Result<(), Invalid> {
-    if !text.starts_with("unix:") {
-        return Ok(());
-    }
-    Err(Invalid::new("is not part of this version yet", "it comes with Unix sockets; use ip:port"))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -172,8 +234,11 @@ mod tests {
     #[test]
     fn endpoints_are_addresses_or_names() {
         let name = Address::Name { host: "users.internal".to_owned(), port: 9000 };
-        assert_eq!(endpoint_address("Users.Internal:9000"), Ok(name));
-        assert_eq!(endpoint_address("[::1]:80"), Ok(Address::Ip("[::1]:80".parse().unwrap())));
+        assert_eq!(address("Users.Internal:9000"), Ok(name));
+        assert_eq!(endpoint_address("unix:/run/a"), Ok(EndpointAddress::Unix("/run/a".to_owned())));
+        assert!(endpoint_address(&format!("unix:/{}", "a".repeat(106))).is_ok());
+        assert!(endpoint_address(&format!("unix:/{}", "a".repeat(107))).is_err());
+        assert_eq!(address("[::1]:80"), Ok(Address::Ip("[::1]:80".parse().unwrap())));
         for wrong in [
             "10.0.0.1",
             "10.0.0.1:0",
@@ -184,7 +249,11 @@ mod tests {
             "1.2.3.256:80",
             "::1:80",
             "http://a:80",
-            "unix:/x",
+            "unix:",
+            "unix:x",
+            "unix:/x/",
+            "unix:@x",
+            "unix:/a\nb",
             "a b:80",
             "-a:80",
             "a..b:80",
@@ -210,10 +279,13 @@ mod tests {
             ("127.0.0.1:1", "127.0.0.2:1", false),
             ("127.0.0.1:1", "0.0.0.0:2", false),
             ("0.0.0.0:0", "127.0.0.1:0", false),
+            ("unix:/a", "unix:/a", true),
+            ("unix:/a", "unix:/b", false),
+            ("unix:/a", "127.0.0.1:1", false),
         ];
         for (a, b, expected) in pairs {
-            let [x, y] = [a, b].map(|text| text.parse().unwrap());
-            assert_eq!((overlap(x, y), overlap(y, x)), (expected, expected), "{a} {b}");
+            let [x, y] = [a, b].map(|text| listen_name(text).unwrap());
+            assert_eq!((overlap(&x, &y), overlap(&y, &x)), (expected, expected), "{a} {b}");
         }
     }
 

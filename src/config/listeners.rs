@@ -7,12 +7,16 @@ use super::hosts;
 use super::references::Names;
 use super::report::{Located, quote};
 use super::tls::{self, ListenerTls};
-use crate::value::{ByteSize, Duration};
+use super::{TrustedProxies, trusted_proxies};
+use crate::socket::SocketName;
+use crate::value::{ByteSize, Duration, Invalid};
 
 pub(super) const KEYS: Keys = Keys {
     known: &[
         "name",
         "address",
+        "mode",
+        "proxy_protocol",
         "tls",
         "https_redirect",
         "bounds",
@@ -23,16 +27,19 @@ pub(super) const KEYS: Keys = Keys {
         "paths",
         "filters",
     ],
-    later: &[("protocols", "HTTP/2"), ("proxy_protocol", "the PROXY protocol")],
+    later: &[("protocols", "HTTP/2")],
 };
+pub(super) const PROXY_PROTOCOL_KEYS: Keys = Keys { known: &["trusted"], later: &[] };
 pub(super) const BOUNDS_KEYS: Keys =
-    Keys { known: &["connections", "handshakes", "head", "headers", "target"], later: &[] };
+    Keys { known: &["connections", "connections_per_client", "handshakes", "head", "headers", "target"], later: &[] };
 pub(super) const TIMEOUTS_KEYS: Keys =
     Keys { known: &["tls_handshake", "request_header", "request_body", "keep_alive", "write"], later: &[] };
 pub(super) const PATHS_KEYS: Keys = Keys { known: &["merge_slashes", "encoded_slashes"], later: &[] };
 
 /// Each listener is a socket per worker.
 const LISTENERS_MAX: usize = 64;
+/// Owner and group may connect, as a proxy in front does that is of the group; nobody else on the machine may.
+const MODE_DEFAULT: u32 = 0o660;
 
 /// One address that clients connect to.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,7 +47,11 @@ pub struct Listener {
     /// Unique among listeners; the address as it was written if none is given.
     pub name: Located<String>,
     /// Shares no connection with another listener's; port 0 lets the kernel choose a port.
-    pub address: SocketAddr,
+    pub address: SocketName,
+    /// Permissions of a Unix socket's path: who may write may connect.
+    pub mode: u32,
+    /// Who begins each connection with a PROXY header; `None`: nobody.
+    pub proxy_protocol: Option<TrustedProxies>,
     /// Certificates and whom to let in, if it speaks TLS.
     pub tls: Option<ListenerTls>,
     /// Every request is sent to the same URL with `https`, at this port.
@@ -66,6 +77,8 @@ pub struct Listener {
 pub struct Bounds {
     /// Open connections of this listener, per process.
     pub connections: u32,
+    /// Open connections of one client's address, per process; `None`: as many as there may be at all.
+    pub connections_per_client: Option<u32>,
     /// TLS handshakes under way at a time, per process; further ones wait.
     pub handshakes: u32,
     /// Request line and header fields together; more is answered 431.
@@ -80,6 +93,7 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             connections: 20_000,
+            connections_per_client: None,
             handshakes: 1_000,
             head: ByteSize::from_kib(32),
             headers: 100,
@@ -155,7 +169,7 @@ pub(super) fn decode(value: &Value<'_>, filters: &Names<'_>) -> Option<Vec<Liste
         let Some(listener) = listener(&item, filters) else { continue };
         let named = !listener.name.value.is_empty();
         let same_name = |earlier: &&Listener| named && earlier.name.value == listener.name.value;
-        let same_port = |earlier: &&Listener| hosts::overlap(earlier.address, listener.address);
+        let same_port = |earlier: &&Listener| hosts::overlap(&earlier.address, &listener.address);
         if let Some(same) = listeners.iter().find(same_name) {
             let what = format!("a listener {} already exists on line {}", quote(&same.name.value), same.name.at.line);
             item.error(what, "give each its own name and address");
@@ -163,7 +177,7 @@ pub(super) fn decode(value: &Value<'_>, filters: &Names<'_>) -> Option<Vec<Liste
             let (what, remedy) = if same.address == listener.address {
                 (format!("{} is the address of another listener", listener.address), "remove one")
             } else {
-                let (address, other) = (listener.address, same.address);
+                let (address, other) = (&listener.address, &same.address);
                 (format!("{address} and {other} of another listener overlap"), "give one of them another port")
             };
             item.error(what, remedy);
@@ -177,15 +191,20 @@ pub(super) fn decode(value: &Value<'_>, filters: &Names<'_>) -> Option<Vec<Liste
 fn listener(item: &Value<'_>, filters: &Names<'_>) -> Option<Listener> {
     let block = item.block(&KEYS)?;
     let address_value = block.required("address");
-    let address = address_value.and_then(|v| v.parse(hosts::listen_address));
-    let default_name = address_value.unwrap_or(item).locate(address.map(|a| a.to_string()).unwrap_or_default());
+    let address = address_value.and_then(|v| v.parse(hosts::listen_name));
+    let default_name =
+        address_value.unwrap_or(item).locate(address.as_ref().map(|a| a.to_string()).unwrap_or_default());
+    let mode = block.or("mode", MODE_DEFAULT, |v| v.parse(mode));
+    if let (Some(value), Some(SocketName::Ip(_))) = (block.get("mode"), &address) {
+        value.error("this listener has no path that it could be the mode of", "remove it, or listen on unix:/path");
+    }
     let tls = block.get("tls").and_then(tls::listener);
     let https_redirect = block.or("https_redirect", None, |v| v.or_none(|v| v.count(1..=65_535)));
     if let (Some(value), Some(_), Some(_)) = (block.get("https_redirect"), https_redirect, block.get("tls")) {
         value.error("this listener speaks HTTPS itself", "write it at a listener without `tls`");
     }
-    if let (Some(value), Some(port), Some(address)) = (block.get("https_redirect"), https_redirect, address)
-        && u32::from(address.port()) == port
+    if let (Some(value), Some(port), Some(address)) = (block.get("https_redirect"), https_redirect, &address)
+        && address.ip().is_some_and(|address| u32::from(address.port()) == port)
     {
         value.error(
             "this is the listener's own port: a client would be sent in circles",
@@ -200,11 +219,14 @@ fn listener(item: &Value<'_>, filters: &Names<'_>) -> Option<Listener> {
             "write them at the listener with `tls`",
         );
     }
+    let proxy_protocol = block.get("proxy_protocol").and_then(|v| proxy_protocol(v, address.as_ref()));
     Some(Listener {
+        mode,
+        proxy_protocol,
         tls,
         https_redirect: https_redirect.and_then(|port| u16::try_from(port).ok()),
         name: block.or("name", default_name, |v| v.name()),
-        address: address.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0))),
+        address: address.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)).into()),
         bounds: block.or("bounds", Bounds::default(), bounds),
         timeouts: block.or("timeouts", Timeouts::default(), timeouts),
         max_requests: block.or("max_requests", Some(10_000), |v| v.or_none(|v| v.count(1..=1_000_000_000))),
@@ -219,11 +241,37 @@ fn listener(item: &Value<'_>, filters: &Names<'_>) -> Option<Listener> {
     })
 }
 
+/// Who begins each connection with a PROXY header.
+fn proxy_protocol(value: &Value<'_>, address: Option<&SocketName>) -> Option<TrustedProxies> {
+    let block = value.block(&PROXY_PROTOCOL_KEYS)?;
+    let trusted = block.required("trusted")?;
+    let proxies = trusted_proxies(trusted, 1)?;
+    let is_unix = address.map(|address| address.ip().is_none());
+    match is_unix {
+        Some(true) if !proxies.unix => trusted.error("who connects to a Unix socket has no address", "write [unix]"),
+        Some(false) if proxies.networks.is_empty() => {
+            trusted.error("nobody connects to a port over a Unix socket", "write the proxy's address, or its network");
+        }
+        _ => {}
+    }
+    Some(proxies)
+}
+
+/// Permissions, as chmod takes them.
+fn mode(text: &str) -> Result<u32, Invalid> {
+    let digits = text.strip_prefix('0').filter(|digits| digits.len() == 3);
+    let mode = digits.and_then(|digits| u32::from_str_radix(digits, 8).ok());
+    mode.ok_or_else(|| {
+        Invalid::new("are no permissions", "write four octal digits, like 0660: owner and group may connect")
+    })
+}
+
 fn bounds(value: &Value<'_>) -> Option<Bounds> {
     let block = value.block(&BOUNDS_KEYS)?;
     let default = Bounds::default();
     let bounds = Bounds {
         connections: block.or("connections", default.connections, |v| v.count(1..=1_000_000)),
+        connections_per_client: block.or("connections_per_client", None, |v| v.or_none(|v| v.count(1..=1_000_000))),
         handshakes: block.or("handshakes", default.handshakes, |v| v.count(1..=1_000_000)),
         // Less than 1 KiB does not hold what browsers send; more than 1 MiB is memory that any client can claim.
         head: block.or("head", default.head, |v| v.size(ByteSize::from_kib(1)..=ByteSize::from_kib(1024))),

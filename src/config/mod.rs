@@ -10,7 +10,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use ipnet::IpNet;
@@ -71,6 +71,7 @@ use upstreams::Upstream;
 const KEYS: Keys = Keys {
     known: &[
         "workers",
+        "connections",
         "drain",
         "errors",
         "forwarded",
@@ -92,6 +93,8 @@ const ALL_ROUTES_KEYS: Keys = Keys { known: &["filters"], later: &[] };
 /// `CPU_SETSIZE` of Linux: an affinity mask names no more.
 const CPUS_MAX: u32 = 1024;
 const TRUSTED_MAX: usize = 1024;
+/// More than any machine has descriptors for.
+const CONNECTIONS_MAX: u32 = 100_000_000;
 
 /// Everything an operator can say. Names are unique, every name that refers to an upstream or a filter exists, templates
 /// can be read, and no two routes are for the same requests.
@@ -101,6 +104,8 @@ pub struct Config {
     pub file: String,
     /// How many cores serve.
     pub workers: Workers,
+    /// Open connections of clients, on all listeners together; `None`: as many as each may have.
+    pub connections: Option<u32>,
     /// How long requests may still take after a first SIGTERM.
     pub drain: Duration,
     /// How errors are told.
@@ -108,7 +113,7 @@ pub struct Config {
     /// In which fields upstreams are told who calls, and trusted proxies tell it.
     pub forwarded: Tells,
     /// Networks whose forwarding fields (X-Forwarded-For …) are believed.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: TrustedProxies,
     /// At least one.
     pub listeners: Vec<Listener>,
     /// In the order of the file.
@@ -148,6 +153,15 @@ impl Config {
         let cost_max = costs.max().unwrap_or(1).max(1);
         limit.spec(cost_max, self.rate_limits.redis.is_some(), self.rate_limits.on_unavailable)
     }
+}
+
+/// Whose word on who the client is counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrustedProxies {
+    /// Those that connect from these networks.
+    pub networks: Vec<IpNet>,
+    /// Those that connect over Unix sockets.
+    pub unix: bool,
 }
 
 /// How many cores serve.
@@ -251,6 +265,7 @@ fn document(root: &Node, file_name: &str, plugins: &Registry, report: &Report) -
     Some(Config {
         file: file_name.to_owned(),
         workers: block.or("workers", Workers::Auto, workers),
+        connections: block.or("connections", None, |v| v.or_none(|v| v.count(1..=CONNECTIONS_MAX))),
         drain: block
             .or("drain", Duration::from_secs(30), |v| v.duration(Duration::from_secs(0)..=Duration::from_secs(3600))),
         errors: block.or("errors", ErrorForms::default(), errors::decode),
@@ -258,7 +273,7 @@ fn document(root: &Node, file_name: &str, plugins: &Registry, report: &Report) -
             let words = [("x-forwarded", Tells::XForwarded), ("forwarded", Tells::Forwarded), ("both", Tells::Both)];
             v.word(&words, &[])
         }),
-        trusted_proxies: block.or("trusted_proxies", Vec::new(), |v| v.list_of(0..=TRUSTED_MAX, |v| v.parse(network))),
+        trusted_proxies: block.or("trusted_proxies", TrustedProxies::default(), |v| trusted_proxies(v, 0)),
         listeners,
         upstreams,
         filters,
@@ -288,10 +303,24 @@ fn workers(value: &Value<'_>) -> Option<Workers> {
     Some(Workers::Cpus(cpus))
 }
 
+impl TrustedProxies {
+    /// Whether who connects from there is one of them; `None` is a Unix socket.
+    pub fn contains(&self, address: Option<IpAddr>) -> bool {
+        address.map_or(self.unix, |address| self.networks.iter().any(|net| net.contains(&address)))
+    }
+}
+
+/// Networks, and `unix`.
+fn trusted_proxies(value: &Value<'_>, least: usize) -> Option<TrustedProxies> {
+    let read = |text: &str| if text == "unix" { Ok(None) } else { network(text).map(Some) };
+    let all = value.list_of(least..=TRUSTED_MAX, |item| item.parse(read))?;
+    Some(TrustedProxies { unix: all.contains(&None), networks: all.into_iter().flatten().collect() })
+}
+
 /// `10.0.0.0/8`, or one address.
 pub(in crate::config) fn network(text: &str) -> Result<IpNet, Invalid> {
     let invalid = || Invalid::new("is not a network", "write an address, or one with a prefix length, like 10.0.0.0/8");
-    let net: IpNet = match text.parse::<std::net::IpAddr>() {
+    let net: IpNet = match text.parse::<IpAddr>() {
         Ok(address) => address.into(),
         Err(_) => text.parse().map_err(|_| invalid())?,
     };
@@ -304,8 +333,10 @@ pub(in crate::config) fn network(text: &str) -> Result<IpNet, Invalid> {
 /// Two sockets that are not of one group can not share an address. `given` is the block, if the document has one.
 fn check_admin(admin: Option<SocketAddr>, given: Option<&Value<'_>>, listeners: &[Listener], report: &Report) {
     let Some(admin) = admin else { return };
-    let Some(listener) = listeners.iter().find(|listener| hosts::overlap(listener.address, admin)) else { return };
-    let what = if listener.address == admin {
+    let Some(listener) = listeners.iter().find(|listener| hosts::overlap(&listener.address, &admin.into())) else {
+        return;
+    };
+    let what = if listener.address.ip() == Some(admin) {
         format!("the admin API and a listener both use {admin}")
     } else {
         format!("{admin} of the admin API and {} of a listener overlap", listener.address)
@@ -331,6 +362,8 @@ mod tests_ext_auth;
 mod tests_jwt;
 #[cfg(test)]
 mod tests_limits;
+#[cfg(test)]
+mod tests_listeners;
 #[cfg(test)]
 mod tests_matching;
 #[cfg(test)]

@@ -2,14 +2,15 @@
 
 use super::balance::{self, Balance};
 use super::decode::{Block, Keys, Value, check_name};
-use super::hosts::{self, Address};
+use super::hosts::{self, EndpointAddress};
 use super::report::{Located, quote};
 use super::tls;
+use crate::http::proxy_protocol::Version;
 use crate::tls::client::ClientFiles;
 use crate::value::Duration;
 
 pub(super) const KEYS: Keys = Keys {
-    known: &["endpoints", "balance", "pool", "timeouts", "tls"],
+    known: &["endpoints", "balance", "pool", "timeouts", "proxy_protocol", "tls"],
     later: &[
         ("budget", "upstream budgets"),
         ("health", "health checks"),
@@ -39,6 +40,8 @@ pub struct Upstream {
     pub pool: Pool,
     /// How long an endpoint may take.
     pub timeouts: Timeouts,
+    /// What each connection begins with, to say whose it is.
+    pub proxy_protocol: Option<Version>,
     /// Whom the gateway believes and who it is, if it speaks TLS to the endpoints.
     pub tls: Option<ClientFiles>,
 }
@@ -47,7 +50,7 @@ pub struct Upstream {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Endpoint {
     /// Where it listens.
-    pub address: Address,
+    pub address: EndpointAddress,
     /// Its share of requests relative to the others: 1 to 1000.
     pub weight: u32,
     /// It gets no new requests.
@@ -117,13 +120,25 @@ pub(super) fn decode(value: &Value<'_>) -> Option<Vec<Upstream>> {
 }
 
 fn upstream(name: Located<String>, block: &Block<'_>) -> Upstream {
+    let endpoints = block.required("endpoints").and_then(endpoints).unwrap_or_default();
+    let tls = block.get("tls").and_then(tls::upstream);
+    let is_nameless = |endpoint: &Endpoint| matches!(endpoint.address, EndpointAddress::Unix(_));
+    if let (Some(value), Some(tls)) = (block.get("tls"), &tls)
+        && tls.server_name.is_none()
+        && endpoints.iter().any(is_nameless)
+    {
+        value.error("a Unix socket has no host that its certificate could be for", "write `server_name`");
+    }
     Upstream {
         name,
-        endpoints: block.required("endpoints").and_then(endpoints).unwrap_or_default(),
+        endpoints,
         balance: block.or("balance", Balance::P2c, balance::decode),
         pool: block.or("pool", Pool::default(), pool),
         timeouts: block.or("timeouts", Timeouts::default(), timeouts),
-        tls: block.get("tls").and_then(tls::upstream),
+        proxy_protocol: block.or("proxy_protocol", None, |v| {
+            v.word(&[("off", None), ("v1", Some(Version::V1)), ("v2", Some(Version::V2))], &[])
+        }),
+        tls,
     }
 }
 

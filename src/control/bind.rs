@@ -8,13 +8,17 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use super::StartError;
 use crate::config::Config;
+use crate::config::listeners::Listener;
 use crate::io::listen;
+use crate::socket::SocketName;
 
-/// Every listener's sockets, by worker.
+use super::unix_path::{Owned, bind_at};
+
+/// Every listener's sockets, by worker, and the paths of the Unix sockets among them.
 ///
 /// # Errors
 /// An address that can not be had, with the remedy.
-pub(super) fn bind(config: &Config, workers: usize) -> Result<Vec<Vec<listen::Bound>>, StartError> {
+pub(super) fn bind(config: &Config, workers: usize) -> Result<(Vec<Vec<listen::Bound>>, Vec<Owned>), StartError> {
     let refused = |name: &str, address: SocketAddr, e: &io::Error| {
         // One without a name is called by its address.
         let what = if name == address.to_string() { "listener".to_owned() } else { format!("listener {name}") };
@@ -22,17 +26,29 @@ pub(super) fn bind(config: &Config, workers: usize) -> Result<Vec<Vec<listen::Bo
     };
     // All of them first: two listeners of one config may overlap, such as 0.0.0.0 and 127.0.0.1 on one port.
     for listener in &config.listeners {
-        probe(listener.address).map_err(|e| refused(&listener.name.value, listener.address, &e))?;
+        if let SocketName::Ip(address) = listener.address {
+            probe(address).map_err(|e| refused(&listener.name.value, address, &e))?;
+        }
     }
     let mut per_worker: Vec<Vec<listen::Bound>> = (0..workers).map(|_| Vec::new()).collect();
-    for listener in &config.listeners {
-        let bound =
-            listen::bind(listener.address, workers).map_err(|e| refused(&listener.name.value, listener.address, &e))?;
+    let mut paths = Vec::new();
+    for Listener { name, address, mode, .. } in &config.listeners {
+        let bound = match address {
+            SocketName::Ip(address) => {
+                listen::bind(*address, workers).map_err(|e| refused(&name.value, *address, &e))?
+            }
+            SocketName::Unix(path) => {
+                let (bound, owned) = bind_at(path, *mode, workers)
+                    .map_err(|cause| format!("listener {}: {path}: {cause}", name.value))?;
+                paths.push(owned);
+                bound
+            }
+        };
         for (worker, bound) in per_worker.iter_mut().zip(bound) {
             worker.push(bound);
         }
     }
-    Ok(per_worker)
+    Ok((per_worker, paths))
 }
 
 /// Binds `address` once without SO_REUSEPORT, and lets go of it. The workers' sockets share the port with any other
@@ -72,7 +88,7 @@ mod tests {
     #[test]
     fn a_live_listener_is_an_obstacle_even_if_it_shares_and_its_old_connections_are_none() {
         let bound = listen::bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
-        let address = bound[0].address;
+        let address = bound[0].address.ip().unwrap();
         let _open = TcpStream::connect(address).unwrap();
         let e = probe(address).unwrap_err();
         assert_eq!(e.kind(), io::ErrorKind::AddrInUse);

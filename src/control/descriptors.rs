@@ -38,6 +38,17 @@ pub fn fit(config: &mut Config, workers: usize, limit: u64) -> Result<Vec<String
         ));
     }
     let room = u64::from(room(limit, workers));
+    if let Some(wanted) = config.connections {
+        // With a cap of their own the listeners share what there is.
+        if u64::from(wanted) <= room {
+            return Ok(Vec::new());
+        }
+        config.connections = u32::try_from(room).ok();
+        return Ok(vec![format!(
+            "{wanted} connections are allowed, but `ulimit -n` {limit} has room for {room}; raise it (LimitNOFILE=), or \
+             lower connections"
+        )]);
+    }
     let all: u64 = config.listeners.iter().map(|listener| u64::from(listener.bounds.connections)).sum();
     if all <= room {
         return Ok(Vec::new());
@@ -77,5 +88,10 @@ mod tests {
         // In proportion, and all of them together within the room of 18.
         assert_eq!(config.listeners[0].bounds.connections, 16);
         assert_eq!(config.listeners[1].bounds.connections, 1);
+        config.connections = Some(18);
+        assert_eq!(fit(&mut config, 1, 64), Ok(Vec::new()));
+        config.connections = Some(19);
+        assert!(fit(&mut config, 1, 64).unwrap()[0].starts_with("19 connections are allowed"));
+        assert_eq!(config.connections, Some(18));
     }
 }

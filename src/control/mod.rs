@@ -18,12 +18,12 @@ pub mod publish;
 mod report;
 pub mod resolve;
 pub mod signal;
+mod unix_path;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +41,7 @@ use crate::shared::metrics::Registry;
 use crate::shared::passwords::queue;
 use crate::snapshot::Snapshot;
 use crate::snapshot::start::WorkerStart;
+use crate::socket::SocketName;
 use crate::tls;
 
 use access_log::{Options, Stopped, Target, Writer};
@@ -75,7 +76,8 @@ pub struct Control {
     writer: Option<Writer>,
     signals: Signals,
     admin: Arc<AdminState>,
-    addresses: Vec<(SocketAddr, bool)>,
+    addresses: Vec<(SocketName, bool)>,
+    paths: Vec<unix_path::Owned>,
 }
 
 /// Why the gateway can not start: for people, with the remedy.
@@ -127,9 +129,10 @@ pub async fn prepare(
         AccessLog::Stderr => Some(Target::Stderr),
         AccessLog::File(path) => Some(Target::File(path.clone())),
     };
-    let mut per_worker = bind::bind(&config, workers)?;
+    let (mut per_worker, paths) = bind::bind(&config, workers)?;
     let bound = per_worker.first().into_iter().flatten();
-    let addresses = bound.zip(&config.listeners).map(|(bound, raw)| (bound.address, raw.tls.is_some())).collect();
+    let addresses =
+        bound.zip(&config.listeners).map(|(bound, raw)| (bound.address.clone(), raw.tls.is_some())).collect();
     let (certificates, Loaded { material, expiries, .. }) = Certificates::load(&config, workers)?;
     certificates.warn(&expiries);
     admin.set_certificates(expiries, false);
@@ -206,6 +209,7 @@ pub async fn prepare(
         signals,
         admin,
         addresses,
+        paths,
     };
     Ok(Some((control, starts)))
 }
@@ -244,15 +248,15 @@ fn host_names(config: &Config) -> Vec<String> {
     // One that drains may be gone already: nobody asks where it was.
     let endpoints = config.upstreams.iter().flat_map(|upstream| &upstream.endpoints).filter(|endpoint| !endpoint.drain);
     let name = |endpoint: &crate::config::upstreams::Endpoint| match &endpoint.address {
-        hosts::Address::Name { host, .. } => Some(host.clone()),
-        hosts::Address::Ip(_) => None,
+        hosts::EndpointAddress::Tcp(hosts::Address::Name { host, .. }) => Some(host.clone()),
+        _ => None,
     };
     endpoints.filter_map(name).collect()
 }
 
 impl Control {
     /// Where the gateway listens, with the ports the kernel chose, and whether it speaks TLS there.
-    pub fn addresses(&self) -> &[(SocketAddr, bool)] {
+    pub fn addresses(&self) -> &[(SocketName, bool)] {
         &self.addresses
     }
 
@@ -384,6 +388,8 @@ impl Control {
     async fn drain(&mut self) -> u8 {
         report(format_args!("draining, at most {} s; a second signal ends it", self.drain.as_secs_f64()));
         self.admin.drain();
+        // Who connects from now on is refused, or reaches the gateway that comes next.
+        self.paths.clear();
         self.publisher.drain();
         let mut until = tokio::time::Instant::now() + self.drain;
         let mut left = self.workers;

@@ -128,7 +128,9 @@ impl ExtAuth {
                         out.extend_from_slice(part);
                         out.push(0);
                     }
-                    out.extend_from_slice(req.client_ip().to_string().as_bytes());
+                    if let Some(ip) = req.client_ip() {
+                        out.extend_from_slice(ip.to_string().as_bytes());
+                    }
                     // The way that trusted proxies tell is told on.
                     let way = [Known::ForwardedFor, Known::Via].map(|known| req.head.fields.all(known));
                     for field in way.into_iter().flatten().filter(|_| req.from_trusted) {

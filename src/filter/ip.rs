@@ -2,7 +2,7 @@
 //!
 //! The longest prefix that holds the address decides, so that an exception of a network can be written down, and one of
 //! that exception; the order of the lists says nothing. An address that no prefix holds may call, unless `allow` names
-//! any. A look-up walks the bits of one address, however many prefixes there are.
+//! any; nor has a client of a Unix socket any address that a prefix could hold. A look-up walks the bits of one address, however many prefixes there are.
 
 use std::net::IpAddr;
 
@@ -67,7 +67,7 @@ impl Networks {
 impl Ip {
     /// Lets pass who may call, and answers others 403.
     pub fn on_request(&self, req: &mut Request, _core: &Core) -> Flow {
-        if self.networks.allows(req.client_ip()) {
+        if req.client_ip().map_or(self.networks.others, |address| self.networks.allows(address)) {
             self.metrics.passed.add(1);
             return Flow::Continue;
         }

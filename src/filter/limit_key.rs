@@ -21,7 +21,7 @@ pub struct LimitKey(pub Vec<Fact>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
     /// The client's address, behind trusted proxies the one they name; of an IPv6 address the network, which is what one
-    /// customer has.
+    /// customer has. All clients of Unix sockets are one.
     Ip,
     /// The field of this name.
     Header(HeaderName),
@@ -82,8 +82,9 @@ impl Fact {
         out.push(PRESENT);
         let mark = match self {
             Fact::Ip => match req.client_ip() {
-                IpAddr::V4(v4) => append(Some(&v4.octets()), out),
-                IpAddr::V6(v6) => append(v6.octets().get(..NETWORK_BYTES), out),
+                Some(IpAddr::V4(v4)) => append(Some(&v4.octets()), out),
+                Some(IpAddr::V6(v6)) => append(v6.octets().get(..NETWORK_BYTES), out),
+                None => append(None, out),
             },
             Fact::Header(name) => {
                 one(req.fields_named(name.as_str().as_bytes()).map(|value| value.of(req.bytes())), out)

@@ -9,6 +9,7 @@ pub mod h1;
 pub mod head;
 pub mod known;
 pub mod own;
+pub mod proxy_protocol;
 pub mod quota;
 pub mod reply;
 pub mod set_cookie;

@@ -1,18 +1,23 @@
-//! Listening sockets: one per worker on the same address (SO_REUSEPORT), one accept at a time that is never dropped.
+//! Listening sockets: one per worker on the same address (SO_REUSEPORT), one accept at a time that is never dropped. Of a Unix
+//! socket there is one, which all workers share: each waits until a connection is there, and tries to be the first.
 #![allow(unsafe_code)] // a packet filter for the drain has no safe wrapper, nor has borrowing monoio's descriptor
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
+use std::future::poll_fn;
 use std::io;
-use std::net::{SocketAddr, TcpStream as StdTcp};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::pin::pin;
+use std::task::{Poll, Waker};
 
 use monoio::io::Canceller;
 use monoio::net::{TcpListener, TcpStream};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use super::runtime;
 use super::stream::{Stream, TcpIo};
+use crate::socket::SocketName;
 
 /// Connections the kernel queues for one worker before it accepts them; `net.core.somaxconn` caps it (4096 on Linux).
 const BACKLOG: i32 = 4096;
@@ -25,7 +30,7 @@ const SHED_MAX: usize = 64;
 pub struct Bound {
     fd: OwnedFd,
     /// The address it is bound to, with the port the kernel chose if 0 was asked for.
-    pub address: SocketAddr,
+    pub address: SocketName,
 }
 
 /// Binds `address` once per worker: the kernel spreads connections over them.
@@ -42,9 +47,21 @@ pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<Bound>> {
         rustix::net::listen(&fd, BACKLOG)?;
         let name = rustix::net::getsockname(&fd)?;
         address = SocketAddr::try_from(name).map_err(io::Error::from)?;
-        bound.push(Bound { fd, address });
+        bound.push(Bound { fd, address: address.into() });
     }
     Ok(bound)
+}
+
+/// Binds the Unix socket at `path`, where nothing may be, for all workers. Whoever may do what `mode` says may connect.
+pub fn bind_unix(path: &str, mode: u32, workers: usize) -> io::Result<Vec<Bound>> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::bind(&fd, &SocketAddrUnix::new(path)?)?;
+    // Before it listens nobody can connect: there is no moment at which others may.
+    rustix::fs::chmod(path, rustix::fs::Mode::from_raw_mode(mode))?;
+    rustix::net::listen(&fd, BACKLOG)?;
+    let again = |_| Ok(Bound { fd: fd.try_clone()?, address: SocketName::Unix(path.into()) });
+    (0..workers).map(again).collect()
 }
 
 /// Why no further connection comes.
@@ -62,41 +79,85 @@ pub enum AcceptError {
 
 /// A worker's listening socket.
 pub struct Listener {
-    inner: TcpListener,
-    canceller: Cell<Option<Canceller>>,
+    inner: Inner,
     stopped: Cell<bool>,
     reserve: Cell<Option<OwnedFd>>,
+}
+
+enum Inner {
+    Tcp {
+        listener: TcpListener,
+        canceller: Cell<Option<Canceller>>,
+    },
+    /// Always non-blocking: the workers share its flags. monoio's type for a stream is what can wait for a socket to have
+    /// something, which loses nothing when it is dropped.
+    Unix {
+        ready: TcpStream,
+        stop: RefCell<Option<Waker>>,
+    },
 }
 
 impl Listener {
     /// Takes a bound socket onto this core.
     pub fn new(bound: Bound) -> io::Result<Self> {
-        let std = std::net::TcpListener::from(bound.fd);
-        // io_uring wants a blocking descriptor, epoll a non-blocking one (a blocking one there freezes the core).
-        std.set_nonblocking(runtime::is_epoll())?;
-        Ok(Self {
-            inner: TcpListener::from_std(std)?,
-            canceller: Cell::new(None),
-            stopped: Cell::new(false),
-            reserve: Cell::new(reserve_fd()),
-        })
+        let inner = match bound.address {
+            SocketName::Ip(_) => {
+                let std = std::net::TcpListener::from(bound.fd);
+                // io_uring wants a blocking descriptor, epoll a non-blocking one (a blocking one there freezes the core).
+                std.set_nonblocking(runtime::is_epoll())?;
+                Inner::Tcp { listener: TcpListener::from_std(std)?, canceller: Cell::new(None) }
+            }
+            SocketName::Unix(_) => {
+                Inner::Unix { ready: TcpStream::from_std(bound.fd.into())?, stop: RefCell::default() }
+            }
+        };
+        Ok(Self { inner, stopped: Cell::new(false), reserve: Cell::new(reserve_fd()) })
     }
 
     /// The next connection. One task only may call it, and must never drop the future: a dropped accept that had
     /// completed leaks its descriptor. [`Listener::stop`] ends it.
-    pub async fn accept(&self) -> Result<(Stream, SocketAddr), AcceptError> {
+    pub async fn accept(&self) -> Result<(Stream, Option<SocketAddr>), AcceptError> {
         if self.stopped.get() {
             return Err(AcceptError::Stopped);
         }
-        let canceller = Canceller::new();
-        let handle = canceller.handle();
-        self.canceller.set(Some(canceller));
-        let accepted = self.inner.cancelable_accept(handle).await;
+        let accepted = match &self.inner {
+            Inner::Tcp { listener, canceller } => {
+                let new = Canceller::new();
+                let handle = new.handle();
+                canceller.set(Some(new));
+                let accepted = listener.cancelable_accept(handle).await;
+                accepted.map(|(tcp, address)| (Stream::Tcp(TcpIo::new(tcp)), Some(address)))
+            }
+            Inner::Unix { ready, stop } => self.accept_unix(ready, stop).await,
+        };
         match accepted {
-            Ok((tcp, address)) => Ok((Stream::Tcp(TcpIo::new(tcp)), address)),
+            Ok(accepted) => Ok(accepted),
             Err(_) if self.stopped.get() => Err(AcceptError::Stopped),
             Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => Err(AcceptError::Aborted),
             Err(e) => Err(AcceptError::Failed { exhausted: is_exhausted(&e) }),
+        }
+    }
+
+    async fn accept_unix(
+        &self,
+        ready: &TcpStream,
+        stop: &RefCell<Option<Waker>>,
+    ) -> io::Result<(Stream, Option<SocketAddr>)> {
+        loop {
+            match rustix::net::accept_with(self.inner_fd(), SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+                Ok(fd) => return Ok((Stream::Tcp(TcpIo::adopt(fd)?), None)),
+                Err(rustix::io::Errno::AGAIN) => {} // nothing yet, or another worker was the first
+                Err(e) => return Err(e.into()),
+            }
+            let mut readable = pin!(ready.readable(false));
+            let stopped_or_ready = poll_fn(|cx| {
+                if self.stopped.get() {
+                    return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
+                }
+                *stop.borrow_mut() = Some(cx.waker().clone());
+                readable.as_mut().poll(cx)
+            });
+            stopped_or_ready.await?;
         }
     }
 
@@ -119,7 +180,9 @@ impl Listener {
     /// The kernel drops new SYNs from now on, while handshakes that have begun complete and can be accepted: nothing is
     /// in the queue, or on its way to it, when the socket is closed a little later. A client that is dropped here tries
     /// again within a second and is refused, or reaches whoever listens there next; it is never reset.
+    /// A Unix socket has no such handshakes: who is not in the queue is refused once its path is gone.
     pub fn refuse_new(&self) -> io::Result<()> {
+        let Inner::Tcp { listener, .. } = &self.inner else { return Ok(()) };
         let instruction = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
         let (load_byte, jump_if_set, ret) =
             (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, libc::BPF_RET);
@@ -134,7 +197,7 @@ impl Listener {
         let size = size_of::<libc::sock_fprog>() as libc::socklen_t;
         // SAFETY: the kernel copies the program during the call; descriptor and program live longer than that.
         let done = unsafe {
-            let fd = self.inner.as_raw_fd();
+            let fd = listener.as_raw_fd();
             libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, (&raw const program).cast(), size)
         };
         if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
@@ -143,14 +206,23 @@ impl Listener {
     /// Ends the pending accept, and all later ones.
     pub fn stop(&self) {
         self.stopped.set(true);
-        if let Some(canceller) = self.canceller.take() {
-            drop(canceller.cancel());
+        match &self.inner {
+            Inner::Tcp { canceller, .. } => {
+                if let Some(canceller) = canceller.take() {
+                    drop(canceller.cancel());
+                }
+            }
+            Inner::Unix { stop, .. } => {
+                if let Some(waker) = stop.take() {
+                    waker.wake();
+                }
+            }
         }
     }
 
     /// After [`Listener::stop`]: the connections that the kernel had already queued. Serve them, then drop the
     /// listener: closing one of several SO_REUSEPORT sockets resets what is still in its queue.
-    pub fn drain_queue(&self) -> Vec<(Stream, SocketAddr)> {
+    pub fn drain_queue(&self) -> Vec<(Stream, Option<SocketAddr>)> {
         let mut queued = Vec::new();
         while let Some(next) = accept_now(self.inner_fd()) {
             queued.extend(next);
@@ -160,12 +232,17 @@ impl Listener {
 
     fn inner_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         // SAFETY: the listener owns the descriptor and outlives the borrow.
-        unsafe { std::os::fd::BorrowedFd::borrow_raw(self.inner.as_raw_fd()) }
+        unsafe {
+            std::os::fd::BorrowedFd::borrow_raw(match &self.inner {
+                Inner::Tcp { listener, .. } => listener.as_raw_fd(),
+                Inner::Unix { ready, .. } => ready.as_raw_fd(),
+            })
+        }
     }
 }
 
 /// One queued connection without waiting: `None` when the queue is empty, `Some(None)` for one that failed.
-fn accept_now(listener: std::os::fd::BorrowedFd<'_>) -> Option<Option<(Stream, SocketAddr)>> {
+fn accept_now(listener: std::os::fd::BorrowedFd<'_>) -> Option<Option<(Stream, Option<SocketAddr>)>> {
     accept_fd(listener).map(|accepted| accepted.and_then(|(fd, address)| adopt(fd, address)))
 }
 
@@ -173,11 +250,17 @@ fn accept_now(listener: std::os::fd::BorrowedFd<'_>) -> Option<Option<(Stream, S
 type Accepted = (OwnedFd, Option<rustix::net::SocketAddrAny>);
 
 fn accept_fd(listener: std::os::fd::BorrowedFd<'_>) -> Option<Option<Accepted>> {
-    // The listener itself may be a blocking descriptor (io_uring): make it non-blocking for the look.
+    // The listener itself may be a blocking descriptor (io_uring): make it non-blocking for the look. A Unix socket is not,
+    // and its flags are all workers'.
     let flags = rustix::fs::fcntl_getfl(listener).ok()?;
-    rustix::fs::fcntl_setfl(listener, flags | rustix::fs::OFlags::NONBLOCK).ok()?;
+    let is_blocking = !flags.contains(rustix::fs::OFlags::NONBLOCK);
+    if is_blocking {
+        rustix::fs::fcntl_setfl(listener, flags | rustix::fs::OFlags::NONBLOCK).ok()?;
+    }
     let accepted = rustix::net::acceptfrom_with(listener, SocketFlags::CLOEXEC);
-    let _ = rustix::fs::fcntl_setfl(listener, flags);
+    if is_blocking {
+        let _ = rustix::fs::fcntl_setfl(listener, flags);
+    }
     match accepted {
         Ok(accepted) => Some(Some(accepted)),
         Err(rustix::io::Errno::AGAIN) => None,
@@ -186,12 +269,9 @@ fn accept_fd(listener: std::os::fd::BorrowedFd<'_>) -> Option<Option<Accepted>> 
     }
 }
 
-fn adopt(fd: OwnedFd, address: Option<rustix::net::SocketAddrAny>) -> Option<(Stream, SocketAddr)> {
-    let address = SocketAddr::try_from(address?).ok()?;
-    let std = StdTcp::from(fd);
-    std.set_nonblocking(runtime::is_epoll()).ok()?;
-    let tcp = TcpStream::from_std(std).ok()?;
-    Some((Stream::Tcp(TcpIo::new(tcp)), address))
+fn adopt(fd: OwnedFd, address: Option<rustix::net::SocketAddrAny>) -> Option<(Stream, Option<SocketAddr>)> {
+    let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+    Some((Stream::Tcp(TcpIo::adopt(fd).ok()?), address))
 }
 
 fn reserve_fd() -> Option<OwnedFd> {
@@ -206,6 +286,8 @@ fn is_exhausted(e: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::net::TcpStream as StdTcp;
+    use std::os::unix::net::UnixStream;
     use std::rc::Rc;
 
     use super::*;
@@ -215,7 +297,7 @@ mod tests {
     fn queued_connections_survive_a_stop() {
         runtime::block_on_for_tests(async {
             let mut bound = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
-            let address = bound[0].address;
+            let address = bound[0].address.ip().unwrap();
             let listener = Rc::new(Listener::new(bound.remove(0)).unwrap());
             let accepting = Rc::clone(&listener);
             let accept = monoio::spawn(async move { accepting.accept().await.map(drop) });
@@ -239,7 +321,7 @@ mod tests {
     fn once_new_ones_are_refused_no_connection_comes_about_but_the_queue_is_kept() {
         runtime::block_on_for_tests(async {
             let mut bound = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
-            let address = bound[0].address;
+            let address = bound[0].address.ip().unwrap();
             let listener = Listener::new(bound.remove(0)).unwrap();
             let _queued = StdTcp::connect(address).unwrap();
             listener.refuse_new().unwrap();
@@ -255,13 +337,53 @@ mod tests {
             let mut bound = bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
             assert_eq!(bound[0].address, bound[1].address, "one address, two sockets");
             bound.truncate(1);
-            let address = bound[0].address;
+            let address = bound[0].address.ip().unwrap();
             let listener = Listener::new(bound.remove(0)).unwrap();
             let _client = StdTcp::connect(address).unwrap();
             let (stream, _) = listener.accept().await.ok().unwrap();
             // SAFETY: the stream lives to the end of the block.
             let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(stream.watch_fd()) };
             assert!(sockopt::tcp_nodelay(fd).unwrap());
+        });
+    }
+
+    #[test]
+    fn a_unix_socket_is_shared_and_a_stop_loses_no_one_in_its_queue() {
+        runtime::block_on_for_tests(async {
+            let path = std::env::temp_dir().join(format!("ringway-listen-{}", std::process::id()));
+            let path = path.to_str().unwrap();
+            let listeners = bind_unix(path, 0o600, 2).unwrap().into_iter().map(|bound| Listener::new(bound).unwrap());
+            let [a, b]: [Rc<Listener>; 2] = listeners.map(Rc::new).collect::<Vec<_>>().try_into().ok().unwrap();
+            let accepting = [&a, &b].map(|listener| {
+                let listener = Rc::clone(listener);
+                monoio::spawn(async move {
+                    let mut accepted = Vec::new();
+                    while let Ok((stream, address)) = listener.accept().await {
+                        assert!(address.is_none());
+                        accepted.push(stream);
+                    }
+                    accepted
+                })
+            });
+            crate::io::sleep_ms(2).await;
+            let mut clients: Vec<_> = (0..4).map(|_| UnixStream::connect(path).unwrap()).collect();
+            crate::io::sleep_ms(2).await;
+            a.stop();
+            b.stop();
+            let mut streams = Vec::new();
+            for accepting in accepting {
+                streams.extend(accepting.await);
+            }
+            assert_eq!(streams.len(), 4);
+            let _late = UnixStream::connect(path).unwrap();
+            assert_eq!(b.drain_queue().len(), 1);
+            clients[0].write_all(b"hello").unwrap();
+            let mut heard = 0;
+            for stream in &streams {
+                heard += usize::from(!stream.is_quiet());
+            }
+            assert_eq!(heard, 1);
+            std::fs::remove_file(path).unwrap();
         });
     }
 }

@@ -6,7 +6,8 @@
 
 use std::cell::{Cell, UnsafeCell};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::net::{SocketAddr, TcpStream as StdTcp};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,20 +21,22 @@ use rustls::ServerConfig;
 
 use super::buffers::{Buf, Buffers};
 use super::memory::MemoryStream;
+use super::runtime;
 use super::tls::TlsIo;
 use super::turn;
 
-/// A stream of any kind. Unix sockets are a further arm.
+/// A stream of any kind.
 pub enum Stream {
-    /// Plain TCP.
+    /// Plain: a TCP connection or a Unix socket.
     Tcp(TcpIo),
-    /// TLS over TCP.
+    /// TLS over either.
     Tls(Box<TlsIo>),
     /// In memory, for benches and tests.
     Memory(MemoryStream),
 }
 
-/// A TCP connection on this core's driver.
+/// A TCP connection or a Unix socket on this core's driver. monoio's type for TCP serves both: it reads and writes any
+/// stream socket, and asks none for its address.
 pub struct TcpIo {
     tcp: UnsafeCell<TcpStream>,
     reading: Cell<bool>,
@@ -57,6 +60,14 @@ impl Drop for Busy<'_> {
 }
 
 impl TcpIo {
+    /// Takes over a connected socket that is not on the driver yet.
+    pub(super) fn adopt(fd: OwnedFd) -> io::Result<Self> {
+        let std = StdTcp::from(fd);
+        // io_uring wants a blocking descriptor, epoll a non-blocking one (a blocking one there freezes the core).
+        std.set_nonblocking(runtime::is_epoll())?;
+        Ok(Self::new(TcpStream::from_std(std)?))
+    }
+
     pub(super) fn new(tcp: TcpStream) -> Self {
         Self { tcp: UnsafeCell::new(tcp), reading: Cell::new(false), writing: Cell::new(false) }
     }
@@ -165,7 +176,7 @@ impl Stream {
         }
     }
 
-    /// Reads once and takes nothing in: behind [`Self::shutdown_write`], for the other side's end alone. `Ok(0)` is the end of
+    /// Reads once what is below TLS: in front of a handshake, where the bytes are for who reads them; and behind [`Self::shutdown_write`], for the other side's end alone. `Ok(0)` is the end of
     /// the connection under TLS. What comes is not decrypted, as a read that was dropped may have lost a part of a record.
     pub async fn read_away(&self, buf: Buf) -> (io::Result<usize>, Buf) {
         match self.tcp() {
@@ -264,6 +275,11 @@ impl Stream {
         }
     }
 
+    /// Our end's address; `None` without one.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        rustix::net::getsockname(self.tcp()?.fd()).ok()?.try_into().ok()
+    }
+
     /// Makes the coming close a cut: no TLS says that it was meant, and TCP says that it was not.
     pub fn cut(&self) {
         if let Self::Tls(io) = self {
@@ -297,16 +313,15 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::{TcpListener, TcpStream as StdTcp};
+    use std::net::TcpListener;
     use std::os::fd::AsRawFd;
 
     use super::*;
-    use crate::io::runtime;
 
     async fn connected() -> (Stream, StdTcp) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let stream = crate::io::dial::dial(address).await.unwrap();
+        let stream = crate::io::dial::dial(&address.into(), Vec::new()).await.unwrap();
         (stream, listener.accept().unwrap().0)
     }
 

@@ -92,11 +92,21 @@ impl TlsIo {
         self.unsent.get()
     }
 
-    /// Shakes hands. Guard it with a deadline; after an error the connection is to be closed.
-    pub async fn handshake(&self) -> Result<(), HandshakeError> {
-        let mut buf = self.buffers.take(HANDSHAKE_BYTES);
+    /// Shakes hands; `came` are bytes that were read already. Guard it with a deadline; after an error the connection is to be closed.
+    pub async fn handshake(&self, came: Buf) -> Result<(), HandshakeError> {
+        let mut buf = self.buffers.take(HANDSHAKE_BYTES.max(came.len()));
+        buf.extend(came.bytes());
+        self.buffers.give(came);
         let mut first = true;
         let result = loop {
+            let is_server = matches!(self.session.borrow().side, Side::Server(_));
+            if !buf.is_empty()
+                && std::mem::take(&mut first)
+                && is_server
+                && buf.bytes().first() != Some(&HANDSHAKE_RECORD)
+            {
+                return Err(HandshakeError::NotTls(buf));
+            }
             let pumped = self.session.borrow_mut().pump_handshake(&mut buf, &self.buffers);
             let failed = pumped.err();
             if failed.is_some() || self.session.borrow().must_send_now() {
@@ -126,10 +136,6 @@ impl TlsIo {
             buf = filled;
             if !matches!(read, Ok(n) if n > 0) {
                 break Err(HandshakeError::Closed);
-            }
-            let is_server = matches!(self.session.borrow().side, Side::Server(_));
-            if std::mem::take(&mut first) && is_server && buf.bytes().first() != Some(&HANDSHAKE_RECORD) {
-                return Err(HandshakeError::NotTls(buf));
             }
         };
         if result.is_ok() && !buf.is_empty() {

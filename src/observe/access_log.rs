@@ -4,17 +4,18 @@
 //! and copies a field at once when nothing in it needs escaping.
 
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use super::log_fields::LogFields;
+use crate::socket::SocketName;
 
 /// The facts of one finished request. Bytes are as they came from the wire; sizes count message bytes on the wire.
 #[derive(Debug, Clone)]
 pub struct Record<'a> {
     /// When the request's first byte came, in µs since 1970-01-01T00:00:00Z.
     pub unix_us: u64,
-    /// The client's address, after `trusted_proxies`.
-    pub client: IpAddr,
+    /// The client's address, after `trusted_proxies`; one that came over a Unix socket has none, and is shown as `unix:`.
+    pub client: Option<IpAddr>,
     /// The request method, empty when the head could not be read.
     pub method: &'a str,
     /// The authority asked for, raw.
@@ -26,7 +27,7 @@ pub struct Record<'a> {
     /// The upstream's name, or empty (shown as null).
     pub upstream: &'a str,
     /// The endpoint that answered or failed last.
-    pub endpoint: Option<SocketAddr>,
+    pub endpoint: Option<&'a SocketName>,
     /// The status sent to the client, 0 when none was sent.
     pub status: u16,
     /// Bytes received from the client for this request.
@@ -119,7 +120,10 @@ pub fn write_json(r: &Record<'_>, clock: &mut TimeCache, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"time\":\"");
     clock.write(r.unix_us, out);
     out.extend_from_slice(b"\",\"client\":\"");
-    ip(r.client, out);
+    match r.client {
+        Some(address) => ip(address, out),
+        None => out.extend_from_slice(b"unix:"),
+    }
     out.extend_from_slice(b"\",\"method\":");
     string(r.method.as_bytes(), out);
     out.extend_from_slice(b",\"host\":");
@@ -226,8 +230,16 @@ fn name(text: &str, out: &mut Vec<u8>) {
     if text.is_empty() { out.extend_from_slice(b"null") } else { string(text.as_bytes(), out) }
 }
 
-fn endpoint(address: Option<SocketAddr>, out: &mut Vec<u8>) {
-    let Some(address) = address else { return out.extend_from_slice(b"null") };
+fn endpoint(address: Option<&SocketName>, out: &mut Vec<u8>) {
+    let address = match address {
+        None => return out.extend_from_slice(b"null"),
+        Some(SocketName::Ip(address)) => address,
+        Some(SocketName::Unix(path)) => {
+            out.extend_from_slice(b"\"unix:");
+            content(path.as_bytes(), out);
+            return out.push(b'"');
+        }
+    };
     out.push(b'"');
     match address.ip() {
         v4 @ IpAddr::V4(_) => ip(v4, out),
@@ -271,12 +283,16 @@ fn octet(n: u8, out: &mut Vec<u8>) {
 /// A JSON string (RFC 8259 section 7).
 pub(super) fn string(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
+    content(text, out);
+    out.push(b'"');
+}
+
+fn content(text: &[u8], out: &mut Vec<u8>) {
     if text.iter().fold(false, |dirty, &b| dirty | special(b)) {
         escaped(text, out);
     } else {
         out.extend_from_slice(text);
     }
-    out.push(b'"');
 }
 
 /// True for a byte that can not be copied as it is without a closer look. Branch-free, so that the scan vectorizes.
@@ -330,17 +346,18 @@ mod tests {
     use serde_json::Value;
 
     static NO_FIELDS: LogFields = LogFields::new();
+    static ENDPOINT: std::sync::OnceLock<SocketName> = std::sync::OnceLock::new();
 
     fn record() -> Record<'static> {
         Record {
             unix_us: 1_790_000_000_123_456,
-            client: "192.0.2.107".parse().unwrap(),
+            client: "192.0.2.107".parse().ok(),
             method: "GET",
             host: b"api.example.com:8080",
             path: b"/api/v1/user/18446744073709551615/orders",
             route: "user_orders",
             upstream: "users",
-            endpoint: Some("10.20.30.41:9000".parse().unwrap()),
+            endpoint: Some(ENDPOINT.get_or_init(|| SocketName::Ip("10.20.30.41:9000".parse().unwrap()))),
             status: 200,
             bytes_in: 1234,
             bytes_out: 345,
@@ -398,11 +415,12 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_null() {
-        let r = Record { route: "", upstream: "", endpoint: None, client: "2001:db8::1".parse().unwrap(), ..record() };
+        let r = Record { route: "", upstream: "", endpoint: None, client: "2001:db8::1".parse().ok(), ..record() };
         let v = parse(&r);
         assert!(v["route"].is_null() && v["upstream"].is_null() && v["endpoint"].is_null());
         assert_eq!(v["client"], "2001:db8::1");
-        let v6 = parse(&Record { endpoint: Some("[2001:db8::2]:443".parse().unwrap()), ..record() });
+        let endpoint = SocketName::Ip("[2001:db8::2]:443".parse().unwrap());
+        let v6 = parse(&Record { endpoint: Some(&endpoint), ..record() });
         assert_eq!(v6["endpoint"], "[2001:db8::2]:443");
     }
 

@@ -15,7 +15,8 @@ use crate::io::{self, Buf, Stream, guard};
 
 use super::connection::{Next, request, serve};
 use super::finish::finish;
-use super::plane::{Downstream, Plane};
+use super::greet;
+use super::plane::{Downstream, Peer, Plane};
 
 /// First pause after descriptors ran out, in ms; it doubles up to the last.
 const BACK_OFF_MS: (u64, u64) = (10, 1_000);
@@ -55,7 +56,7 @@ pub async fn accept(listener: Rc<Listener>, index: usize, plane: Rc<Plane>) {
 /// Starts to serve one accepted connection.
 pub fn start<F, M>(
     stream: Stream,
-    peer: SocketAddr,
+    peer: Option<SocketAddr>,
     listener: usize,
     plane: &Rc<Plane>,
     open: &Rc<Cell<usize>>,
@@ -68,11 +69,12 @@ pub fn start<F, M>(
     plane.core.deadlines.set_now(ms(plane.core.clock.now_us()));
     let live = plane.live();
     let rules = live.snapshot.listeners.get(listener);
-    let cap = rules.map_or(0, |rules| rules.connections_max);
+    let is_full = plane.serving.get() >= live.snapshot.connections_max
+        || open.get() >= rules.map_or(0, |rules| rules.connections_max);
     let stream = match rules.and_then(|rules| rules.tls.as_ref()) {
         None => stream,
         // A handshake only to say no would cost more than it says.
-        Some(_) if open.get() >= cap => return plane.core.metrics.connections_refused.add(1),
+        Some(_) if is_full => return plane.core.metrics.connections_refused.add(1),
         Some(tls) => match stream.into_tls(&tls.rules.config, &plane.core.buffers) {
             Ok(stream) => stream,
             Err(_) => return plane.core.metrics.handshakes.add(Handshake::Protocol.index(), 1),
@@ -82,8 +84,10 @@ pub fn start<F, M>(
     let on_panic = move || core.metrics.panics.add(1);
     let down = Rc::new(Downstream {
         stream,
-        peer,
-        peer_text: peer.ip().to_canonical().to_string(),
+        peer: Peer::new(peer),
+        told: OnceCell::new(),
+        client: Cell::new(None),
+        place: OnceCell::new(),
         listener,
         slot: plane.core.deadlines.slot(),
         session: OnceCell::new(),
@@ -92,8 +96,10 @@ pub fn start<F, M>(
         served: Cell::new(0),
         opened_ms: plane.core.deadlines.now_ms(),
     });
-    if open.get() >= cap {
-        if plane.refusing.get() >= REFUSING_MAX {
+    // Behind a proxy it is not known yet who the client is.
+    let is_over = |rules| !greet::is_from_proxy(&down, rules) && down.take_place(rules).is_err();
+    if is_full || rules.is_some_and(is_over) {
+        if down.stream.tls().is_some() || plane.refusing.get() >= REFUSING_MAX {
             plane.core.metrics.connections_refused.add(1);
             return; // closed without a word: the answer must not cost more than the cap saves
         }
@@ -101,19 +107,28 @@ pub fn start<F, M>(
         io::spawn(refuse(down, Rc::clone(plane)), on_panic);
         return;
     }
-    open.set(open.get() + 1);
-    let counted = Counted { open: Rc::clone(open) };
+    let counted = Counted::new(open, plane);
     io::spawn(serve(down, Rc::clone(plane), Rc::clone(requests), make, counted), on_panic);
 }
 
-/// One of the connections that the listener's cap is about.
+/// One of the connections that the caps of its listener and of the process are about.
 pub struct Counted {
     open: Rc<Cell<usize>>,
+    plane: Rc<Plane>,
+}
+
+impl Counted {
+    fn new(open: &Rc<Cell<usize>>, plane: &Rc<Plane>) -> Self {
+        open.set(open.get() + 1);
+        plane.serving.set(plane.serving.get() + 1);
+        Self { open: Rc::clone(open), plane: Rc::clone(plane) }
+    }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
         self.open.set(self.open.get().saturating_sub(1));
+        self.plane.serving.set(self.plane.serving.get().saturating_sub(1));
     }
 }
 

@@ -136,9 +136,8 @@ impl Call<'_> {
     /// Another endpoint than the one that failed, if there is one, and the request as it gets it.
     #[cold]
     fn elsewhere(&self, failed: usize, mut out: Buf) -> Result<(usize, Buf), Error> {
-        let Wanted { spec, endpoints, .. } = self.wanted;
-        let address = endpoints.get(failed).map(|endpoint| endpoint.address);
-        let endpoint = self.wanted.pick_again(self.key, address)?;
+        let spec = self.wanted.spec;
+        let endpoint = self.wanted.pick_again(self.key, Some(failed))?;
         rename(out.vec(), spec.host_of(failed), spec.host_of(endpoint));
         Ok((endpoint, out))
     }

@@ -1,19 +1,21 @@
 //! A connection for one request: which endpoint, an idle connection of its pool that is still quiet, or a new one.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::core::{Core, CoreEndpoint, UpstreamStream};
 use crate::end::Failure;
 use crate::error::{Error, Kind, Side};
+use crate::http::proxy_protocol;
 use crate::io::dial::DialError;
 use crate::io::tls::HandshakeError;
 use crate::io::{Fired, Slot, Stream, dial, guard};
 use crate::snapshot::UpstreamSpec;
+use crate::socket::SocketName;
 use crate::upstream::endpoint::InFlight;
 use crate::upstream::pool::{ASKED_MAX, Pooled};
 
 use super::finish::kind_of;
+use super::plane::Downstream;
 
 /// A connection of one endpoint, out of its pool for one request.
 pub struct Lease {
@@ -49,6 +51,8 @@ pub struct Wanted<'a> {
     pub core: &'a Core,
     /// The deadline of who waits.
     pub slot: &'a Slot,
+    /// Whose request it is for; `None`: the gateway's own.
+    pub client: Option<&'a Downstream>,
     /// When the time for the whole is over, in ms since the process began.
     pub due_ms: u64,
 }
@@ -63,8 +67,8 @@ impl Wanted<'_> {
 
     /// The same for a request that has just failed at an endpoint: another one, if there is any.
     #[cold]
-    pub fn pick_again(&self, key: Option<u64>, failed: Option<SocketAddr>) -> Result<usize, Error> {
-        let is_other = |i: usize| self.endpoints.get(i).is_some_and(|endpoint| Some(endpoint.address) != failed);
+    pub fn pick_again(&self, key: Option<u64>, failed: Option<usize>) -> Result<usize, Error> {
+        let is_other = |i: usize| Some(i) != failed;
         let other = self.spec.balance.borrow_mut().pick(key, |i| self.load(i), is_other);
         other.map_or_else(|| self.pick(key), Ok)
     }
@@ -109,7 +113,7 @@ impl Wanted<'_> {
         let now_ms = slot.now_ms();
         let due_ms = self.due_ms.min(now_ms.saturating_add(spec.connect_ms.into()));
         // Boxed: dialling is rare, and its state would be carried by every request.
-        match guard(slot, due_ms, Box::pin(connect(spec, index, endpoint.address, core))).await {
+        match guard(slot, due_ms, Box::pin(self.connect(index, &endpoint.address))).await {
             Ok(Ok(stream)) => {
                 core.metrics.connects.add(1);
                 Ok(Lease { stream: Rc::new(stream), in_flight, opened_ms: now_ms, requests: 0 })
@@ -130,35 +134,40 @@ impl Wanted<'_> {
         let is_over = self.slot.now_ms() >= self.due_ms;
         kind_of(fired, if is_over { Kind::RouteTimeout } else { phase })
     }
-}
 
-/// A new connection to endpoint number `index`, over TLS if the upstream speaks it.
-async fn connect(spec: &UpstreamSpec, index: usize, address: SocketAddr, core: &Core) -> Result<Stream, Kind> {
-    let Some(tls) = &spec.tls else { return dial::dial(address).await.map_err(|_| Kind::Connect) };
-    let note = |why: &str| core.note(format!("upstream {}: {address}: no TLS: {why}", spec.name));
-    let Some(name) = spec.endpoints.get(index).and_then(|endpoint| endpoint.server_name.as_ref()) else {
-        note("its host is no name that a certificate can be for; set `tls.server_name`");
-        return Err(Kind::UpstreamTls);
-    };
-    match dial::dial_tls(address, &tls.config, name, &core.buffers).await {
-        Ok(stream) => {
-            let resumed = stream.tls().is_some_and(|io| io.is_resumed());
-            let counter = if resumed {
-                &core.metrics.upstream_handshakes_resumed
-            } else {
-                &core.metrics.upstream_handshakes_full
-            };
-            counter.add(1);
-            Ok(stream)
+    /// A new connection to endpoint number `index`, over TLS if the upstream speaks it.
+    async fn connect(&self, index: usize, address: &SocketName) -> Result<Stream, Kind> {
+        let Self { spec, core, .. } = *self;
+        let mut preface = Vec::new();
+        if let Some(version) = spec.proxy_protocol {
+            proxy_protocol::write(version, self.client.and_then(Downstream::ends), &mut preface);
         }
-        Err(DialError::Connect(_)) => Err(Kind::Connect),
-        Err(DialError::Tls(HandshakeError::Tls(e))) => {
-            note(&format!("{e}; see `tls.ca`, `tls.server_name` and `tls.client`"));
-            Err(Kind::UpstreamTls)
-        }
-        Err(DialError::Tls(_)) => {
-            note("it closed the connection within the handshake; does it speak TLS there?");
-            Err(Kind::UpstreamTls)
+        let Some(tls) = &spec.tls else { return dial::dial(address, preface).await.map_err(|_| Kind::Connect) };
+        let note = |why: &str| core.note(format!("upstream {}: {address}: no TLS: {why}", spec.name));
+        let Some(name) = spec.endpoints.get(index).and_then(|endpoint| endpoint.server_name.as_ref()) else {
+            note("its host is no name that a certificate can be for; set `tls.server_name`");
+            return Err(Kind::UpstreamTls);
+        };
+        match dial::dial_tls(address, preface, &tls.config, name, &core.buffers).await {
+            Ok(stream) => {
+                let resumed = stream.tls().is_some_and(|io| io.is_resumed());
+                let counter = if resumed {
+                    &core.metrics.upstream_handshakes_resumed
+                } else {
+                    &core.metrics.upstream_handshakes_full
+                };
+                counter.add(1);
+                Ok(stream)
+            }
+            Err(DialError::Connect(_)) => Err(Kind::Connect),
+            Err(DialError::Tls(HandshakeError::Tls(e))) => {
+                note(&format!("{e}; see `tls.ca`, `tls.server_name` and `tls.client`"));
+                Err(Kind::UpstreamTls)
+            }
+            Err(DialError::Tls(_)) => {
+                note("it closed the connection within the handshake; does it speak TLS there?");
+                Err(Kind::UpstreamTls)
+            }
         }
     }
 }

@@ -53,12 +53,12 @@ pub(super) async fn open(
     cx.upstream = Some(upstream);
     let endpoints = live.endpoints(upstream);
     let due_ms = ms(cx.started_us).saturating_add(route.timeout_ms.into());
-    let wanted = Wanted { spec, endpoints, core, slot: &down.slot, due_ms };
+    let wanted = Wanted { spec, endpoints, core, slot: &down.slot, client: Some(down), due_ms };
     down.slot.watch(down.stream.watch_fd(), rules.half_close_is_gone);
     let now_us = core.clock.now_us();
     cx.upstream_from_us = Some(now_us);
     let index = wanted.pick(spec.key_of(req, cx.route, core))?;
-    cx.endpoint = endpoints.get(index).map(|endpoint| endpoint.address);
+    cx.endpoint = Some(index);
     let checked_out = wanted.check_out(index, now_us, true).await;
     cx.upstream_until_us = core.clock.now_us();
     let lease = checked_out.inspect_err(|e| count_failure(spec, *e))?;
@@ -91,5 +91,5 @@ pub(super) async fn confirm(
     // From now on a client that ends its side has not left: that is passed on.
     down.slot.unwatch();
     core.buffers.give(write_downstream(down, rules.write_ms, out, cx).await?);
-    Ok(Switched::new(lease, early, route, spec, rules))
+    Ok(Switched::new(lease, early, route, spec, rules, cx))
 }

@@ -20,11 +20,10 @@ use super::checkout::count_failure;
 use super::exchange::{Response, exchange};
 use super::finish::{closed_by, deadline_of, end_of, finish};
 use super::forward::OUT_BYTES;
-use super::handshake::shake;
 use super::plane::{Downstream, Live, Plane};
 use super::to_client::{is_bodiless, write_downstream, write_reply_head};
 use super::tunnel::{Switched, Tunnel};
-use super::{answer, compress, connect, plugins, receive, tunnel, upload};
+use super::{answer, compress, connect, greet, plugins, receive, tunnel, upload};
 
 /// A client that is cut off while it still sends is read for this long, in ms, so that it sees the answer and not a
 /// reset (RFC 9112 9.6).
@@ -52,12 +51,15 @@ where
     metrics.metrics.connections_accepted.add(1);
     metrics.metrics.connections_active.add(1);
     let closing = Closing { core: metrics, reason: Closed::Panic };
-    let shaken = if down.stream.tls().is_some() { Box::pin(shake(&down, &plane)).await } else { Ok(()) };
-    let reason = match shaken {
-        Ok(()) => keep_alive(&down, &plane, &requests, &make).await,
+    let is_greeted = greet::is_wanted(&down, plane.live().snapshot.listeners.get(down.listener));
+    // Boxed, and over before the first request.
+    let greeted = if is_greeted { Box::pin(greet::greet(&down, &plane)).await } else { Ok(Buf::default()) };
+    let is_there = greeted.is_ok();
+    let reason = match greeted {
+        Ok(first) => keep_alive(&down, &plane, &requests, &make, first).await,
         Err(reason) => reason,
     };
-    if reason != Closed::TlsHandshake && !down.half_answered.get() {
+    if is_there && !down.half_answered.get() {
         down.stream.say_end();
     }
     closing.with(reason);
@@ -83,13 +85,19 @@ impl Drop for Closing {
     }
 }
 
-async fn keep_alive<F, M>(down: &Rc<Downstream>, plane: &Rc<Plane>, requests: &Recycler<F>, make: &M) -> Closed
+async fn keep_alive<F, M>(
+    down: &Rc<Downstream>,
+    plane: &Rc<Plane>,
+    requests: &Recycler<F>,
+    make: &M,
+    first: Buf,
+) -> Closed
 where
     F: Future<Output = Next>,
     M: Fn(Rc<Downstream>, Rc<Plane>, Buf) -> F,
 {
     let mut class = IDLE_BYTES;
-    let mut buf = Buf::default();
+    let mut buf = first;
     let tunnel = loop {
         if buf.is_empty() {
             match await_request(down, plane, class, buf).await {

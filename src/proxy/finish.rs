@@ -9,6 +9,7 @@ use crate::observe::access_log::Record;
 use crate::request::Request;
 use crate::shared::RouteMetrics;
 use crate::shared::metrics::Finished;
+use crate::socket::SocketName;
 
 use super::plane::{Downstream, Live};
 
@@ -109,6 +110,8 @@ pub struct Names<'n> {
     pub route: &'n str,
     /// Its upstream.
     pub upstream: &'n str,
+    /// Its endpoint that was asked last.
+    pub endpoint: Option<&'n SocketName>,
 }
 
 /// Counts and logs a request. Call it once, when its last byte was sent or given up.
@@ -121,6 +124,7 @@ pub fn finish(req: &Request, down: &Downstream, live: &Live, core: &Core, cx: &C
     let names = Names {
         route: route.map_or("", |route| &route.name),
         upstream: upstream.map_or("", |upstream| &upstream.name),
+        endpoint: cx.endpoint.and_then(|index| Some(&upstream?.endpoints.get(index)?.address)),
     };
     log(req, down, core, cx, names, now_us);
 }
@@ -152,13 +156,13 @@ pub fn log(req: &Request, down: &Downstream, core: &Core, cx: &Context, names: N
     let bytes = req.bytes();
     core.log(&Record {
         unix_us: core.clock.unix_us(cx.started_us),
-        client: req.client.unwrap_or(down.peer.ip()),
+        client: req.client.or_else(|| down.peer().ip()),
         method: if req.head.target.end() == 0 { "" } else { req.head.method.as_str() },
         host: &req.authority,
         path: req.head.target.of(bytes).split(|byte| *byte == b'?').next().unwrap_or_default(),
         route: names.route,
         upstream: names.upstream,
-        endpoint: cx.endpoint,
+        endpoint: names.endpoint,
         status: cx.status,
         bytes_in: cx.bytes_in,
         bytes_out: cx.bytes_out,

@@ -136,7 +136,7 @@ async fn attempt(
     let key = call.spec.key_of(req, cx.route, call.core);
     let index = if fresh_only { wanted.pick_again(key, cx.endpoint) } else { wanted.pick(key) };
     let index = index.map_err(|e| (e, false))?;
-    cx.endpoint = call.endpoints.get(index).map(|endpoint| endpoint.address);
+    cx.endpoint = Some(index);
     let lease = wanted.check_out(index, now_us, fresh_only).await.map_err(|e| (e, false))?;
     let reused = lease.is_reused();
     let failed = |e: Error| (e, reused);
@@ -144,7 +144,7 @@ async fn attempt(
     let host = call.spec.host_of(index);
     let mut out = call.core.buffers.take(OUT_BYTES);
     let left_ms = call.route_due_ms.saturating_sub(call.down.slot.now_ms());
-    if !upstream_head::write(req, action, host, &call.down.peer_text, left_ms, out.vec()) {
+    if !upstream_head::write(req, action, host, call.down.peer().text(), left_ms, out.vec()) {
         lease.give_back(call.spec, call.down.slot.now_ms());
         return Err((Kind::TargetTooLong.never(), reused));
     }
@@ -178,7 +178,7 @@ async fn attempt(
 impl<'a> Call<'a> {
     fn wanted(&self) -> Wanted<'a> {
         let Self { spec, endpoints, core, down, route_due_ms, .. } = *self;
-        Wanted { spec, endpoints, core, slot: &down.slot, due_ms: route_due_ms }
+        Wanted { spec, endpoints, core, slot: &down.slot, client: Some(down), due_ms: route_due_ms }
     }
 }
 

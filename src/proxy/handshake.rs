@@ -18,8 +18,8 @@ const PLAIN_MS: u64 = 1_000;
 /// What it is told.
 const PLAIN_TEXT: &[u8] = b"This port speaks TLS: use https://\n";
 
-/// Shakes hands with the client, if its listener speaks TLS. Afterwards [`Downstream::session`] says who it is.
-pub async fn shake(down: &Rc<Downstream>, plane: &Rc<Plane>) -> Result<(), Closed> {
+/// Shakes hands with the client, if its listener speaks TLS; `first` are bytes of it that have come. Afterwards [`Downstream::session`] says who it is.
+pub async fn shake(down: &Rc<Downstream>, plane: &Rc<Plane>, first: Buf) -> Result<(), Closed> {
     let Some(io) = down.stream.tls() else { return Ok(()) };
     let live = plane.live();
     let rules = live.snapshot.listeners.get(down.listener).and_then(|rules| rules.tls.as_ref());
@@ -27,7 +27,7 @@ pub async fn shake(down: &Rc<Downstream>, plane: &Rc<Plane>) -> Result<(), Close
     let due_ms = down.opened_ms.saturating_add(rules.handshake_ms.into());
     let shaken = guard(&down.slot, due_ms, async {
         let _inside = plane.gate(down.listener).enter(rules.handshakes_max).await;
-        io.handshake().await
+        io.handshake(first).await
     });
     let outcome = match shaken.await {
         Ok(Ok(())) => admit(io, rules).map(|session| drop(down.session.set(Rc::new(session)))),

@@ -109,13 +109,13 @@ fn write(
 ) -> Option<(usize, Buf)> {
     let spec = live.snapshot.upstreams.get(mirror.upstream)?;
     let endpoints = live.endpoints(mirror.upstream);
-    let wanted = Wanted { spec, endpoints, core: &plane.core, slot: &down.slot, due_ms: u64::MAX };
+    let wanted = Wanted { spec, endpoints, core: &plane.core, slot: &down.slot, client: None, due_ms: u64::MAX };
     let endpoint = wanted.pick(spec.key_of(req, route, &plane.core)).ok()?;
     let host = spec.host_of(endpoint);
     // A copy's time is its own.
     let left_ms = mirror.timeout_ms.into();
     let mut out = plane.core.buffers.take(OUT_BYTES);
-    if !upstream_head::write(req, action, host, &down.peer_text, left_ms, out.vec()) {
+    if !upstream_head::write(req, action, host, down.peer().text(), left_ms, out.vec()) {
         return None;
     }
     out.truncate(out.len().saturating_sub(2)); // the empty line
@@ -155,7 +155,8 @@ impl Copy {
         let core = &plane.core;
         let slot = core.deadlines.slot();
         let due_ms = slot.now_ms().saturating_add(mirror.timeout_ms.into());
-        let wanted = Wanted { spec, endpoints: live.endpoints(mirror.upstream), core, slot: &slot, due_ms };
+        let wanted =
+            Wanted { spec, endpoints: live.endpoints(mirror.upstream), core, slot: &slot, client: None, due_ms };
         // Never sent twice, whatever its method: nobody misses it.
         let call = Call { wanted, key: None, method: &method, safe: false };
         let (mut head, mut held) = (ResponseHead::default(), core.hold_for_copy());

@@ -23,6 +23,7 @@ pub mod exchange;
 pub mod finish;
 pub mod forward;
 pub mod gate;
+pub mod greet;
 pub mod handshake;
 pub mod mirror;
 pub mod plane;

@@ -3,14 +3,16 @@
 use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use crate::core::{Core, CoreEndpoint};
+use crate::http::proxy_protocol::Ends;
 use crate::io::recycle::Recycler;
 use crate::io::{Slot, Stream};
 use crate::request::Request;
-use crate::snapshot::Snapshot;
+use crate::shared::in_flight::{Full, Guard};
+use crate::snapshot::{ListenerSpec, Snapshot};
 use crate::tls::Session;
 use crate::upstream::pool::PoolLimits;
 
@@ -18,6 +20,8 @@ use super::aggregate::call::{CallMemory, Order};
 use super::aggregate::fanout::Memory;
 use super::gate::Gate;
 
+/// An IPv6 network of a customer has at most this many bytes (RFC 6177).
+const NETWORK_BYTES: usize = 8;
 /// Request memory kept for reuse; more concurrent requests than this go through the allocator.
 const REQUESTS_FREE_MAX: usize = 256;
 /// The same for the calls of parts.
@@ -55,18 +59,56 @@ pub struct Plane {
     call_memory: RefCell<Vec<Box<CallMemory>>>,
     #[allow(clippy::vec_box)]
     fanouts: RefCell<Vec<Box<Memory>>>,
-    /// Connections over a listener's cap that are being told so.
+    /// Connections that are served, for the cap of all listeners together.
+    pub serving: Cell<usize>,
+    /// Connections over a cap that are being told so.
     pub refusing: Cell<usize>,
+}
+
+/// Who is at the other end of a client connection.
+pub struct Peer {
+    address: Option<SocketAddr>,
+    text: String,
+}
+
+impl Peer {
+    /// Of this address; of none, if it is a Unix socket's.
+    pub fn new(address: Option<SocketAddr>) -> Self {
+        let text = address.map(|address| address.ip().to_canonical().to_string()).unwrap_or_default();
+        Self { address, text }
+    }
+
+    /// Its IP address.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.address.map(|address| address.ip().to_canonical())
+    }
+
+    /// The same as text, which is written into every forwarded request; empty if it has none.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+/// What a PROXY header says.
+pub struct Told {
+    /// Who connected to the proxy.
+    pub peer: Peer,
+    /// And where.
+    pub destination: SocketAddr,
 }
 
 /// One client connection.
 pub struct Downstream {
     /// Its bytes.
     pub stream: Stream,
-    /// The client's address, or that of the proxy before us.
-    pub peer: SocketAddr,
-    /// The peer's IP address as text: written into every forwarded request.
-    pub peer_text: String,
+    /// Who connected: the client, or the proxy before us.
+    pub peer: Peer,
+    /// Who does, as the PROXY header of a trusted one says.
+    pub told: OnceCell<Told>,
+    /// Its place among those of its client, where these are counted.
+    pub place: OnceCell<Guard>,
+    /// Whose request is served, as far as he has an address; behind trusted proxies the one they name.
+    pub client: Cell<Option<IpAddr>>,
     /// Index of its listener.
     pub listener: usize,
     /// Its place in the table of deadlines.
@@ -89,6 +131,51 @@ pub struct Registered {
     index: usize,
 }
 
+impl Downstream {
+    /// Who connected: the client, or the proxy before us that speaks HTTP.
+    pub fn peer(&self) -> &Peer {
+        self.told.get().map_or(&self.peer, |told| &told.peer)
+    }
+
+    /// Whose connection it is, for an upstream that wants to know: the client's that its request is for, and where it
+    /// connected to. `None` where he has no address.
+    pub fn ends(&self) -> Option<Ends> {
+        let ip = self.client.get()?;
+        let destination = match self.told.get() {
+            Some(told) => told.destination,
+            None => self.stream.local_address()?,
+        };
+        // Of a client that another proxy names, the port is not known.
+        let port = self.peer().address.filter(|_| self.peer().ip() == Some(ip)).map_or(0, |address| address.port());
+        let destination = SocketAddr::new(destination.ip().to_canonical(), destination.port());
+        Some(Ends { source: SocketAddr::new(ip, port), destination })
+    }
+
+    /// Takes a place among the connections of this client, if these are counted.
+    ///
+    /// # Errors
+    /// [`Full`] if he has as many as he may.
+    pub fn take_place(&self, rules: &ListenerSpec) -> Result<(), Full> {
+        let Some(per_client) = &rules.per_client else { return Ok(()) };
+        let guard = match self.peer().ip() {
+            // Clients of a Unix socket can not be told apart.
+            None => return Ok(()),
+            Some(IpAddr::V4(v4)) => per_client.counts.begin(&v4.octets(), per_client.max)?,
+            // Of IPv6 a customer has a network.
+            Some(IpAddr::V6(v6)) => {
+                per_client.counts.begin(v6.octets().get(..NETWORK_BYTES).unwrap_or_default(), per_client.max)?
+            }
+        };
+        let _ = self.place.set(guard);
+        Ok(())
+    }
+
+    /// Takes in what a PROXY header says, once.
+    pub fn tell(&self, Ends { source, destination }: Ends) {
+        let _ = self.told.set(Told { peer: Peer::new(Some(source)), destination });
+    }
+}
+
 impl Plane {
     /// A data plane that serves by `snapshot`.
     pub fn new(core: Rc<Core>, snapshot: Box<Snapshot>) -> Self {
@@ -105,6 +192,7 @@ impl Plane {
             calls: OnceCell::new(),
             call_memory: RefCell::default(),
             fanouts: RefCell::default(),
+            serving: Cell::new(0),
             refusing: Cell::new(0),
         }
     }
@@ -253,7 +341,7 @@ impl Drop for Registered {
 
 fn join(core: &Core, snapshot: Box<Snapshot>) -> Live {
     let of = |spec: &crate::snapshot::UpstreamSpec| {
-        let of_core = |e: &crate::snapshot::EndpointSpec| core.endpoint(&spec.name, e.address, &e.identity);
+        let of_core = |e: &crate::snapshot::EndpointSpec| core.endpoint(&spec.name, &e.address, &e.identity);
         spec.endpoints.iter().map(of_core).collect()
     };
     let endpoints = snapshot.upstreams.iter().map(of).collect();

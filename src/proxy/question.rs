@@ -39,7 +39,7 @@ pub async fn ask(
     let spec = live.snapshot.upstreams.get(filter.upstream).ok_or(Kind::Internal)?;
     let slot = core.deadlines.slot();
     let due_ms = due_ms.min(slot.now_ms().saturating_add(filter.timeout_ms.into()));
-    let wanted = Wanted { spec, endpoints: live.endpoints(filter.upstream), core, slot: &slot, due_ms };
+    let wanted = Wanted { spec, endpoints: live.endpoints(filter.upstream), core, slot: &slot, client: None, due_ms };
     let key = spec.key_of(req, route, core);
     let endpoint = wanted.pick(key).map_err(|e| e.kind)?;
     let host = spec.host_of(endpoint);
@@ -88,7 +88,7 @@ fn write(filter: &ExtAuth, req: &Request, host: &str, down: &Downstream, out: &m
     encode::field(b"Host", host.as_bytes(), out);
     out.extend_from_slice(b"Accept-Encoding: identity\r\n");
     req.write_fields(&filter.headers, out);
-    upstream_head::write_who(req, &down.peer_text, |_| false, out);
+    upstream_head::write_who(req, down.peer().text(), |_| false, out);
     // Of the target what routes see, not the client's way to write it: both must not mean different things.
     let method = req.head.method.as_str().as_bytes();
     encode::field(b"X-Forwarded-Method", method, out);

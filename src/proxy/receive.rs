@@ -152,6 +152,7 @@ pub fn decide(down: &Downstream, rules: &ListenerSpec, snapshot: &Snapshot, req:
         return Err(Kind::Misdirected);
     }
     decide_client(down, snapshot, req);
+    down.client.set(req.client);
     Ok(())
 }
 
@@ -166,11 +167,11 @@ fn is_misdirected(req: &Request) -> bool {
 
 /// Who calls: the downstream address, or behind trusted proxies the last one that none of them vouches for.
 fn decide_client(down: &Downstream, snapshot: &Snapshot, req: &mut Request) {
-    let peer = down.peer.ip().to_canonical();
-    req.client = Some(peer);
+    let peer = down.peer().ip();
+    req.client = peer;
     req.tells = snapshot.forwarded;
-    let trusted = |ip: IpAddr| snapshot.trusted_proxies.iter().any(|net| net.contains(&ip));
-    if snapshot.trusted_proxies.is_empty() || !trusted(peer) {
+    let trusted = &snapshot.trusted_proxies;
+    if !trusted.contains(peer) {
         return;
     }
     req.from_trusted = true;
@@ -184,7 +185,7 @@ fn decide_client(down: &Downstream, snapshot: &Snapshot, req: &mut Request) {
                 // What is not told (`unknown`, or a name that hides it) ends it as nonsense does.
                 let Some(ip) = element.node.and_then(address_of) else { return };
                 req.client = Some(ip);
-                if !trusted(ip) {
+                if !trusted.contains(Some(ip)) {
                     return;
                 }
             }
@@ -196,7 +197,7 @@ fn decide_client(down: &Downstream, snapshot: &Snapshot, req: &mut Request) {
     for hop in hops {
         let Some(ip) = address_of(hop.trim_ascii()) else { break }; // what stands left of nonsense can not be believed
         req.client = Some(ip);
-        if !trusted(ip) {
+        if !trusted.contains(Some(ip)) {
             break;
         }
     }

@@ -21,6 +21,7 @@ use crate::io::{Buf, Fired, Slot, Stream, guard};
 use crate::request::Request;
 use crate::shared::RouteMetrics;
 use crate::snapshot::{Action, ListenerSpec, Route, UpstreamSpec};
+use crate::socket::SocketName;
 
 use super::answer::{After, Answer, Coding, write_head};
 use super::checkout::Lease;
@@ -49,6 +50,7 @@ pub struct Switched {
     stall_ms: u32,
     route: String,
     upstream: String,
+    endpoint: Option<SocketName>,
     metrics: RouteMetrics,
 }
 
@@ -91,7 +93,7 @@ pub async fn switch(
     // From now on a client that ends its side has not left: that is passed on.
     down.slot.unwatch();
     core.buffers.give(write_downstream(down, rules.write_ms, out, cx).await?);
-    Ok(Switched::new(lease, early, route, spec, rules))
+    Ok(Switched::new(lease, early, route, spec, rules, cx))
 }
 
 /// What the client has sent behind its head.
@@ -103,7 +105,14 @@ pub(super) fn early(req: &Request, core: &Core) -> Buf {
 
 impl Switched {
     /// What a request on this route leaves.
-    pub(super) fn new(lease: Lease, early: Buf, route: &Route, spec: &UpstreamSpec, rules: &ListenerSpec) -> Box<Self> {
+    pub(super) fn new(
+        lease: Lease,
+        early: Buf,
+        route: &Route,
+        spec: &UpstreamSpec,
+        rules: &ListenerSpec,
+        cx: &Context,
+    ) -> Box<Self> {
         Box::new(Self {
             lease,
             early,
@@ -112,6 +121,7 @@ impl Switched {
             stall_ms: spec.body_ms,
             route: route.name.clone(),
             upstream: spec.name.clone(),
+            endpoint: cx.endpoint.and_then(|index| Some(spec.endpoints.get(index)?.address.clone())),
             metrics: RouteMetrics::clone(&route.metrics),
         })
     }
@@ -127,7 +137,7 @@ impl Tunnel {
     pub async fn run(self: Box<Self>, down: &Rc<Downstream>, plane: &Plane) -> Closed {
         let core = &plane.core;
         let Self { switched, req, mut cx } = *self;
-        let Switched { lease, early, idle_ms, write_ms, stall_ms, route, upstream, metrics } = *switched;
+        let Switched { lease, early, idle_ms, write_ms, stall_ms, route, upstream, endpoint, metrics } = *switched;
         let open = Open::new(core);
         let switched_cx = cx;
         let up_slot = core.deadlines.slot();
@@ -195,7 +205,8 @@ impl Tunnel {
         cx.bytes_in += bytes_in;
         cx.bytes_out += bytes_out;
         cx.upstream_until_us = now_us;
-        finish::log(&req, down, core, &cx, Names { route: &route, upstream: &upstream }, now_us);
+        let names = Names { route: &route, upstream: &upstream, endpoint: endpoint.as_ref() };
+        finish::log(&req, down, core, &cx, names, now_us);
         let mut req = req;
         core.buffers.give(std::mem::take(&mut req.buf));
         plane.give_request(req);

@@ -105,10 +105,7 @@ pub fn write_who(req: &Request, peer: &str, replaced: impl Fn(&[u8]) -> bool, ou
     }
     let wanted_x = |name: &[u8]| req.tells != Tells::Forwarded && wanted(name);
     if wanted_x(b"x-forwarded-for") {
-        out.extend_from_slice(b"X-Forwarded-For: ");
-        write_trusted(req, Known::ForwardedFor, out);
-        out.extend_from_slice(peer.as_bytes());
-        out.extend_from_slice(b"\r\n");
+        write_way(req, peer, out);
     }
     if wanted_x(b"x-forwarded-proto") {
         encode::field(b"X-Forwarded-Proto", req.scheme(), out);
@@ -134,6 +131,21 @@ fn write_hops(req: &Request, out: &mut Vec<u8>) {
         out.extend_from_slice(value);
         out.extend_from_slice(b", ");
     }
+}
+
+/// The addresses on the way here. One that came over a Unix socket adds none to what a trusted proxy said, and without that
+/// there is no such field: what is no address would be taken for one, or for the end of the way.
+fn write_way(req: &Request, peer: &str, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    let told = out.len();
+    write_trusted(req, Known::ForwardedFor, out);
+    match (peer.is_empty(), out.len() > told) {
+        (false, _) => out.extend_from_slice(peer.as_bytes()),
+        (true, true) => out.truncate(out.len().saturating_sub(2)), // the comma behind it
+        (true, false) => return out.truncate(start),
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 fn write_te(req: &Request, out: &mut Vec<u8>) {

@@ -25,8 +25,8 @@ pub(super) type TlsFact = fn(&Session) -> &str;
 pub trait Facts {
     /// The TLS session of its connection, if it has one.
     fn session(&self) -> Option<&Session>;
-    /// The client's address, behind trusted proxies the one they name.
-    fn client_ip(&self) -> IpAddr;
+    /// The client's address, behind trusted proxies the one they name; `None` of one that came over a Unix socket.
+    fn client_ip(&self) -> Option<IpAddr>;
     /// The request's id.
     fn request_id(&self) -> &str;
     /// The host asked for, as the client wrote it or in lower case, with or without port.
@@ -78,7 +78,7 @@ impl<T: Over> Facts for T {
         self.base().session()
     }
 
-    fn client_ip(&self) -> IpAddr {
+    fn client_ip(&self) -> Option<IpAddr> {
         self.base().client_ip()
     }
 

@@ -2,7 +2,7 @@
 //!
 //! | name | value |
 //! |---|---|
-//! | `{client_ip}` `{request_id}` `{path}` | of the request |
+//! | `{client_ip}` `{request_id}` `{path}` | of the request; the first is empty for clients of a Unix socket |
 //! | `{host}` `{hostname}` | the host asked for, as the client wrote it and without its port |
 //! | `{query}` | the whole query without `?`; a `?` in front of a missing one goes too |
 //! | `{path.NAME}`, or just `{NAME}` | a parameter of the route's path |
@@ -316,7 +316,9 @@ impl Template {
                 }
                 Piece::ClientIp => {
                     // Addresses are made of characters that are safe everywhere, and writing to a Vec can not fail.
-                    let _ = write!(out, "{}", facts.client_ip());
+                    if let Some(ip) = facts.client_ip() {
+                        let _ = write!(out, "{ip}");
+                    }
                 }
                 Piece::RequestId => encode::push(out, facts.request_id().as_bytes(), Source::Text, into),
                 Piece::Host => push_host(out, facts.host(), place, into),
@@ -414,7 +416,7 @@ impl Piece {
     pub(super) fn with_text<F: Facts, T>(&self, facts: &F, with: impl FnOnce(&[u8]) -> T) -> T {
         match self {
             Piece::Literal(text) => with(text.as_bytes()),
-            Piece::ClientIp => with(facts.client_ip().to_string().as_bytes()),
+            Piece::ClientIp => with(facts.client_ip().map(|ip| ip.to_string()).unwrap_or_default().as_bytes()),
             Piece::RequestId => with(facts.request_id().as_bytes()),
             Piece::Host => with(facts.host().as_bytes()),
             Piece::Hostname => with(facts.hostname().as_bytes()),

@@ -8,11 +8,12 @@ use rustls::pki_types::ServerName;
 
 use crate::config::credentials::Credentials;
 use crate::config::headers::{HeaderEdits as RawEdits, HeaderTemplate};
+use crate::config::hosts::{Address, EndpointAddress};
 use crate::config::listeners::{EncodedSlashes, HalfClose, Listener};
 use crate::config::query::QueryEdits as RawQuery;
 use crate::config::rewrite::{HostRewrite, PathRewrite as RawPath};
 use crate::config::split::{self as raw_split, Target};
-use crate::config::{Config, Errors, Located, Report, forward as raw_forward, hosts, routes, upstreams};
+use crate::config::{Config, Errors, Located, Report, forward as raw_forward, routes, upstreams};
 use crate::filter::header_edits::HeaderEdits;
 use crate::http::head::Bounds;
 use crate::http::target;
@@ -25,6 +26,7 @@ use crate::route::template::Template;
 use crate::shared::limits::Limits;
 use crate::shared::metrics::{NO_ROUTE, Registry};
 use crate::shared::passwords::Asker;
+use crate::socket::SocketName;
 use crate::tls::{self, Material};
 use crate::upstream;
 use crate::upstream::pool::PoolLimits;
@@ -34,8 +36,8 @@ use super::balance;
 use super::filters::{self, Common};
 use super::parts;
 use super::{
-    Action, EndpointSpec, Forward, HostPolicy, ListenerSpec, ListenerTls, Redirect, Respond, Route, Snapshot, Split,
-    Sticky, UpstreamSpec, WayBack,
+    Action, EndpointSpec, Forward, HostPolicy, ListenerSpec, ListenerTls, PerClient, Redirect, Respond, Route,
+    Snapshot, Split, Sticky, UpstreamSpec, WayBack,
 };
 
 /// Addresses by host name, as control resolved them.
@@ -87,6 +89,7 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Snapshot, Errors> {
         routes,
         upstreams: config.upstreams.iter().enumerate().map(|(i, raw)| upstream(i, raw, inputs, &report)).collect(),
         listeners: config.listeners.iter().enumerate().map(listener).collect(),
+        connections_max: config.connections.map_or(usize::MAX, |most| share(most, inputs.workers)),
         rate_limits: common.rate_limits.clone(),
         mirrors: common.mirrors(),
         errors: config.errors.clone(),
@@ -256,16 +259,21 @@ fn upstream(index: usize, raw: &upstreams::Upstream, inputs: &Inputs<'_>, report
     let mut weights = Vec::new();
     // One that drains is as one that is not there: requests at hand keep what they have of it.
     for endpoint in raw.endpoints.iter().filter(|endpoint| !endpoint.drain) {
-        let host = endpoint.address.to_string();
+        let host = endpoint.address.host();
         let addresses = match &endpoint.address {
-            hosts::Address::Ip(address) => vec![*address],
-            hosts::Address::Name { host, port } => {
+            EndpointAddress::Tcp(Address::Ip(address)) => vec![SocketName::Ip(*address)],
+            EndpointAddress::Unix(path) => vec![SocketName::Unix(path.as_str().into())],
+            EndpointAddress::Tcp(Address::Name { host, port }) => {
                 let ips = inputs.addresses.get(host).map(Vec::as_slice).unwrap_or_default();
-                ips.iter().map(|ip| std::net::SocketAddr::new(*ip, *port)).collect()
+                ips.iter().map(|ip| SocketName::Ip((*ip, *port).into())).collect()
             }
         };
         let server_name = tls.as_ref().and_then(|tls| server_name(tls, &endpoint.address));
-        let identity = tls.as_ref().map(|tls| format!("{} {server_name:?}", tls.identity)).unwrap_or_default();
+        let mut identity = tls.as_ref().map(|tls| format!("{} {server_name:?}", tls.identity)).unwrap_or_default();
+        if raw.proxy_protocol.is_some() {
+            // Connections that were kept before belong to nobody.
+            identity.push_str(" PROXY");
+        }
         for address in addresses {
             let (host, server_name, identity) = (host.clone(), server_name.clone(), identity.clone());
             endpoints.push(EndpointSpec { address, host, server_name, identity });
@@ -283,9 +291,11 @@ fn upstream(index: usize, raw: &upstreams::Upstream, inputs: &Inputs<'_>, report
             "its host names do not resolve"
         },
         endpoints,
+        proxy_protocol: raw.proxy_protocol,
         tls,
         pool: PoolLimits {
-            idle: share(raw.pool.idle, inputs.workers),
+            // The next request may be another client's.
+            idle: if raw.proxy_protocol.is_some() { 0 } else { share(raw.pool.idle, inputs.workers) },
             idle_ms: millis(raw.pool.idle_timeout.get()),
             age_ms: millis(raw.pool.max_age.get()),
             requests: raw.pool.max_requests,
@@ -299,10 +309,11 @@ fn upstream(index: usize, raw: &upstreams::Upstream, inputs: &Inputs<'_>, report
 }
 
 /// Whose certificate an endpoint must show: the upstream's `server_name`, or else the host it is written by.
-fn server_name(tls: &tls::Upstream, address: &hosts::Address) -> Option<ServerName<'static>> {
+fn server_name(tls: &tls::Upstream, address: &EndpointAddress) -> Option<ServerName<'static>> {
     let of_host = || match address {
-        hosts::Address::Ip(address) => Some(ServerName::from(address.ip())),
-        hosts::Address::Name { host, .. } => ServerName::try_from(host.clone()).ok(),
+        EndpointAddress::Tcp(Address::Ip(address)) => Some(ServerName::from(address.ip())),
+        EndpointAddress::Tcp(Address::Name { host, .. }) => ServerName::try_from(host.clone()).ok(),
+        EndpointAddress::Unix(_) => None,
     };
     tls.server_name.clone().or_else(of_host)
 }
@@ -318,6 +329,7 @@ fn listener(index: usize, raw: &Listener, inputs: &Inputs<'_>, common: &Common, 
     let bytes = |size: crate::value::ByteSize| usize::try_from(size.bytes()).unwrap_or(usize::MAX);
     ListenerSpec {
         name: raw.name.value.clone(),
+        proxy_protocol: raw.proxy_protocol.clone(),
         tls: tls.map(|rules| ListenerTls {
             rules,
             handshake_ms: millis(raw.timeouts.tls_handshake.get()),
@@ -331,6 +343,11 @@ fn listener(index: usize, raw: &Listener, inputs: &Inputs<'_>, common: &Common, 
         https_redirect: raw.https_redirect,
         filters: filters::without_route(raw, inputs.config, common),
         connections_max: share(raw.bounds.connections, workers),
+        per_client: raw.bounds.connections_per_client.map(|max| PerClient {
+            // Not the name of any filter: those have no spaces. There are no more clients than connections.
+            counts: inputs.limits.in_flight(&format!("listener {}", raw.name.value), raw.bounds.connections),
+            max: max.into(),
+        }),
         bounds: Bounds {
             head: bytes(raw.bounds.head),
             fields: usize::try_from(raw.bounds.headers).unwrap_or(usize::MAX),

@@ -8,12 +8,11 @@ mod parts;
 pub mod start;
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
 
 use bytes::Bytes;
-use ipnet::IpNet;
 use rustls::pki_types::ServerName;
 
+use crate::config::TrustedProxies;
 use crate::core::Core;
 use crate::filter::Filter;
 use crate::filter::header_edits::HeaderEdits;
@@ -22,6 +21,7 @@ use crate::filter::mirror::Mirror;
 use crate::http::error_form::ErrorForms;
 use crate::http::forwarded::Tells;
 use crate::http::head::Bounds;
+use crate::http::proxy_protocol;
 use crate::http::set_cookie::CookieMap;
 use crate::http::target::PathPolicy;
 use crate::limit::Spec;
@@ -30,8 +30,10 @@ use crate::route::Router;
 use crate::route::query::QueryEdits;
 use crate::route::rewrite::PathRewrite;
 use crate::route::template::Template;
+use crate::shared::in_flight::InFlight;
 use crate::shared::limits::Wallet;
 use crate::shared::{RouteMetrics, Rules, UpstreamMetrics};
+use crate::socket::SocketName;
 use crate::tls;
 use crate::upstream;
 use crate::upstream::balance::Balance;
@@ -50,6 +52,8 @@ pub struct Snapshot {
     pub upstreams: Vec<UpstreamSpec>,
     /// In the order of the config.
     pub listeners: Vec<ListenerSpec>,
+    /// Connections this worker may have, on all listeners together.
+    pub connections_max: usize,
     /// Rate limits, for each core's chores.
     pub rate_limits: Vec<RateLimitSpec>,
     /// Who gets copies of requests, by the number that their filter has.
@@ -59,7 +63,7 @@ pub struct Snapshot {
     /// In which fields upstreams are told who calls.
     pub forwarded: Tells,
     /// Whose forwarding fields are believed.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: TrustedProxies,
     /// Counts requests that no route matches.
     pub no_route: RouteMetrics,
     /// Bytes that this worker's aggregations may hold together.
@@ -84,6 +88,8 @@ pub struct RateLimitSpec {
 pub struct ListenerSpec {
     /// For people.
     pub name: String,
+    /// Who begins each connection with a PROXY header, if anybody does.
+    pub proxy_protocol: Option<TrustedProxies>,
     /// How its connections speak TLS, if they do.
     pub tls: Option<ListenerTls>,
     /// A line for every answer (RFC 6797), with its CRLF; empty without one.
@@ -94,6 +100,8 @@ pub struct ListenerSpec {
     pub filters: Vec<Filter>,
     /// Connections this worker may have on it.
     pub connections_max: usize,
+    /// Connections that one client may have on it, on all workers together.
+    pub per_client: Option<PerClient>,
     /// Bounds of request heads.
     pub bounds: Bounds,
     /// What happens to paths before they are matched.
@@ -112,6 +120,15 @@ pub struct ListenerSpec {
     pub max_age_ms: u32,
     /// A client that ends its side has left; otherwise it still gets its answer.
     pub half_close_is_gone: bool,
+}
+
+/// How many connections one client may have.
+#[derive(Clone, Debug)]
+pub struct PerClient {
+    /// How many each has.
+    pub counts: InFlight,
+    /// How many it may have.
+    pub max: u64,
 }
 
 /// How a listener speaks TLS.
@@ -239,12 +256,12 @@ pub struct Redirect {
 /// One address of an upstream.
 pub struct EndpointSpec {
     /// Where it listens.
-    pub address: SocketAddr,
+    pub address: SocketName,
     /// The Host it is asked by.
     pub host: String,
     /// Whose certificate it must show, where TLS is spoken.
     pub server_name: Option<ServerName<'static>>,
-    /// All that a TLS connection to it depends on; empty without TLS.
+    /// All that a connection to it depends on beside its address; empty for a plain one.
     pub identity: String,
 }
 
@@ -254,6 +271,8 @@ pub struct UpstreamSpec {
     pub name: String,
     /// In the balancer's order.
     pub endpoints: Vec<EndpointSpec>,
+    /// What each connection begins with, to say whose it is. It carries one request: its pool keeps none.
+    pub proxy_protocol: Option<proxy_protocol::Version>,
     /// How TLS is spoken to them, if it is.
     pub tls: Option<tls::Upstream>,
     /// Chooses among them.

@@ -2,15 +2,15 @@
 //! names are resolved again or a config changes.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::pool::Pool;
+use crate::socket::SocketName;
 
 /// An endpoint and what this core has open to it.
 pub struct Endpoint<T> {
     /// Where it is.
-    pub address: SocketAddr,
+    pub address: SocketName,
     in_flight: Cell<u32>,
     /// Idle connections.
     pub pool: RefCell<Pool<T>>,
@@ -20,7 +20,7 @@ pub struct Endpoint<T> {
 
 impl<T> Endpoint<T> {
     /// An endpoint without connections.
-    pub fn new(address: SocketAddr) -> Self {
+    pub fn new(address: SocketName) -> Self {
         Self { address, in_flight: Cell::new(0), pool: RefCell::default(), drains: Cell::new(false) }
     }
 
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn in_flight_counts_down_however_a_request_ends() {
-        let endpoint: Rc<Endpoint<()>> = Rc::new(Endpoint::new("127.0.0.1:1".parse().unwrap()));
+        let endpoint: Rc<Endpoint<()>> = Rc::new(Endpoint::new(SocketName::Unix("/a".into())));
         let one = endpoint.enter();
         let two = endpoint.enter();
         assert_eq!(endpoint.in_flight(), 2);

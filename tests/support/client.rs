@@ -21,6 +21,16 @@ impl Client {
         Client::over(Link::dial(addr))
     }
 
+    /// Behind a proxy that passes on bytes alone, and says this first.
+    pub fn behind(gateway: &Gateway, header: &[u8]) -> Client {
+        Client::over(Link::behind(gateway.addr, header, !gateway.is_plain))
+    }
+
+    /// To a Unix socket where TLS is never spoken.
+    pub fn unix(path: &std::path::Path) -> Client {
+        Client::over(Link::dial_unix(path))
+    }
+
     /// Connected, but not yet heard: over TLS no hand was shaken. The answer is to be read next.
     pub fn arrive(gateway: &Gateway) -> Client {
         Client::over(Link::arrive(gateway.addr))

@@ -97,6 +97,25 @@ impl Link {
     }
 }
 
+impl Link {
+    /// Connects and says `header` first; over TLS, where that is `wanted`, hands are shaken behind it. The kernel holds it back
+    /// for a while, so that what comes behind it arrives with it.
+    pub fn behind(to: SocketAddr, header: &[u8], wanted: bool) -> std::io::Result<Link> {
+        let mut tcp = connect(to)?;
+        rustix::net::sockopt::set_tcp_cork(&tcp, true)?;
+        tcp.write_all(header)?;
+        Ok(Link(Arc::new(if wanted && tls::is_on() { Socket::client(tcp) } else { Socket::plain(tcp) })))
+    }
+
+    /// Connects to a Unix socket, without TLS. A stream is a stream: std's type for TCP reads and writes it as well.
+    pub fn dial_unix(path: &std::path::Path) -> std::io::Result<Link> {
+        let stream = TcpStream::from(std::os::fd::OwnedFd::from(std::os::unix::net::UnixStream::connect(path)?));
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Link(Arc::new(Socket::plain(stream))))
+    }
+}
+
 fn connect(to: SocketAddr) -> std::io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
     stream.set_nodelay(true)?;

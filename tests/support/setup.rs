@@ -16,6 +16,7 @@ pub struct Setup {
     pub binary: Option<PathBuf>,
     top: Vec<String>,
     listener: Vec<String>,
+    others: Vec<String>,
     upstreams: Vec<String>,
     routes: Vec<String>,
 }
@@ -68,6 +69,12 @@ impl Setup {
     /// A key of the listener, as `timeouts: { keep_alive: 1s }`.
     pub fn listener(mut self, key: &str) -> Setup {
         self.listener.push(key.into());
+        self
+    }
+
+    /// A second listener, as a flow map without its braces.
+    pub fn another_listener(mut self, keys: &str) -> Setup {
+        self.others.push(format!("  - {{ {keys} }}\n"));
         self
     }
 
@@ -147,6 +154,7 @@ impl Setup {
         for key in &self.listener {
             yaml.push_str(&format!("    {key}\n"));
         }
+        yaml.extend(self.others.iter().map(String::as_str));
         for (block, lines) in [("upstreams", &self.upstreams), ("routes", &self.routes)] {
             if !lines.is_empty() {
                 yaml.push_str(&format!("{block}:\n"));

@@ -158,7 +158,7 @@ fn address(text: &str, port: u16) -> Result<Address, Invalid> {
     let wrong = |_| {
         Invalid::new("has a host or a port that is none", format!("write host:port, like 10.0.0.5:{port}; {ENCODE}"))
     };
-    hosts::endpoint_address(&whole).map_err(wrong)
+    hosts::address(&whole).map_err(wrong)
 }
 
 fn db(text: &str) -> Result<u32, Invalid> {

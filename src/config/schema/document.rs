@@ -1,6 +1,6 @@
 //! The rows of everything but filters and aggregations.
 
-use super::super::{ALL_ROUTES_KEYS, CPUS_MAX, KEYS};
+use super::super::{ALL_ROUTES_KEYS, CONNECTIONS_MAX, CPUS_MAX, KEYS};
 use super::super::{
     balance, cookies, errors, forward, headers, listeners, matching, observe, predicates, query, rate_limits, rewrite,
     routes, split, tls, upstreams,
@@ -13,10 +13,11 @@ pub(super) static DOCUMENT: Block = Block {
     keys: &KEYS,
     rows: &[
         or("workers", Kind::Either(&[Kind::Words(&["auto"]), Kind::Count(1, CPUS_MAX), CPUS]), "auto"),
+        or("connections", Kind::Either(&[NONE, Kind::Count(1, CONNECTIONS_MAX)]), "none"),
         or("drain", TIME, "30s"),
         or("errors", Kind::Either(&[ERROR_FORMAT, Kind::Block(&ERRORS)]), "envelope"),
         or("forwarded", Kind::Words(&["x-forwarded", "forwarded", "both"]), "x-forwarded"),
-        or("trusted_proxies", Kind::List(&NETWORK, 0, 1024), "[]"),
+        or("trusted_proxies", Kind::List(&TRUSTED, 0, 1024), "[]"),
         need("listeners", Kind::List(&Kind::Block(&LISTENER), 1, 64)),
         or("upstreams", Kind::Map(&Kind::Block(&UPSTREAM)), "{}"),
         or("filters", Kind::Map(&Kind::Block(&filters::FILTER)), "{}"),
@@ -32,8 +33,13 @@ pub(super) static DOCUMENT: Block = Block {
 
 const CPUS: Kind = Kind::List(&Kind::Count(0, CPUS_MAX - 1), 1, CPUS_MAX);
 pub(super) const NETWORK: Kind = Kind::Like("^[0-9a-fA-F.:]+(/[0-9]{1,3})?$");
+const TRUSTED: Kind = Kind::Either(&[Kind::Words(&["unix"]), NETWORK]);
 /// An address or a host, and a port.
 const WITH_PORT: Kind = Kind::Like(":[0-9]{1,5}$");
+/// The same, or the path of a socket.
+const SOCKET: Kind = Kind::Like(":[0-9]{1,5}$|^unix:/");
+/// Permissions of a file, which YAML may read as a number.
+const MODE: Kind = Kind::Name("^0[0-7]{3}$");
 const CA: Kind = Kind::Either(&[Kind::Words(&["system"]), FILE]);
 const MIN_VERSION: Kind = Kind::Words(&["1.2", "1.3"]);
 
@@ -59,7 +65,9 @@ static LISTENER: Block = Block {
     keys: &listeners::KEYS,
     rows: &[
         may("name", NAME),
-        need("address", WITH_PORT),
+        need("address", SOCKET),
+        mostly("mode", MODE, "0660"),
+        may("proxy_protocol", Kind::Block(&PROXY_PROTOCOL)),
         may("tls", Kind::Block(&LISTENER_TLS)),
         or("https_redirect", Kind::Either(&[NONE, HTTP_PORT]), "none"),
         or("bounds", Kind::Block(&BOUNDS), "{}"),
@@ -72,11 +80,18 @@ static LISTENER: Block = Block {
     ],
     rule: Rule::None,
 };
+static PROXY_PROTOCOL: Block = Block {
+    name: "proxy_protocol",
+    keys: &listeners::PROXY_PROTOCOL_KEYS,
+    rows: &[need("trusted", Kind::List(&TRUSTED, 1, 1024))],
+    rule: Rule::None,
+};
 static BOUNDS: Block = Block {
     name: "bounds",
     keys: &listeners::BOUNDS_KEYS,
     rows: &[
         or("connections", Kind::Count(1, 1_000_000), "20000"),
+        or("connections_per_client", Kind::Either(&[NONE, Kind::Count(1, 1_000_000)]), "none"),
         or("handshakes", Kind::Count(1, 1_000_000), "1000"),
         or("head", SIZE, "32KiB"),
         or("headers", Kind::Count(1, 256), "100"),
@@ -164,10 +179,11 @@ static UPSTREAM: Block = Block {
     name: "upstream",
     keys: &upstreams::KEYS,
     rows: &[
-        need("endpoints", Kind::List(&Kind::Either(&[WITH_PORT, Kind::Block(&ENDPOINT)]), 1, 1024)),
+        need("endpoints", Kind::List(&Kind::Either(&[SOCKET, Kind::Block(&ENDPOINT)]), 1, 1024)),
         or("balance", Kind::Either(&[BALANCERS, Kind::Block(&BALANCE)]), "p2c"),
         or("pool", Kind::Block(&POOL), "{}"),
         or("timeouts", Kind::Block(&UPSTREAM_TIMEOUTS), "{}"),
+        or("proxy_protocol", Kind::Words(&["off", "v1", "v2"]), "off"),
         may("tls", Kind::Block(&UPSTREAM_TLS)),
     ],
     rule: Rule::None,
@@ -175,7 +191,7 @@ static UPSTREAM: Block = Block {
 static ENDPOINT: Block = Block {
     name: "endpoint",
     keys: &upstreams::ENDPOINT_KEYS,
-    rows: &[need("address", WITH_PORT), or("weight", Kind::Count(1, 1000), "1"), or("drain", Kind::Boolean, "false")],
+    rows: &[need("address", SOCKET), or("weight", Kind::Count(1, 1000), "1"), or("drain", Kind::Boolean, "false")],
     rule: Rule::None,
 };
 const BALANCERS: Kind = Kind::Words(&["p2c", "round_robin", "least_request"]);

@@ -1,13 +1,13 @@
 //! What /proc, /sys and the limits of this process say. Nothing is judged here: what can not be read is `None`.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::Path;
 
 use rustix::fs::Access;
 use rustix::process::{Resource, getrlimit};
 
-use super::super::{bind, cpus};
+use super::super::{bind, cpus, unix_path};
+use crate::socket::SocketName;
 
 /// Of the kernel's files no more is read: these are numbers and words.
 const FILE_BYTES_MAX: usize = 64 << 10;
@@ -81,7 +81,17 @@ pub(super) enum Listening {
 }
 
 /// It is tried, and let go of.
-pub(super) fn listening(what: &str, address: SocketAddr) -> Listening {
+pub(super) fn listening(what: &str, name: &SocketName) -> Listening {
+    let address = match name {
+        SocketName::Ip(address) => *address,
+        SocketName::Unix(path) => {
+            return match unix_path::examine(path) {
+                Ok(_) => Listening::Can,
+                Err(unix_path::Obstacle::InUse(cause)) => Listening::InUse(format!("{what}: {path}: {cause}")),
+                Err(unix_path::Obstacle::Other(cause)) => Listening::Not(format!("{what}: {path}: {cause}")),
+            };
+        }
+    };
     let Err(e) = bind::probe(address) else { return Listening::Can };
     let cause = bind::cannot_listen(what, address, &e);
     if e.kind() == std::io::ErrorKind::AddrInUse { Listening::InUse(cause) } else { Listening::Not(cause) }

@@ -146,9 +146,9 @@ pub(super) fn ports(facts: &Facts, config: Option<&Config>) -> Vec<Finding> {
         }];
     };
     let listeners =
-        config.listeners.iter().map(|listener| (format!("listener {}", listener.name.value), listener.address));
-    let admin = config.admin.map(|address| ("admin".to_owned(), address));
-    let tried = listeners.chain(admin).map(|(what, address)| match facts::listening(&what, address) {
+        config.listeners.iter().map(|listener| (format!("listener {}", listener.name.value), listener.address.clone()));
+    let admin = config.admin.map(|address| ("admin".to_owned(), address.into()));
+    let tried = listeners.chain(admin).map(|(what, address)| match facts::listening(&what, &address) {
         Listening::Can => Finding::ok(about, format!("{what}: {address} can be had")),
         Listening::InUse(cause) => Finding::warning(about, cause, "all is well if it is the gateway itself"),
         Listening::Not(cause) => Finding::error(about, cause, ""),

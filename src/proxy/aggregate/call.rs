@@ -148,7 +148,7 @@ pub async fn call(order: Order) -> Result<Answered, Failed> {
     let core = &plane.core;
     let slot = core.deadlines.slot();
     let endpoints = live.endpoints(part.upstream);
-    let wanted = Wanted { spec, endpoints, core, slot: &slot, due_ms };
+    let wanted = Wanted { spec, endpoints, core, slot: &slot, client: None, due_ms };
     let mut memory = plane.take_call();
     let CallMemory { head, validator } = &mut *memory;
     let keep_fields = plan.headers_from == Some(index);

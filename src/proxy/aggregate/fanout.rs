@@ -274,7 +274,7 @@ where
         }
         let due_ms = self.about.due_ms.min(ms(self.now_us).saturating_add(part.timeout_ms.into()));
         let endpoints = live.endpoints(part.upstream);
-        let wanted = Wanted { spec, endpoints, core: &plane.core, slot: &down.slot, due_ms };
+        let wanted = Wanted { spec, endpoints, core: &plane.core, slot: &down.slot, client: None, due_ms };
         let key = spec.key_of(req, Some(self.about.route), &plane.core);
         let Ok(endpoint) = wanted.pick(key) else { return self.not_sent(index, part, item, PartReason::Connect) };
         let host = spec.host_of(endpoint);

@@ -110,7 +110,7 @@ impl Sender<'_> {
         for (name, value) in &part.set_headers {
             encode::field_of(name.as_bytes(), |out| value.render(facts, Place::Header, out), out);
         }
-        upstream_head::write_who(req, &down.peer_text, is_set, out);
+        upstream_head::write_who(req, down.peer().text(), is_set, out);
         match &part.body {
             Body::None if [Method::GET, Method::DELETE, Method::OPTIONS].contains(&part.method) => {
                 out.extend_from_slice(b"\r\n");

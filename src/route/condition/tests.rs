@@ -14,8 +14,8 @@ impl Facts for Asked<'_> {
     fn session(&self) -> Option<&Session> {
         None
     }
-    fn client_ip(&self) -> IpAddr {
-        IpAddr::from([10, 0, 0, 7])
+    fn client_ip(&self) -> Option<IpAddr> {
+        Some(IpAddr::from([10, 0, 0, 7]))
     }
     fn request_id(&self) -> &str {
         "r1"

@@ -18,8 +18,8 @@ impl Facts for Request {
         None
     }
 
-    fn client_ip(&self) -> IpAddr {
-        IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 7])
+    fn client_ip(&self) -> Option<IpAddr> {
+        Some(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 7]))
     }
     fn request_id(&self) -> &str {
         "4f-1"
