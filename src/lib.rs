@@ -19,7 +19,7 @@
 //! # The import rule
 //!
 //! Each layer knows only the ones before it, and siblings do not know each other:
-//! `value error end` · `expression` · `io http json shared observe` · `tls limit coding` · `jwt` · `context route upstream` · `core request` · `plugin` · `filter` · `config` ·
+//! `value error end text` · `expression` · `io http json shared observe` · `tls limit coding` · `jwt` · `context route upstream` · `core request` · `plugin` · `filter` · `config` ·
 //! `snapshot` · `proxy | control` · `worker` · `run` · `main`. Proxy code never names tokio, control never names monoio, and
 //! monoio is named under `io` alone. A test checks it.
 //!
@@ -54,6 +54,7 @@ pub mod route;
 mod run;
 pub mod shared;
 pub mod snapshot;
+pub mod text;
 pub mod tls;
 pub mod upstream;
 pub mod value;
