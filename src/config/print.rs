@@ -8,6 +8,7 @@ use super::filters::Filter;
 use super::schema::{Block, Default, Kind, WHOLE};
 use super::tree::{self, Key, Kind as NodeKind, Node, Scalar};
 use super::{Config, Errors, Position, Report, parse_with};
+use crate::observe::redact;
 use crate::plugin::Registry;
 use crate::value::Rate;
 
@@ -15,10 +16,6 @@ use crate::value::Rate;
 const MASK: &str = "***";
 /// Lists that would make longer lines have a line for each item.
 const LINE_BYTES_MAX: usize = 100;
-/// Fields whose values are credentials.
-const SECRET_FIELDS: [&str; 6] =
-    ["authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "x-auth-token"];
-
 /// The config in `text` with its defaults, as YAML for people: without secrets.
 ///
 /// # Errors
@@ -95,7 +92,7 @@ fn filled(node: &Node, kind: &'static Kind) -> Shown {
         (NodeKind::Mapping(entries), kind) => {
             let of = if let Kind::Map(of) = kind { of } else { &Kind::Any };
             let secret = |key: &str| {
-                matches!(of, Kind::Template) && SECRET_FIELDS.iter().any(|name| key.eq_ignore_ascii_case(name))
+                matches!(of, Kind::Template) && redact::HEADERS.iter().any(|name| key.eq_ignore_ascii_case(name))
             };
             let entry = |(key, node): &(Key, Node)| {
                 let kind = if secret(&key.text) { &Kind::Secret } else { of };

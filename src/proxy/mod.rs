@@ -9,7 +9,7 @@
 //!    where a filter says so, the answer is sent by [`compress`]
 //! 6. [`retry`]: may it be sent again?
 //! 7. [`tunnel`]: what is left of a request whose upstream has switched protocols
-//! 8. [`finish`]: exactly once per request: log line and metrics
+//! 8. [`finish`]: exactly once per request: [`log`] line and metrics
 
 pub mod accept;
 pub mod aggregate;
@@ -23,6 +23,7 @@ pub mod finish;
 pub mod forward;
 pub mod gate;
 pub mod handshake;
+pub mod log;
 pub mod mirror;
 pub mod plane;
 mod plugins;

@@ -27,6 +27,7 @@ use crate::upstream::pool::PoolLimits;
 use crate::value::ByteSize;
 
 use super::filters::{self, Common};
+use super::log;
 use super::parts;
 use super::{
     Action, EndpointSpec, Forward, HostPolicy, ListenerSpec, ListenerTls, Redirect, Respond, Route, Snapshot,
@@ -76,7 +77,10 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Snapshot, Errors> {
     let router = routes::router(&matches, &report);
     let common = Common::new(inputs, &report);
     let routes: Vec<Route> = config.routes.iter().filter_map(|raw| route(raw, inputs, &common, &report)).collect();
-    let listener = |(i, raw)| listener(i, raw, inputs, &common, &report);
+    let access_log = log::rules(config, &report);
+    let logged_fields = access_log.format.answer_headers();
+    let listener =
+        |(i, raw)| ListenerSpec { logged_fields: logged_fields.clone(), ..listener(i, raw, inputs, &common, &report) };
     let snapshot = router.map(|router| Snapshot {
         router,
         routes,
@@ -84,6 +88,7 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Snapshot, Errors> {
         listeners: config.listeners.iter().enumerate().map(listener).collect(),
         rate_limits: common.rate_limits.clone(),
         mirrors: common.mirrors(),
+        access_log,
         trusted_proxies: config.trusted_proxies.clone(),
         no_route: metrics.route(*worker, NO_ROUTE),
         aggregate_bytes_max: share_bytes(config.aggregation.memory, inputs.workers),
@@ -265,6 +270,7 @@ fn listener(index: usize, raw: &Listener, inputs: &Inputs<'_>, common: &Common, 
             .into(),
         https_redirect: raw.https_redirect,
         filters: filters::without_route(raw, inputs.config, common),
+        logged_fields: Vec::new(),
         connections_max: share(raw.bounds.connections, workers),
         bounds: Bounds {
             head: bytes(raw.bounds.head),

@@ -3,6 +3,7 @@
 pub mod aggregate;
 pub mod build;
 mod filters;
+mod log;
 mod parts;
 pub mod start;
 
@@ -19,11 +20,12 @@ use crate::filter::mirror::Mirror;
 use crate::http::head::Bounds;
 use crate::http::target::PathPolicy;
 use crate::limit::Spec;
+use crate::observe::format::Rules;
 use crate::route::Router;
 use crate::route::rewrite::PathRewrite;
 use crate::route::template::Template;
 use crate::shared::limits::Wallet;
-use crate::shared::{RouteMetrics, Rules, UpstreamMetrics};
+use crate::shared::{self, RouteMetrics, UpstreamMetrics};
 use crate::tls;
 use crate::upstream::balance::Balance;
 use crate::upstream::pool::PoolLimits;
@@ -43,7 +45,9 @@ pub struct Snapshot {
     /// Rate limits, for each core's chores.
     pub rate_limits: Vec<RateLimitSpec>,
     /// Who gets copies of requests, by the number that their filter has.
-    pub mirrors: Vec<Rules<Mirror>>,
+    pub mirrors: Vec<shared::Rules<Mirror>>,
+    /// Which lines the access log has, and how they are written.
+    pub access_log: Rules,
     /// Whose forwarding fields are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Counts requests that no route matches.
@@ -78,6 +82,8 @@ pub struct ListenerSpec {
     pub https_redirect: Option<u16>,
     /// What goes into answers to requests that no route matches.
     pub filters: Vec<Filter>,
+    /// Fields of answers that the access log shows, in lower case.
+    pub logged_fields: Vec<String>,
     /// Connections this worker may have on it.
     pub connections_max: usize,
     /// Bounds of request heads.
