@@ -263,16 +263,16 @@ mod tests {
         for (text, what) in [
             (
                 "{stauts}",
-                "f:3:38: observe.access_log.format.template: there is no value `stauts` of a request (did you mean `status`?)",
+                "f:3:37: observe.access_log.format.template: there is no value `stauts` of a request (did you mean `status`?)",
             ),
             (
                 "{a",
-                "f:3:38: observe.access_log.format.template: a brace is opened and not closed; close it, or write `{{` for a literal brace",
+                "f:3:37: observe.access_log.format.template: a brace is opened and not closed; close it, or write `{{` for a literal brace",
             ),
-            ("", "f:3:38: observe.access_log.format.template: `` is empty"),
+            ("", "f:3:37: observe.access_log.format.template: `` is empty"),
             (
                 "a\\nb",
-                "f:3:38: observe.access_log.format.template: `a\\nb` has a control character in it (remove it; a line ends by itself)",
+                "f:3:37: observe.access_log.format.template: `a\\nb` has a control character in it (remove it; a line ends by itself)",
             ),
         ] {
             assert_eq!(template(text), what);
@@ -282,11 +282,11 @@ mod tests {
         assert_eq!(
             errors("format: combnied, sample: 10, slow: 0s, query: yes, colour: red"),
             [
-                "f:3:26: observe.access_log.format: `combnied` is not a word that is known here (did you mean `combined`?)",
-                "f:3:44: observe.access_log.sample: `10` is no share of the requests (write a percentage from 0% to 100%, like 5% or 0.1%)",
-                "f:3:54: observe.access_log.slow: `0s` is out of bounds (allowed: 1ms to 1d)",
-                "f:3:65: observe.access_log.query: `yes` is not a word that is known here (allowed: true, false)",
-                "f:3:70: observe.access_log.colour: unknown key (the keys here are to, format, fields, query, redact, sample, slow)",
+                "f:3:25: observe.access_log.format: `combnied` is not a word that is known here (did you mean `combined`?)",
+                "f:3:43: observe.access_log.sample: `10` is no share of the requests (write a percentage from 0% to 100%, like 5% or 0.1%)",
+                "f:3:53: observe.access_log.slow: `0s` is out of bounds (allowed: 1ms to 1d)",
+                "f:3:64: observe.access_log.query: `yes` is not a word that is known here (allowed: true, false)",
+                "f:3:69: observe.access_log.colour: unknown key (the keys here are to, format, fields, query, redact, sample, slow)",
             ]
         );
         assert_eq!(
@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(
             errors("format: common, fields: { a: \"{path}\" }"),
             [
-                "f:3:34: observe.access_log.fields: are fields of JSON objects, and the format is another (remove them, or put them into a template)"
+                "f:3:33: observe.access_log.fields: are fields of JSON objects, and the format is another (remove them, or put them into a template)"
             ]
         );
         for (log, remedy) in [("query: true", "give a field"), ("format: { template: a }, query: true", "{target}")] {

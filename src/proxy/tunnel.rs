@@ -1,7 +1,7 @@
-//! A tunnel (RFC 9110 7.8): the upstream has answered 101, and from then on bytes pass both ways as they come, until both
+//! A tunnel (RFC 9110 7.8, 9.3.6): the upstream has answered 101, or a CONNECT was answered, and from then on bytes pass both ways as they come, until both
 //! sides have ended theirs. Nothing of it is a message any more, so neither connection is ever used for a request again.
 //!
-//! It begins behind the upstream's 101 and never before: bytes that a client sends early wait in its head's buffer. A tunnel
+//! It begins behind the upstream's 101, or the 200 that confirms a CONNECT, and never before: bytes that a client sends early wait in its head's buffer. A tunnel
 //! may live for days, so it holds on to nothing of the request's snapshot.
 
 use std::cell::Cell;
@@ -20,7 +20,7 @@ use crate::io::buffers::{BODY_BYTES, IDLE_BYTES};
 use crate::io::{Buf, Fired, Slot, Stream, guard};
 use crate::request::Request;
 use crate::shared::RouteMetrics;
-use crate::snapshot::{Action, ListenerSpec, UpstreamSpec};
+use crate::snapshot::{Action, ListenerSpec, Route, UpstreamSpec};
 
 use super::answer::{After, Answer, Coding, write_head};
 use super::checkout::Lease;
@@ -88,22 +88,35 @@ pub async fn switch(
     buf.consume(req.answer.fields.len);
     out.extend(buf.bytes());
     core.buffers.give(buf);
-    let mut early = core.buffers.take(req.behind_head().len());
-    early.extend(req.behind_head());
+    let early = early(req, core);
     begin_answer(req.answer.status, out.bytes().get(..head_bytes).unwrap_or_default(), req, rules, cx);
     // From now on a client that ends its side has not left: that is passed on.
     down.slot.unwatch();
     core.buffers.give(write_downstream(down, rules.write_ms, out, cx).await?);
-    Ok(Box::new(Switched {
-        lease,
-        early,
-        idle_ms: spec.tunnel_idle_ms,
-        write_ms: rules.write_ms,
-        stall_ms: spec.body_ms,
-        route: route.name.clone(),
-        upstream: spec.name.clone(),
-        metrics: RouteMetrics::clone(&route.metrics),
-    }))
+    Ok(Switched::new(lease, early, route, spec, rules))
+}
+
+/// What the client has sent behind its head.
+pub(super) fn early(req: &Request, core: &Core) -> Buf {
+    let mut early = core.buffers.take(req.behind_head().len());
+    early.extend(req.behind_head());
+    early
+}
+
+impl Switched {
+    /// What a request on this route leaves.
+    pub(super) fn new(lease: Lease, early: Buf, route: &Route, spec: &UpstreamSpec, rules: &ListenerSpec) -> Box<Self> {
+        Box::new(Self {
+            lease,
+            early,
+            idle_ms: spec.tunnel_idle_ms,
+            write_ms: rules.write_ms,
+            stall_ms: spec.body_ms,
+            route: route.name.clone(),
+            upstream: spec.name.clone(),
+            metrics: RouteMetrics::clone(&route.metrics),
+        })
+    }
 }
 
 impl Tunnel {
@@ -169,8 +182,10 @@ impl Tunnel {
                 if let Some(deadline) = deadline_of(kind) {
                     core.metrics.deadlines.add(deadline.index(), 1);
                 }
-                // TLS can say that an end was meant: not this one.
+                // An end that was not meant must not look like one, neither to TLS nor to TCP.
                 down.half_answered.set(true);
+                down.stream.cut();
+                lease.stream.cut();
                 closed_by(kind)
             }
         };
@@ -243,11 +258,13 @@ struct Shared<'c> {
     moved_ms: Cell<u64>,
     /// Who has ended its side first.
     first: Cell<Option<Side>>,
+    /// Directions that wait for their side to take what has come.
+    writing: Cell<u32>,
 }
 
 impl<'c> Shared<'c> {
     fn new(core: &'c Core, idle_ms: u32, now_ms: u64) -> Self {
-        Self { core, idle_ms, moved_ms: Cell::new(now_ms), first: Cell::new(None) }
+        Self { core, idle_ms, moved_ms: Cell::new(now_ms), first: Cell::new(None), writing: Cell::new(0) }
     }
 
     /// When it has been silent for too long.
@@ -291,6 +308,8 @@ impl Way<'_> {
             match guard(self.slot, self.shared.due_ms(), read.as_mut()).await {
                 Ok((Ok(n), filled)) => return Ok((n, filled)),
                 Ok((Err(_), _)) => return Err(self.side.broken()),
+                // Who is slow to take is not silent: that is bounded by how long it may take nothing.
+                Err(Fired::Deadline) if self.shared.writing.get() > 0 => self.shared.moved_ms.set(self.slot.now_ms()),
                 Err(Fired::Deadline) if self.slot.now_ms() < self.shared.due_ms() => {}
                 // The other side, which has ended before, was reset.
                 Err(Fired::Gone) => return Err(self.to.side().broken()),
@@ -300,6 +319,7 @@ impl Way<'_> {
     }
 
     async fn write(&self, buf: Buf) -> Result<Buf, Kind> {
+        self.shared.writing.set(self.shared.writing.get() + 1);
         let written = match &self.to {
             To::Upstream { stream, stall_ms } => {
                 write_upstream(stream, self.slot, *stall_ms, u64::MAX, buf).await.map_err(|e| match e.kind {
@@ -312,6 +332,7 @@ impl Way<'_> {
                 write_downstream(down, *write_ms, buf, &mut uncounted).await.map_err(|e| e.kind)
             }
         };
+        self.shared.writing.set(self.shared.writing.get() - 1);
         self.shared.moved_ms.set(self.slot.now_ms());
         written
     }
