@@ -581,7 +581,7 @@ mod tests {
     fn a_named_pipe_is_neither_waited_for_nor_lost_with_its_reader() {
         use std::io::Read;
         let folder = Folder::new("pipe");
-        rustix::fs::mknodat(rustix::fs::CWD, &folder.file(), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, folder.file(), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         let (mut producers, consumers) = rings(1, 1 << 20);
         let writer = Writer::start(options(folder.file()), consumers, Arc::default()).unwrap();
         assert!(producers[0].push(b"before\n"));
