@@ -19,6 +19,8 @@ pub struct Context {
     pub bytes_in: u64,
     /// Bytes sent to the client.
     pub bytes_out: u64,
+    /// How many of them were sent up to the end of the answer's head.
+    pub head_bytes_out: u32,
     /// When the upstream was first asked (to be dialled or sent to), in µs since the process began.
     pub upstream_from_us: Option<u64>,
     /// When the last byte from the upstream came.
@@ -40,11 +42,26 @@ impl Context {
             status: 0,
             bytes_in: 0,
             bytes_out: 0,
+            head_bytes_out: 0,
             upstream_from_us: None,
             upstream_until_us: 0,
             upstream_spent_us: None,
             end: End::Ok,
         }
+    }
+
+    /// The answer's head is about to be sent, in so many bytes.
+    #[inline]
+    pub fn begin_answer(&mut self, status: u16, head_bytes: usize) {
+        self.status = status;
+        self.head_bytes_out = u32::try_from(self.bytes_out)
+            .unwrap_or(u32::MAX)
+            .saturating_add(u32::try_from(head_bytes).unwrap_or(u32::MAX));
+    }
+
+    /// Bytes that were sent behind the answer's head.
+    pub fn body_bytes_out(&self) -> u64 {
+        self.bytes_out.saturating_sub(self.head_bytes_out.into())
     }
 
     /// Time spent with the upstream, in µs; `None` when none was asked.

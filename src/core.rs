@@ -18,7 +18,9 @@ use crate::io::{Buf, Buffers, Deadlines, Stream};
 use crate::jwt;
 use crate::limit::CoreWallet;
 use crate::limit::queue::Queues;
-use crate::observe::access_log::{Record, TimeCache, write_json};
+use crate::observe::access_log::{Record, write_json};
+use crate::observe::format::{self, Asked, Format, Rules};
+use crate::observe::time::TimeCache;
 use crate::shared::CoreMetrics;
 use crate::shared::limits::Wallet;
 use crate::shared::log_ring::Producer;
@@ -239,11 +241,19 @@ impl Core {
         }
     }
 
+    /// Whether there is an access log.
+    pub fn has_log(&self) -> bool {
+        self.log.borrow().is_some()
+    }
+
     /// Writes an access log line into the ring.
-    pub fn log(&self, record: &Record<'_>) {
+    pub fn log(&self, record: &Record<'_>, rules: &Rules, asked: &dyn Asked) {
         if let Some(log) = self.log.borrow_mut().as_mut() {
             log.line.clear();
-            write_json(record, &mut log.time, &mut log.line);
+            match rules.format {
+                Format::Json => write_json(record, &mut log.time, &mut log.line),
+                _ => format::write(rules, record, asked, &mut log.time, &mut log.line),
+            }
             log.ring.push(&log.line); // a full ring drops the line and counts it
         }
     }

@@ -72,6 +72,26 @@ reasons! {
     }
 }
 
+impl End {
+    /// The exchange broke off, whatever status had been sent by then: nobody may take it for one that went well.
+    #[must_use]
+    pub const fn is_broken(self) -> bool {
+        matches!(
+            self,
+            Self::ClientGone
+                | Self::ClientTimeoutBody
+                | Self::ClientTimeoutWrite
+                | Self::UpstreamReset
+                | Self::UpstreamTimeoutBody
+                | Self::UpstreamBadResponse
+                | Self::UpstreamTruncated
+                | Self::PluginFailed
+                | Self::Drain
+                | Self::Internal
+        )
+    }
+}
+
 reasons! {
     /// Why a downstream connection was closed.
     Closed {

@@ -1,6 +1,7 @@
 //! One request as the filters and the route's action see it. Its memory is reused from request to request.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -100,6 +101,8 @@ pub struct Request {
     pub tee: Option<Tee>,
     /// What else filters have to say of it, as the access log shows it.
     pub notes: Vec<u8>,
+    /// The head of its answer as it was sent, where the access log shows fields of it.
+    pub answer_head: RefCell<Vec<u8>>,
 }
 
 impl Request {
@@ -133,6 +136,7 @@ impl Request {
         self.would_refuse.clear();
         self.plugins.clear();
         self.notes.clear();
+        self.answer_head.get_mut().clear();
         self.mirrors.clear();
         self.tee = None;
         self.head.clear();

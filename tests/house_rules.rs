@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Each line may import only from the lines above it; modules on one line do not import each other.
 const LAYERS: [&[&str]; 18] = [
-    &["value", "error", "end", "socket"],
+    &["value", "error", "end", "socket", "text"],
     &["expression"],
     &["io", "http", "json", "shared", "observe"],
     // The process wallet (shared) is a table of words; what they mean is limit's business, so limit comes after it.

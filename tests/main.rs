@@ -47,6 +47,8 @@ mod jwt_keys;
 mod limits;
 mod limits_measured;
 mod limits_redis;
+mod log_files;
+mod log_formats;
 mod matching;
 mod mirrors;
 mod mutation;

@@ -214,11 +214,17 @@ fn removed<'d>(item: &Value<'d>, direction: Direction) -> Option<(String, Value<
     Some((name, item.clone()))
 }
 
-pub(super) fn check_field(name: &str, direction: Direction) -> Result<(), Invalid> {
+/// The name of any field.
+pub(super) fn check_field_name(name: &str) -> Result<(), Invalid> {
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_token) {
         let remedy = "1 to 128 letters, digits and signs such as `-`; no spaces, no `:`";
         return Err(Invalid::new("is not a field name", remedy));
     }
+    Ok(())
+}
+
+pub(super) fn check_field(name: &str, direction: Direction) -> Result<(), Invalid> {
+    check_field_name(name)?;
     if let Some(own) = OWN_FIELDS.iter().find(|own| name.eq_ignore_ascii_case(own)) {
         return Err(Invalid::new(format!("can not be changed: the gateway itself writes {own}"), "remove it"));
     }

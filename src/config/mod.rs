@@ -15,6 +15,7 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
+pub mod access_log;
 pub mod aggregate;
 pub mod balance;
 mod cookies;

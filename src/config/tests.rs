@@ -1,9 +1,9 @@
 //! Whole documents: the files in `config/`, every refused key, and mutations that must never panic.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use super::access_log::{AccessLog, LogTarget};
 use super::balance::Balance;
 use super::listeners::{Bounds, HalfClose, Paths};
-use super::observe::AccessLog;
 use super::rewrite::{HostRewrite, PathRewrite, Rewrite};
 use super::routes::Action;
 use super::split::Target;
@@ -93,7 +93,7 @@ fn gateway_yaml_shows_the_defaults() {
     assert_eq!((&shown.workers, shown.drain), (&minimal.workers, minimal.drain));
     assert_eq!(shown.trusted_proxies, minimal.trusted_proxies);
     assert_eq!((&shown.observe, shown.admin), (&minimal.observe, minimal.admin));
-    assert_eq!((shown.observe.access_log.clone(), shown.admin), (AccessLog::Stdout, Some(observe::default_admin())));
+    assert_eq!((shown.observe.access_log.clone(), shown.admin), (AccessLog::default(), Some(observe::default_admin())));
 
     let (shown_listener, listener) = (&shown.listeners[0], &minimal.listeners[0]);
     assert_eq!((&shown_listener.name.value, &shown_listener.address), (&listener.name.value, &listener.address));
@@ -197,7 +197,9 @@ fn gateway_yaml_names_every_key() {
         &rate_limits::KEYS,
         &rate_limits::REDIS_KEYS,
         &observe::OBSERVE_KEYS,
-        &observe::ACCESS_LOG_KEYS,
+        &access_log::KEYS,
+        &access_log::FORMAT_KEYS,
+        &access_log::REDACT_KEYS,
         &observe::ADMIN_KEYS,
     ];
     for key in blocks.iter().flat_map(|keys| keys.known) {
@@ -335,7 +337,7 @@ admin: off
     assert_eq!((config.workers, config.admin), (Workers::Cpus(vec![0, 2]), None));
     assert_eq!(config.listeners[0].max_requests, None);
     assert_eq!(config.upstreams[0].endpoints[0].address.to_string(), "users:9000");
-    assert_eq!(config.observe.access_log, AccessLog::File("/var/log/x.log".into()));
+    assert_eq!(config.observe.access_log.to, LogTarget::File("/var/log/x.log".into()));
     let route = &config.routes[0];
     assert_eq!(route.name.value, "GET,POST *.example.com/u/{id}");
     let Action::Forward(forward) = &route.action else { panic!() };

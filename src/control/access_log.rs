@@ -3,18 +3,22 @@
 //! It polls. A core must never pay for a wake-up call, and one pass every few ms that finds hundreds of lines costs
 //! far less per line than a wake-up for each. Bytes go from the ring to the kernel without a copy in between, and stay
 //! in the ring until they are written: a target that fails for a while loses nothing that the rings have room for.
+//!
+//! Whatever becomes of the target, only this thread notices: a full disk, a directory that is gone, a pipe without a reader.
+//! It is told once, tried again, and told again when it is over.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::cpus;
@@ -72,6 +76,13 @@ const WRITE_BYTES_MAX: usize = 1 << 20;
 /// How long `stop` waits for a target that does not take what it is given.
 pub const STOP_MAX: Duration = Duration::from_secs(2);
 
+/// How often it is looked whether the file is still there, and a file that could not be opened is tried again.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A target that takes nothing for this long is told: a reader that is only slow takes something.
+const STUCK_AFTER: Duration = Duration::from_secs(1);
+/// The same failure is told again after this: on a disk that is about full it comes and goes.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+
 #[derive(Debug, Default)]
 struct Orders {
     stop: AtomicBool,
@@ -88,8 +99,7 @@ impl Writer {
         let orders = Arc::new(Orders::default());
         let (done, left) = mpsc::sync_channel(1);
         let target = options.target;
-        let drain =
-            Drain { out, target, rings, first: 0, torn: false, stats, orders: Arc::clone(&orders), failing: None };
+        let drain = Drain::new(out, target, rings, stats, Arc::clone(&orders));
         let cpus = options.cpus;
         let thread = thread::Builder::new().name("access-log".into()).spawn(move || drain.run(&cpus, &done));
         let thread =
@@ -124,8 +134,19 @@ fn open(target: &Target) -> io::Result<File> {
     match target {
         Target::Stdout => Ok(io::stdout().as_fd().try_clone_to_owned()?.into()),
         Target::Stderr => Ok(io::stderr().as_fd().try_clone_to_owned()?.into()),
-        Target::File(path) => OpenOptions::new().append(true).create(true).mode(0o640).open(path),
+        Target::File(path) => open_file(path),
     }
+}
+
+fn open_file(path: &Path) -> io::Result<File> {
+    // Nothing is ever waited for: a named pipe would have the open wait for a reader, and a write for room.
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+    if std::fs::metadata(path).is_ok_and(|about| about.file_type().is_fifo()) {
+        // Whoever can also read it keeps it alive while its reader is away: what it holds by then is not lost.
+        let both = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path);
+        return both.or_else(|_| OpenOptions::new().write(true).custom_flags(flags).open(path));
+    }
+    OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(flags).open(path)
 }
 
 fn cannot_open(target: &Target, e: &io::Error) -> io::Error {
@@ -133,6 +154,7 @@ fn cannot_open(target: &Target, e: &io::Error) -> io::Error {
         (Target::File(_), ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::NotADirectory) => {
             "; the directory must exist and be writable for the gateway's user"
         }
+        _ if matches!(Errno::from_io_error(e), Some(Errno::NXIO)) => "; nobody reads this pipe or socket",
         _ if matches!(Errno::from_io_error(e), Some(Errno::MFILE)) => {
             "; raise the limit of open files (`ulimit -n`, LimitNOFILE=)"
         }
@@ -162,8 +184,15 @@ struct Drain {
     torn: bool,
     stats: Arc<LogBlock>,
     orders: Arc<Orders>,
-    /// The error that was reported last, by its errno, until a write succeeds.
-    failing: Option<Option<i32>>,
+    /// What goes wrong now, by its errno, and whether that was told.
+    failing: Option<(Option<i32>, bool)>,
+    /// What was told last, and when.
+    told: Option<(Option<i32>, Instant)>,
+    /// Since when a full target has taken nothing.
+    full_since: Option<Instant>,
+    /// The file could not be opened anew: the old one is in use.
+    is_stale: bool,
+    look_at: Instant,
 }
 
 /// How a pass over the rings ended.
@@ -177,6 +206,24 @@ enum Pass {
 }
 
 impl Drain {
+    fn new(out: File, target: Target, rings: Vec<Consumer>, stats: Arc<LogBlock>, orders: Arc<Orders>) -> Self {
+        let look_at = Instant::now() + LOOK_EVERY;
+        Self {
+            out,
+            target,
+            rings,
+            first: 0,
+            torn: false,
+            stats,
+            orders,
+            failing: None,
+            told: None,
+            full_since: None,
+            is_stale: false,
+            look_at,
+        }
+    }
+
     fn run(mut self, cpus: &[usize], done: &SyncSender<u64>) {
         if let Err(e) = cpus::keep_to(cpus) {
             report(format_args!("the access log's thread runs on any CPU, since it can not be bound to {cpus:?}: {e}"));
@@ -192,9 +239,15 @@ impl Drain {
             }
             if self.orders.reopen.swap(false, Ordering::Acquire) {
                 self.reopen();
+            } else if Instant::now() >= self.look_at {
+                self.look();
             }
             sleep = next_sleep(sleep, self.rings.iter().map(fill_percent).max().unwrap_or(0));
-            self.pass();
+            let before = self.stats.bytes_written.get();
+            match self.pass() {
+                Pass::Full => self.full(before),
+                Pass::Done | Pass::Failed => self.full_since = None,
+            }
             thread::park_timeout(sleep);
         }
     }
@@ -239,9 +292,9 @@ impl Drain {
                         return Pass::Failed;
                     }
                 }
-                self.recovered();
             }
         }
+        self.recovered();
         Pass::Done
     }
 
@@ -266,22 +319,57 @@ impl Drain {
         }
     }
 
-    /// Says so once for each kind of failure, not each 20 ms.
     fn failed(&mut self, e: &io::Error) {
         self.stats.errors.add(1);
-        if self.failing != Some(e.raw_os_error()) {
-            self.failing = Some(e.raw_os_error());
+        self.tell(e.raw_os_error(), format_args!("can not be written to {}: {e}", self.target.clone()));
+    }
+
+    /// The target is full; `before` is what was written to it before this pass.
+    fn full(&mut self, before: u64) {
+        let now = Instant::now();
+        if self.stats.bytes_written.get() != before {
+            self.full_since = None;
+        }
+        let since = *self.full_since.get_or_insert(now);
+        if now.duration_since(since) >= STUCK_AFTER {
+            let what = format_args!("waits for {}, which takes nothing", self.target.clone());
+            self.tell(Some(Errno::AGAIN.raw_os_error()), what);
+        }
+    }
+
+    /// Says so once for each kind of failure, not each 20 ms.
+    fn tell(&mut self, errno: Option<i32>, what: std::fmt::Arguments<'_>) {
+        if self.failing.is_some_and(|(known, _)| known == errno) {
+            return;
+        }
+        let now = Instant::now();
+        let is_known = self.told.is_some_and(|(told, at)| told == errno && now.duration_since(at) < TELL_AGAIN);
+        self.failing = Some((errno, !is_known));
+        if !is_known {
+            self.told = Some((errno, now));
             report(format_args!(
-                "the access log can not be written to {}: {e}; lines wait in memory, and are dropped and counted in \
-                 ringway_log_lines_dropped_total once that is full",
-                self.target
+                "the access log {what}; lines wait in memory, and are dropped and counted in \
+                 ringway_log_lines_dropped_total once that is full"
             ));
         }
     }
 
     fn recovered(&mut self) {
-        if self.failing.take().is_some() {
+        if let Some((_, true)) = self.failing.take() {
             report(format_args!("the access log is written to {} again", self.target));
+        }
+    }
+
+    /// Whether nobody can read what is written: the file has no name any more. One that was renamed still has.
+    fn is_removed(&self) -> bool {
+        matches!(self.target, Target::File(_))
+            && self.out.metadata().is_ok_and(|about| about.is_file() && about.nlink() == 0)
+    }
+
+    fn look(&mut self) {
+        self.look_at = Instant::now() + LOOK_EVERY;
+        if self.is_stale || self.is_removed() {
+            self.reopen();
         }
     }
 
@@ -290,10 +378,16 @@ impl Drain {
             Ok(file) => {
                 self.out = file;
                 self.skip_torn_line();
+                if std::mem::replace(&mut self.is_stale, false) {
+                    report(format_args!("the access log {} is open", self.target));
+                }
             }
             Err(e) => {
                 self.stats.errors.add(1);
-                report(format_args!("{}; the old file stays in use", cannot_open(&self.target, &e)));
+                if !std::mem::replace(&mut self.is_stale, true) {
+                    let what = cannot_open(&self.target, &e);
+                    report(format_args!("{what}; the old file stays in use, and it is tried again every second"));
+                }
             }
         }
     }
@@ -364,16 +458,7 @@ mod tests {
 
     /// A thread's state around any file, to drive passes by hand.
     fn drain(out: File, consumers: Vec<Consumer>, path: PathBuf) -> Drain {
-        Drain {
-            out,
-            target: Target::File(path),
-            rings: consumers,
-            first: 0,
-            torn: false,
-            stats: Arc::default(),
-            orders: Arc::default(),
-            failing: None,
-        }
+        Drain::new(out, Target::File(path), consumers, Arc::default(), Arc::default())
     }
 
     #[test]
@@ -474,6 +559,63 @@ mod tests {
         assert!(matches!(state.pass(), Pass::Done));
         assert_eq!(std::fs::read(folder.file()).unwrap(), b"next\nother\n");
         drop(reader);
+    }
+
+    #[test]
+    fn a_failure_is_told_once_and_neither_is_one_that_comes_and_goes() {
+        let (reader, pipe) = io::pipe().unwrap();
+        let mut state = drain(std::os::fd::OwnedFd::from(pipe).into(), vec![], PathBuf::new());
+        let full = io::Error::from_raw_os_error(Errno::NOSPC.raw_os_error());
+        state.failed(&full);
+        let told = state.told.unwrap();
+        state.failed(&full);
+        assert!(matches!(state.pass(), Pass::Done) && state.failing.is_none());
+        state.failed(&full);
+        assert_eq!((state.told, state.failing), (Some(told), Some((told.0, false))));
+        state.failed(&io::Error::from_raw_os_error(Errno::IO.raw_os_error()));
+        assert_ne!(state.told, Some(told), "another failure is news");
+        drop(reader);
+    }
+
+    #[test]
+    fn a_named_pipe_is_neither_waited_for_nor_lost_with_its_reader() {
+        use std::io::Read;
+        let folder = Folder::new("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, folder.file(), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let (mut producers, consumers) = rings(1, 1 << 20);
+        let writer = Writer::start(options(folder.file()), consumers, Arc::default()).unwrap();
+        assert!(producers[0].push(b"before\n"));
+        let mut text = [0; 7];
+        File::open(folder.file()).unwrap().read_exact(&mut text).unwrap();
+        assert_eq!(&text, b"before\n");
+        assert!(producers[0].push(b"after!\n"));
+        File::open(folder.file()).unwrap().read_exact(&mut text).unwrap();
+        assert_eq!(&text, b"after!\n");
+        assert_eq!(writer.stop(), Stopped::Flushed);
+    }
+
+    #[test]
+    fn a_file_that_was_removed_is_made_anew_and_a_directory_that_is_gone_is_waited_for() {
+        let folder = Folder::new("removed");
+        let inner = folder.0.join("inner");
+        std::fs::create_dir(&inner).unwrap();
+        let file = inner.join("access.log");
+        let (mut producers, consumers) = rings(1, 1 << 20);
+        let mut state = drain(open_file(&file).unwrap(), consumers, file.clone());
+        state.look();
+        std::fs::remove_dir_all(&inner).unwrap();
+        state.look();
+        assert!(state.is_stale && state.stats.errors.get() == 1);
+        state.look();
+        std::fs::create_dir(&inner).unwrap();
+        state.look();
+        assert!(!state.is_stale && state.stats.errors.get() == 2);
+        assert!(producers[0].push(b"line\n") && matches!(state.pass(), Pass::Done));
+        assert_eq!(std::fs::read(&file).unwrap(), b"line\n");
+        std::fs::remove_file(&file).unwrap();
+        state.look();
+        assert!(producers[0].push(b"next\n") && matches!(state.pass(), Pass::Done));
+        assert_eq!(std::fs::read(&file).unwrap(), b"next\n");
     }
 
     #[test]

@@ -30,9 +30,9 @@ use std::time::Duration;
 use async_channel::Receiver;
 use tokio::net::TcpListener;
 
+use crate::config::access_log::LogTarget;
 use crate::config::credentials::Credentials;
 use crate::config::filters::{Filter, NamedFilter};
-use crate::config::observe::AccessLog;
 use crate::config::{Config, hosts};
 use crate::shared::limits::Limits;
 use crate::shared::log_ring::{self, RING_BYTES_DEFAULT};
@@ -123,11 +123,11 @@ pub async fn prepare(
     // In one piece: a thousand names are no reason to lose any of them.
     say(resolved.unresolved.iter().map(|unresolved| format!("ringway: warning: {unresolved}\n")).collect());
     let drain = config.drain.get();
-    let log = match &config.observe.access_log {
-        AccessLog::Off => None,
-        AccessLog::Stdout => Some(Target::Stdout),
-        AccessLog::Stderr => Some(Target::Stderr),
-        AccessLog::File(path) => Some(Target::File(path.clone())),
+    let log = match &config.observe.access_log.to {
+        LogTarget::Off => None,
+        LogTarget::Stdout => Some(Target::Stdout),
+        LogTarget::Stderr => Some(Target::Stderr),
+        LogTarget::File(path) => Some(Target::File(path.clone())),
     };
     let (mut per_worker, paths) = bind::bind(&config, workers)?;
     let bound = per_worker.first().into_iter().flatten();

@@ -279,6 +279,8 @@ impl Scrape {
     fn access_log(&self, out: &mut Out<'_>) -> fmt::Result {
         let dropped = self.cores(|c| c.log_lines_dropped.get());
         out.counter("ringway_log_lines_dropped", "Access log lines that found their ring full.", None, dropped)?;
+        let unsampled = self.cores(|c| c.log_lines_unsampled.get());
+        out.counter("ringway_log_lines_unsampled", "Access log lines left out by sampling.", None, unsampled)?;
         let lost = self.log.lines_lost.get();
         out.counter("ringway_log_lines_lost", "Access log lines that could not be written.", None, lost)?;
         out.counter("ringway_log_errors", "Failed writes of the access log.", None, self.log.errors.get())?;

@@ -4,10 +4,14 @@
 //! and copies a field at once when nothing in it needs escaping.
 
 use std::io::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::log_fields::LogFields;
+use super::time::{TimeCache, two_digits};
 use crate::socket::SocketName;
+
+/// What stands for the address of a client that has none.
+pub(super) const UNIX_CLIENT: &[u8] = b"unix:";
 
 /// The facts of one finished request. Bytes are as they came from the wire; sizes count message bytes on the wire.
 #[derive(Debug, Clone)]
@@ -58,60 +62,8 @@ pub struct Record<'a> {
     pub notes: &'a [u8],
 }
 
-/// The text of the current second (RFC 3339), one per core.
-#[derive(Debug, Clone)]
-pub struct TimeCache {
-    second: u64,
-    /// `2026-01-31T23:59:59.`
-    text: [u8; TIME_BYTES],
-}
-
-/// `YYYY-MM-DDThh:mm:ss.`
-const TIME_BYTES: usize = 20;
-const SECONDS_PER_DAY: u64 = 86_400;
-/// 9999-12-31T23:59:59Z: a later clock is shown as this, since RFC 3339 has four digits for the year.
-const SECOND_MAX: u64 = 253_402_300_799;
 /// The line without its host and path is smaller than this unless names are very long.
 const LINE_BYTES_TYPICAL: usize = 512;
-
-impl Default for TimeCache {
-    fn default() -> Self {
-        let mut cache = TimeCache { second: u64::MAX, text: *b"1970-01-01T00:00:00." };
-        cache.refresh(0);
-        cache
-    }
-}
-
-impl TimeCache {
-    fn refresh(&mut self, second: u64) {
-        self.second = second;
-        let shown = second.min(SECOND_MAX);
-        let (year, month, day) = civil_from_days(shown / SECONDS_PER_DAY);
-        let clock = shown % SECONDS_PER_DAY;
-        let [y0, y1] = two_digits(year / 100);
-        let [y2, y3] = two_digits(year % 100);
-        let [m0, m1] = two_digits(month);
-        let [d0, d1] = two_digits(day);
-        let [h0, h1] = two_digits(clock / 3600);
-        let [i0, i1] = two_digits(clock / 60 % 60);
-        let [s0, s1] = two_digits(clock % 60);
-        self.text = [y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1, b'T', h0, h1, b':', i0, i1, b':', s0, s1, b'.'];
-    }
-
-    /// `2026-01-31T23:59:59.123456Z`
-    fn write(&mut self, unix_us: u64, out: &mut Vec<u8>) {
-        let second = unix_us / 1_000_000;
-        if second != self.second {
-            self.refresh(second);
-        }
-        let us = unix_us % 1_000_000;
-        let [a, b] = two_digits(us / 10_000);
-        let [c, d] = two_digits(us / 100 % 100);
-        let [e, f] = two_digits(us % 100);
-        out.extend_from_slice(&self.text);
-        out.extend_from_slice(&[a, b, c, d, e, f, b'Z']);
-    }
-}
 
 /// Appends the line for `r`, with its newline, to `out`. Text that is not UTF-8 is shown with U+FFFD in its place;
 /// control characters, C1 and DEL among them, are escaped, so that a line is safe to show on a terminal.
@@ -122,7 +74,7 @@ pub fn write_json(r: &Record<'_>, clock: &mut TimeCache, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\",\"client\":\"");
     match r.client {
         Some(address) => ip(address, out),
-        None => out.extend_from_slice(b"unix:"),
+        None => out.extend_from_slice(UNIX_CLIENT),
     }
     out.extend_from_slice(b"\",\"method\":");
     string(r.method.as_bytes(), out);
@@ -217,12 +169,18 @@ pub fn write_part(part: &str, status: Option<u16>, reason: Option<&str>, us: u64
     out.extend_from_slice(b",\"reason\":");
     name(reason.unwrap_or_default(), out);
     out.extend_from_slice(b",\"ms\":");
-    number(us / 1000, out);
-    let [tens, ones] = two_digits(us % 100);
-    out.extend_from_slice(&[b'.', b'0' + (us % 1000 / 100) as u8, tens, ones, b'}']);
+    millis(us, out);
+    out.push(b'}');
 }
 
-fn number(n: u64, out: &mut Vec<u8>) {
+/// `us` in ms: `12.345`.
+pub(super) fn millis(us: u64, out: &mut Vec<u8>) {
+    number(us / 1000, out);
+    let [tens, ones] = two_digits(us % 100);
+    out.extend_from_slice(&[b'.', b'0' + (us % 1000 / 100) as u8, tens, ones]);
+}
+
+pub(super) fn number(n: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
 }
 
@@ -230,17 +188,21 @@ fn name(text: &str, out: &mut Vec<u8>) {
     if text.is_empty() { out.extend_from_slice(b"null") } else { string(text.as_bytes(), out) }
 }
 
-fn endpoint(address: Option<&SocketName>, out: &mut Vec<u8>) {
-    let address = match address {
-        None => return out.extend_from_slice(b"null"),
-        Some(SocketName::Ip(address)) => address,
-        Some(SocketName::Unix(path)) => {
-            out.extend_from_slice(b"\"unix:");
-            content(path.as_bytes(), out);
-            return out.push(b'"');
-        }
-    };
+fn endpoint(at: Option<&SocketName>, out: &mut Vec<u8>) {
+    let Some(at) = at else { return out.extend_from_slice(b"null") };
     out.push(b'"');
+    match at {
+        SocketName::Ip(at) => address(*at, out),
+        SocketName::Unix(path) => {
+            out.extend_from_slice(b"unix:");
+            text(path.as_bytes(), out);
+        }
+    }
+    out.push(b'"');
+}
+
+/// `192.0.2.1:80`, `[2001:db8::1]:80`
+pub(super) fn address(address: SocketAddr, out: &mut Vec<u8>) {
     match address.ip() {
         v4 @ IpAddr::V4(_) => ip(v4, out),
         v6 @ IpAddr::V6(_) => {
@@ -251,10 +213,9 @@ fn endpoint(address: Option<&SocketName>, out: &mut Vec<u8>) {
     }
     out.push(b':');
     number(u64::from(address.port()), out);
-    out.push(b'"');
 }
 
-fn ip(address: IpAddr, out: &mut Vec<u8>) {
+pub(super) fn ip(address: IpAddr, out: &mut Vec<u8>) {
     match address {
         IpAddr::V4(v4) => {
             let [a, b, c, d] = v4.octets();
@@ -281,17 +242,19 @@ fn octet(n: u8, out: &mut Vec<u8>) {
 }
 
 /// A JSON string (RFC 8259 section 7).
-pub(super) fn string(text: &[u8], out: &mut Vec<u8>) {
+pub(super) fn string(value: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
-    content(text, out);
+    text(value, out);
     out.push(b'"');
 }
 
-fn content(text: &[u8], out: &mut Vec<u8>) {
-    if text.iter().fold(false, |dirty, &b| dirty | special(b)) {
-        escaped(text, out);
+/// What stands between the quotes of a JSON string.
+#[inline]
+pub(super) fn text(value: &[u8], out: &mut Vec<u8>) {
+    if value.iter().fold(false, |dirty, &b| dirty | special(b)) {
+        escaped(value, out);
     } else {
-        out.extend_from_slice(text);
+        out.extend_from_slice(value);
     }
 }
 
@@ -318,25 +281,6 @@ fn escaped(text: &[u8], out: &mut Vec<u8>) {
             out.extend_from_slice("\u{fffd}".as_bytes());
         }
     }
-}
-
-/// The last two decimal digits of `n`.
-const fn two_digits(n: u64) -> [u8; 2] {
-    [b'0' + (n / 10 % 10) as u8, b'0' + (n % 10) as u8]
-}
-
-/// The proleptic Gregorian date of a day counted from 1970-01-01: H. Hinnant, "chrono-Compatible Low-Level Date
-/// Algorithms", `civil_from_days`, for days that are not negative.
-const fn civil_from_days(days: u64) -> (u64, u64, u64) {
-    let z = days + 719_468; // from 0000-03-01, so that a leap day ends its year
-    let era = z / 146_097;
-    let day_of_era = z % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (year_of_era + era * 400 + if month <= 2 { 1 } else { 0 }, month, day)
 }
 
 #[cfg(test)]
@@ -456,22 +400,5 @@ mod tests {
             assert_eq!(v["path"], *shown, "round {round}");
             assert_eq!(v["request_id"], *shown, "round {round}");
         }
-    }
-
-    #[test]
-    fn times_agree_with_a_calendar_library() {
-        let mut cache = TimeCache::default();
-        let mut check = |second: i64| {
-            let mut out = Vec::new();
-            cache.write(u64::try_from(second).unwrap() * 1_000_000 + 7, &mut out);
-            let expected = jiff::Timestamp::from_second(second).unwrap().strftime("%Y-%m-%dT%H:%M:%S.000007Z");
-            assert_eq!(String::from_utf8(out).unwrap(), expected.to_string());
-        };
-        // Every 5 days and some hours up to the year 9000, and the last second there is.
-        (0..500_000).for_each(|i| check(i * (5 * 86_400 + 12_345)));
-        [0, 951_782_399, 951_782_400, 951_868_800, 4_107_542_399, 4_107_542_400].into_iter().for_each(check);
-        let mut out = Vec::new();
-        cache.write(u64::MAX, &mut out);
-        assert!(out.starts_with(b"9999-12-31T23:59:59."));
     }
 }

@@ -1,4 +1,7 @@
 //! What a core writes about the requests it served.
 
 pub mod access_log;
+pub mod format;
 pub mod log_fields;
+pub mod redact;
+pub mod time;

@@ -158,6 +158,7 @@ async fn refuse_answered(down: &Downstream, plane: &Plane) {
     let cx = Context {
         status: answer.status,
         bytes_out: out.len() as u64,
+        head_bytes_out: u32::try_from(out.len() - answer.body.len()).unwrap_or(0),
         end: End::Overloaded,
         ..Context::new(core.clock.now_us())
     };

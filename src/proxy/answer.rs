@@ -21,7 +21,7 @@ use super::compress;
 use super::finish::kind_of;
 use super::forward::OUT_BYTES;
 use super::plane::Downstream;
-use super::to_client::write_downstream;
+use super::to_client::{begin_answer, write_downstream};
 use super::upload::{Upload, alongside, write_chunk, write_framing};
 
 /// Bodies of unknown length are read in pieces of this size until one fills it: event streams stay small.
@@ -108,10 +108,11 @@ pub async fn send(
             Box::pin(packed.stream(rest, buf, &lease, &mut upload, body_ms, cx)).await?
         }
         None => {
+            let head_bytes = out.len();
             let (rest, mut surplus) = begin(framing, &mut buf, &mut out, coding, trailers_pass)
                 .map_err(|()| Kind::BadResponse("bad chunk"))?;
             core.buffers.give(buf);
-            cx.status = req.answer.status;
+            begin_answer(req.answer.status, out.bytes().get(..head_bytes).unwrap_or_default(), req, rules, cx);
             let write = write_downstream(down, rules.write_ms, out, cx);
             let mut out = alongside(upload.as_mut(), None, write).await??;
 

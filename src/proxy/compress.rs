@@ -25,7 +25,7 @@ use super::answer::{Coding, append};
 use super::checkout::Lease;
 use super::finish::kind_of;
 use super::plane::Downstream;
-use super::to_client::write_downstream;
+use super::to_client::{keep_head, write_downstream};
 use super::upload::{Upload, alongside, write_chunk};
 
 /// What is encoded in one go: at most a millisecond's work.
@@ -119,6 +119,9 @@ pub fn begin<'a>(
     let coding = encoder.coding();
     // The first of the body goes behind it, into the same write.
     rewrite(out, core, PIECE_BYTES, |from, to| head::encoded(from, coding, to));
+    if !rules.logged_fields.is_empty() {
+        keep_head(out.bytes(), req);
+    }
     let mut body = core.buffers.take(PIECE_BYTES);
     body.reserve_ends();
     Some(Box::new(Packed {
@@ -305,8 +308,8 @@ impl Packed<'_> {
             };
             self.keep &= frame != Frame::Close;
             head::frame(first.vec(), frame);
+            cx.begin_answer(self.status, first.len());
             append(&mut first, out.bytes(), if last { Coding::Plain } else { coding });
-            cx.status = self.status;
             self.core.buffers.give(std::mem::replace(&mut out, first));
         } else if coding == Coding::Chunks {
             write_chunk(&mut out, last, None);

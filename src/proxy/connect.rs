@@ -17,7 +17,7 @@ use super::checkout::{Lease, Wanted, count_failure};
 use super::forward::OUT_BYTES;
 use super::plane::{Downstream, Live, Plane};
 use super::split;
-use super::to_client::write_downstream;
+use super::to_client::{begin_answer, write_downstream};
 use super::tunnel::{self, Switched};
 
 /// The answer that says that the tunnel is open.
@@ -87,7 +87,7 @@ pub(super) async fn confirm(
     req.write_own(out.vec());
     out.extend(b"\r\n");
     let early = tunnel::early(req, core);
-    cx.status = STATUS;
+    begin_answer(STATUS, out.bytes(), req, rules, cx);
     // From now on a client that ends its side has not left: that is passed on.
     down.slot.unwatch();
     core.buffers.give(write_downstream(down, rules.write_ms, out, cx).await?);

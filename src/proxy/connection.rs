@@ -21,7 +21,7 @@ use super::exchange::{Response, exchange};
 use super::finish::{closed_by, deadline_of, end_of, finish};
 use super::forward::OUT_BYTES;
 use super::plane::{Downstream, Live, Plane};
-use super::to_client::{is_bodiless, write_downstream, write_reply_head};
+use super::to_client::{begin_answer, is_bodiless, write_downstream, write_reply_head};
 use super::tunnel::{Switched, Tunnel};
 use super::{answer, compress, connect, greet, plugins, receive, tunnel, upload};
 
@@ -418,6 +418,7 @@ async fn send_reply(
     };
     let sent = match packed {
         None => {
+            begin_answer(reply.status, out.bytes(), req, rules, cx);
             if req.head.method != http::Method::HEAD && !is_bodiless(&reply) {
                 out.extend(&reply.body);
             }

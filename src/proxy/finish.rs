@@ -5,12 +5,11 @@ use crate::core::Core;
 use crate::end::{Closed, Deadline, End};
 use crate::error::Kind;
 use crate::io::Fired;
-use crate::observe::access_log::Record;
 use crate::request::Request;
 use crate::shared::RouteMetrics;
 use crate::shared::metrics::Finished;
-use crate::socket::SocketName;
 
+use super::log::{self, Names};
 use super::plane::{Downstream, Live};
 
 /// Who ended it, and why.
@@ -104,16 +103,6 @@ pub fn closed_by(kind: Kind) -> Closed {
     }
 }
 
-/// How the log line calls what it is about; empty for what there was not.
-pub struct Names<'n> {
-    /// The route.
-    pub route: &'n str,
-    /// Its upstream.
-    pub upstream: &'n str,
-    /// Its endpoint that was asked last.
-    pub endpoint: Option<&'n SocketName>,
-}
-
 /// Counts and logs a request. Call it once, when its last byte was sent or given up.
 pub fn finish(req: &Request, down: &Downstream, live: &Live, core: &Core, cx: &Context) {
     let snapshot = &live.snapshot;
@@ -126,11 +115,11 @@ pub fn finish(req: &Request, down: &Downstream, live: &Live, core: &Core, cx: &C
         upstream: upstream.map_or("", |upstream| &upstream.name),
         endpoint: cx.endpoint.and_then(|index| Some(&upstream?.endpoints.get(index)?.address)),
     };
-    log(req, down, core, cx, names, now_us);
+    log::write(req, down, &snapshot.access_log, core, cx, names, now_us);
 }
 
 /// How long it took in all, for the upstream and for the gateway itself, in µs.
-fn times(cx: &Context, now_us: u64) -> (u64, Option<u64>, u64) {
+pub(super) fn times(cx: &Context, now_us: u64) -> (u64, Option<u64>, u64) {
     let total_us = now_us.saturating_sub(cx.started_us);
     let upstream_us = cx.upstream_us();
     (total_us, upstream_us, total_us.saturating_sub(upstream_us.unwrap_or(0)))
@@ -147,35 +136,5 @@ pub fn count(metrics: &RouteMetrics, cx: &Context, now_us: u64) {
         total_us,
         upstream_us,
         added_us,
-    });
-}
-
-/// Writes the line of a request that ended at `now_us`.
-pub fn log(req: &Request, down: &Downstream, core: &Core, cx: &Context, names: Names<'_>, now_us: u64) {
-    let (total_us, upstream_us, added_us) = times(cx, now_us);
-    let bytes = req.bytes();
-    core.log(&Record {
-        unix_us: core.clock.unix_us(cx.started_us),
-        client: req.client.or_else(|| down.peer().ip()),
-        method: if req.head.target.end() == 0 { "" } else { req.head.method.as_str() },
-        host: &req.authority,
-        path: req.head.target.of(bytes).split(|byte| *byte == b'?').next().unwrap_or_default(),
-        route: names.route,
-        upstream: names.upstream,
-        endpoint: names.endpoint,
-        status: cx.status,
-        bytes_in: cx.bytes_in,
-        bytes_out: cx.bytes_out,
-        total_us,
-        upstream_us: upstream_us.unwrap_or(0),
-        added_us,
-        end: cx.end.code(),
-        request_id: &req.request_id,
-        parts: &req.parts,
-        coding: req.compression.done().map(|done| (done.coding.name(), done.bytes)),
-        refused_by: &req.refused_by,
-        would_refuse: &req.would_refuse,
-        plugins: &req.plugins.log,
-        notes: &req.notes,
     });
 }

@@ -9,7 +9,7 @@
 //!    where a filter says so, the answer is sent by [`compress`]
 //! 6. [`retry`]: may it be sent again?
 //! 7. [`tunnel`]: what is left of a request whose upstream has switched protocols, or that was a `connect`
-//! 8. [`finish`]: exactly once per request: log line and metrics
+//! 8. [`finish`]: exactly once per request: [`log`] line and metrics
 
 pub mod accept;
 pub mod aggregate;
@@ -25,6 +25,7 @@ pub mod forward;
 pub mod gate;
 pub mod greet;
 pub mod handshake;
+pub mod log;
 pub mod mirror;
 pub mod plane;
 mod plugins;

@@ -7,6 +7,7 @@ use crate::http::framing::Framing;
 use crate::http::reply::{self, Reply};
 use crate::io::Buf;
 use crate::request::Request;
+use crate::snapshot::ListenerSpec;
 
 use super::finish::kind_of;
 use super::plane::Downstream;
@@ -36,6 +37,23 @@ pub(super) fn write_reply_head(
     answer::write_connection(req.head.version, keep, out);
     req.write_own(out);
     out.extend_from_slice(b"\r\n");
+}
+
+/// The head of an answer is about to be sent: notes what the log tells of it.
+#[inline]
+pub(super) fn begin_answer(status: u16, head: &[u8], req: &Request, rules: &ListenerSpec, cx: &mut Context) {
+    cx.begin_answer(status, head.len());
+    if !rules.logged_fields.is_empty() {
+        keep_head(head, req);
+    }
+}
+
+/// Keeps the head of an answer for the log: of a later one, if this is not sent after all, nothing is left.
+#[cold]
+pub(super) fn keep_head(head: &[u8], req: &Request) {
+    let mut kept = req.answer_head.borrow_mut();
+    kept.clear();
+    kept.extend_from_slice(head);
 }
 
 /// Writes all of `out` to the client and gives it back emptied. A client that takes nothing for `write_ms` is given up.

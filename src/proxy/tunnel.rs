@@ -25,10 +25,11 @@ use crate::socket::SocketName;
 
 use super::answer::{After, Answer, Coding, write_head};
 use super::checkout::Lease;
-use super::finish::{self, Names, closed_by, deadline_of, end_of, kind_of};
+use super::finish::{self, closed_by, deadline_of, end_of, kind_of};
 use super::forward::OUT_BYTES;
+use super::log::{self, Names};
 use super::plane::{Downstream, Live, Plane};
-use super::to_client::write_downstream;
+use super::to_client::{begin_answer, write_downstream};
 use super::upload::write_upstream;
 
 /// Once one side has ended, the other may be silent for no longer than this, in ms: TCP does not tell a side that is done
@@ -85,11 +86,12 @@ pub async fn switch(
     let mut out = core.buffers.take(OUT_BYTES);
     let after = After::Switch(protocol);
     write_head(req, buf.bytes(), Framing::None, Coding::Plain, after, &rules.hsts, core, out.vec());
+    let head_bytes = out.len();
     buf.consume(req.answer.fields.len);
     out.extend(buf.bytes());
     core.buffers.give(buf);
     let early = early(req, core);
-    cx.status = req.answer.status;
+    begin_answer(req.answer.status, out.bytes().get(..head_bytes).unwrap_or_default(), req, rules, cx);
     // From now on a client that ends its side has not left: that is passed on.
     down.slot.unwatch();
     core.buffers.give(write_downstream(down, rules.write_ms, out, cx).await?);
@@ -206,7 +208,7 @@ impl Tunnel {
         cx.bytes_out += bytes_out;
         cx.upstream_until_us = now_us;
         let names = Names { route: &route, upstream: &upstream, endpoint: endpoint.as_ref() };
-        finish::log(&req, down, core, &cx, names, now_us);
+        log::write(&req, down, &plane.live().snapshot.access_log, core, &cx, names, now_us);
         let mut req = req;
         core.buffers.give(std::mem::take(&mut req.buf));
         plane.give_request(req);

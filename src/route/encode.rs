@@ -9,6 +9,8 @@
 //! All other bytes become `%XX`. In a path, a slash, backslash or control that did not come from the path is encoded
 //! twice (`%252F`): upstreams that decode once and route on the result would otherwise see a segment more.
 
+use crate::text::{self, triplet};
+
 /// Where a value comes from: what its `%XX` mean and which checks it has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
@@ -121,19 +123,7 @@ pub(crate) fn decode(value: &[u8], from: Source, out: &mut Vec<u8>) {
 }
 
 fn bytes_of(value: &[u8], from: Source) -> impl Iterator<Item = u8> {
-    let mut left = value;
-    std::iter::from_fn(move || {
-        let (&b, tail) = left.split_first()?;
-        left = tail;
-        Some(match (b, triplet(left)) {
-            (b'%', Some((byte, tail))) => {
-                left = tail;
-                byte
-            }
-            (b'+', _) if from == Source::Query => b' ',
-            _ => b,
-        })
-    })
+    text::decoded(value, from == Source::Query)
 }
 
 /// Encodes the dots of the dot segments in `out[start..]`, up to its query, once more (`%252E`). Dot segments come about
@@ -174,14 +164,6 @@ fn dots(segment: &[u8]) -> Option<usize> {
         };
     }
     None
-}
-
-fn triplet(after_percent: &[u8]) -> Option<(u8, &[u8])> {
-    let digit = |b: u8| char::from(b).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    match after_percent {
-        [high, low, tail @ ..] => Some((digit(*high)? << 4 | digit(*low)?, tail)),
-        _ => None,
-    }
 }
 
 fn push_triplet(out: &mut Vec<u8>, b: u8) {

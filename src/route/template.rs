@@ -24,6 +24,7 @@ use http::HeaderName;
 use super::encode::{self, Source, Spot};
 pub use super::facts::Facts;
 use super::facts::{FACTS, LEFT, TLS_FACTS};
+use crate::text;
 
 /// Where the rendered text goes: decides how values are encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,30 +118,12 @@ impl Template {
     }
 
     fn read(text: &str, params: &[String], values: &[String]) -> Result<Template, TemplateError> {
-        let mut template = Template { pieces: Vec::new() };
-        let mut chars = text.chars();
-        let mut literal = String::new();
-        while let Some(c) = chars.next() {
-            let left = chars.as_str();
-            match c {
-                '{' | '}' if left.starts_with(c) => {
-                    chars.next();
-                    literal.push(c);
-                }
-                '{' => {
-                    let Some((name, left)) = left.split_once('}') else {
-                        return error("a brace is opened and not closed; close it, or write `{{` for a literal brace");
-                    };
-                    template.push_literal(&mut literal);
-                    template.pieces.push(Piece::parse(name, params, values)?);
-                    chars = left.chars();
-                }
-                '}' => return error("a brace is closed that was not opened; write `}}` for a literal brace"),
-                c => literal.push(c),
-            }
-        }
-        template.push_literal(&mut literal);
-        Ok(template)
+        let piece = |piece| match piece {
+            text::Piece::Literal(literal) => Ok(Piece::Literal(literal)),
+            text::Piece::Name(name) => Piece::parse(name, params, values),
+        };
+        let pieces = text::pieces(text).map_err(TemplateError::new)?;
+        Ok(Template { pieces: pieces.into_iter().map(piece).collect::<Result<_, _>>()? })
     }
 
     /// Reads a template for [`Place::Header`].
@@ -351,12 +334,6 @@ impl Template {
             Place::Header | Place::Query => {}
             Place::Path | Place::Target => encode::defuse_dot_segments(out, start),
             Place::Location => tidy_location(out, start),
-        }
-    }
-
-    fn push_literal(&mut self, literal: &mut String) {
-        if !literal.is_empty() {
-            self.pieces.push(Piece::Literal(std::mem::take(literal)));
         }
     }
 

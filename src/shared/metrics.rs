@@ -230,6 +230,8 @@ pub struct CoreBlock {
     pub token_bytes: Gauge,
     /// Access log lines that found the ring full.
     pub log_lines_dropped: Counter,
+    /// Access log lines that were not drawn for the sample.
+    pub log_lines_unsampled: Counter,
     /// 0 until the runtime is up, then 1 + the [`Driver`].
     driver: Gauge,
 }

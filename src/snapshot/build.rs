@@ -34,6 +34,7 @@ use crate::value::ByteSize;
 
 use super::balance;
 use super::filters::{self, Common};
+use super::log;
 use super::parts;
 use super::{
     Action, EndpointSpec, Forward, HostPolicy, ListenerSpec, ListenerTls, PerClient, Redirect, Respond, Route,
@@ -83,7 +84,10 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Snapshot, Errors> {
     let router = routes::router(&matches, &report);
     let common = Common::new(inputs, &report);
     let routes: Vec<Route> = config.routes.iter().filter_map(|raw| route(raw, inputs, &common, &report)).collect();
-    let listener = |(i, raw)| listener(i, raw, inputs, &common, &report);
+    let access_log = log::rules(config, &report);
+    let logged_fields = access_log.format.answer_headers();
+    let listener =
+        |(i, raw)| ListenerSpec { logged_fields: logged_fields.clone(), ..listener(i, raw, inputs, &common, &report) };
     let snapshot = router.map(|router| Snapshot {
         router,
         routes,
@@ -94,6 +98,7 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Snapshot, Errors> {
         mirrors: common.mirrors(),
         errors: config.errors.clone(),
         forwarded: config.forwarded,
+        access_log,
         trusted_proxies: config.trusted_proxies.clone(),
         no_route: metrics.route(*worker, NO_ROUTE),
         aggregate_bytes_max: share_bytes(config.aggregation.memory, inputs.workers),
@@ -342,6 +347,7 @@ fn listener(index: usize, raw: &Listener, inputs: &Inputs<'_>, common: &Common, 
             .into(),
         https_redirect: raw.https_redirect,
         filters: filters::without_route(raw, inputs.config, common),
+        logged_fields: Vec::new(),
         connections_max: share(raw.bounds.connections, workers),
         per_client: raw.bounds.connections_per_client.map(|max| PerClient {
             // Not the name of any filter: those have no spaces. There are no more clients than connections.

@@ -4,6 +4,7 @@ pub mod aggregate;
 mod balance;
 pub mod build;
 mod filters;
+mod log;
 mod parts;
 pub mod start;
 
@@ -25,6 +26,7 @@ use crate::http::proxy_protocol;
 use crate::http::set_cookie::CookieMap;
 use crate::http::target::PathPolicy;
 use crate::limit::Spec;
+use crate::observe::format::Rules;
 use crate::request::Request;
 use crate::route::Router;
 use crate::route::query::QueryEdits;
@@ -32,7 +34,7 @@ use crate::route::rewrite::PathRewrite;
 use crate::route::template::Template;
 use crate::shared::in_flight::InFlight;
 use crate::shared::limits::Wallet;
-use crate::shared::{RouteMetrics, Rules, UpstreamMetrics};
+use crate::shared::{self, RouteMetrics, UpstreamMetrics};
 use crate::socket::SocketName;
 use crate::tls;
 use crate::upstream;
@@ -57,7 +59,9 @@ pub struct Snapshot {
     /// Rate limits, for each core's chores.
     pub rate_limits: Vec<RateLimitSpec>,
     /// Who gets copies of requests, by the number that their filter has.
-    pub mirrors: Vec<Rules<Mirror>>,
+    pub mirrors: Vec<shared::Rules<Mirror>>,
+    /// Which lines the access log has, and how they are written.
+    pub access_log: Rules,
     /// How errors are told.
     pub errors: ErrorForms,
     /// In which fields upstreams are told who calls.
@@ -98,6 +102,8 @@ pub struct ListenerSpec {
     pub https_redirect: Option<u16>,
     /// What goes into answers to requests that no route matches.
     pub filters: Vec<Filter>,
+    /// Fields of answers that the access log shows, in lower case.
+    pub logged_fields: Vec<String>,
     /// Connections this worker may have on it.
     pub connections_max: usize,
     /// Connections that one client may have on it, on all workers together.

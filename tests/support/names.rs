@@ -11,6 +11,8 @@ pub const PANICS: &str = "ringway_worker_panics_total";
 pub const DRIVER: &str = "ringway_io_driver";
 /// Access log lines that did not fit the ring.
 pub const LOG_DROPPED: &str = "ringway_log_lines_dropped_total";
+/// Access log lines left out by sampling.
+pub const LOG_UNSAMPLED: &str = "ringway_log_lines_unsampled_total";
 /// Downstream connections open now.
 pub const CONNECTIONS: &str = "ringway_connections_active";
 pub const ACCEPTED: &str = "ringway_connections_accepted_total";

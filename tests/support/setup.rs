@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 pub struct Setup {
     workers: Option<String>,
     log: Option<String>,
+    log_keys: Option<String>,
     pub descriptors: Option<u32>,
     pub env: Vec<(String, String)>,
     /// The listener speaks no TLS, whatever run this is.
@@ -45,6 +46,12 @@ impl Setup {
     /// The access log goes elsewhere than to the scenario's file: `stdout`, `off`.
     pub fn log(mut self, to: &str) -> Setup {
         self.log = Some(to.into());
+        self
+    }
+
+    /// Keys of the access log instead of `format: json`.
+    pub fn log_keys(mut self, keys: &str) -> Setup {
+        self.log_keys = Some(keys.into());
         self
     }
 
@@ -139,9 +146,10 @@ impl Setup {
 
     pub fn yaml(&self, port: u16, admin: u16, log: &Path) -> String {
         let mut yaml = format!(
-            "workers: {}\nadmin: {{ address: \"127.0.0.1:{admin}\" }}\nobserve: {{ access_log: {{ to: {}, format: json }} }}\n",
+            "workers: {}\nadmin: {{ address: \"127.0.0.1:{admin}\" }}\nobserve: {{ access_log: {{ to: {}, {} }} }}\n",
             self.workers.as_deref().unwrap_or("1"),
             self.log.clone().unwrap_or_else(|| log.display().to_string()),
+            self.log_keys.as_deref().unwrap_or("format: json"),
         );
         for line in &self.top {
             yaml.push_str(line);

@@ -2,8 +2,8 @@
 
 use super::super::{ALL_ROUTES_KEYS, CONNECTIONS_MAX, CPUS_MAX, KEYS};
 use super::super::{
-    balance, cookies, errors, forward, headers, listeners, matching, observe, predicates, query, rate_limits, rewrite,
-    routes, split, tls, upstreams,
+    access_log, balance, cookies, errors, forward, headers, listeners, matching, observe, predicates, query,
+    rate_limits, rewrite, routes, split, tls, upstreams,
 };
 use super::*;
 
@@ -398,11 +398,29 @@ static OBSERVE: Block = Block {
 };
 static ACCESS_LOG: Block = Block {
     name: "access_log",
-    keys: &observe::ACCESS_LOG_KEYS,
+    keys: &access_log::KEYS,
     rows: &[
         or("to", Kind::Either(&[Kind::Words(&["stdout", "stderr", "off"]), FILE]), "stdout"),
-        or("format", Kind::Words(&["json"]), "json"),
+        or("format", Kind::Either(&[Kind::Words(&["json", "common", "combined"]), Kind::Block(&LOG_FORMAT)]), "json"),
+        or("fields", FIELDS, "{}"),
+        or("query", Kind::Boolean, "false"),
+        or("redact", Kind::Block(&LOG_REDACT), "{}"),
+        or("sample", SHARE, "100%"),
+        or("slow", Kind::Either(&[NONE, TIME]), "1s"),
     ],
+    rule: Rule::None,
+};
+static LOG_FORMAT: Block = Block {
+    name: "log_format",
+    keys: &access_log::FORMAT_KEYS,
+    rows: &[need("template", Kind::Template)],
+    rule: Rule::None,
+};
+const QUERY_KEY: Kind = Kind::Name("^[^=&;#%+\\[\\] ]{1,64}$");
+static LOG_REDACT: Block = Block {
+    name: "log_redact",
+    keys: &access_log::REDACT_KEYS,
+    rows: &[or("headers", Kind::List(&FIELD, 0, 64), "[]"), or("query", Kind::List(&QUERY_KEY, 0, 64), "[]")],
     rule: Rule::None,
 };
 static ADMIN: Block = Block {

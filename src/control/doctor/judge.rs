@@ -1,7 +1,7 @@
 //! What is good, and what helps. Facts in, findings out.
 
 use crate::config::Config;
-use crate::config::observe::AccessLog;
+use crate::config::access_log::LogTarget;
 
 use super::super::{counted, descriptors};
 use super::Finding;
@@ -100,7 +100,7 @@ pub(super) fn descriptors(limit: u64, config: Option<&Config>, workers: usize) -
 
 /// Whether the file of the access log can be opened, without making it.
 pub(super) fn access_log(config: &Config) -> Option<Finding> {
-    let AccessLog::File(path) = &config.observe.access_log else { return None };
+    let LogTarget::File(path) = &config.observe.access_log.to else { return None };
     let about = "access_log";
     Some(match facts::may_write(path) {
         Ok(()) => Finding::ok(about, format!("{} can be written", path.display())),

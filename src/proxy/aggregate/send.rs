@@ -16,7 +16,7 @@ use super::super::answer::write_connection;
 use super::super::compress;
 use super::super::forward::OUT_BYTES;
 use super::super::plane::Downstream;
-use super::super::to_client::write_downstream;
+use super::super::to_client::{begin_answer, write_downstream};
 use super::super::upload::write_framing;
 use super::Merged;
 use super::fanout::Memory;
@@ -61,6 +61,7 @@ pub async fn send(
         });
         return Box::pin(packed.send(slices, cx)).await;
     }
+    begin_answer(merged.status, out.bytes(), req, rules, cx);
     let mut writer = Writer { out, down, rules, core };
     if req.head.method != http::Method::HEAD {
         for piece in &body.pieces {
