@@ -108,7 +108,7 @@ fn pass_on(c: &mut Criterion) {
             b.iter(|| {
                 req.path.clear();
                 req.authority.clear();
-                receive::decide(&down, rules, &live.snapshot, &mut req).is_ok()
+                receive::decide(down.peer.ip(), rules, &live.snapshot, &mut req).is_ok()
             });
         });
         receive::name(&plane.core, &mut req);
