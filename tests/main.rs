@@ -33,6 +33,7 @@ mod config;
 mod cors;
 mod deadlines;
 mod demo;
+mod differential;
 mod drain;
 mod ext_auth;
 mod faults;
