@@ -30,6 +30,7 @@ mod cfg_running;
 mod client_gone;
 mod compression;
 mod config;
+mod connect;
 mod cors;
 mod deadlines;
 mod demo;

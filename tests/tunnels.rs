@@ -15,7 +15,7 @@ const ASK: &str = "GET /ws HTTP/1.1\r\nHost: gw.test\r\nConnection: keep-alive, 
 const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
 
 /// What is there, at least a byte; nothing once the gateway has ended its side.
-fn piece(conn: &mut Conn) -> Option<Vec<u8>> {
+pub fn piece(conn: &mut Conn) -> Option<Vec<u8>> {
     let mut got = Vec::new();
     conn.wire.exact(1, &mut |bytes| got.extend_from_slice(bytes)).ok()?;
     let more = conn.wire.waiting().len() as u64;
@@ -49,11 +49,11 @@ fn read(client: &mut Client, n: usize) -> Vec<u8> {
     got
 }
 
-fn says(client: &mut Client, bytes: &str) {
+pub fn says(client: &mut Client, bytes: &str) {
     assert_eq!(read(client, bytes.len()), bytes.as_bytes());
 }
 
-fn ends(gateway: &Gateway) {
+pub fn ends(gateway: &Gateway) {
     eventually("the tunnel to be closed on both sides", || {
         let metrics = gateway.metrics();
         let open = [TUNNELS, REQUESTS_ACTIVE, CONNECTIONS].map(|name| metrics.sum(name, &[]));
@@ -258,15 +258,6 @@ fn a_101_to_a_request_that_could_not_ask_for_it_is_refused() {
     for asked in upstream.heads() {
         assert!(!asked.fields.has("upgrade") && !asked.fields.has("connection"), "{asked:?}");
     }
-}
-
-#[test]
-fn connect_is_refused() {
-    let upstream = Upstream::says("no");
-    let gateway = Setup::forward(&upstream).start();
-    let answer = gateway.ask("CONNECT gw.test:443 HTTP/1.1\r\nHost: gw.test:443\r\n\r\n");
-    assert_eq!(answer.status, 405);
-    upstream.heard_nothing();
 }
 
 #[test]

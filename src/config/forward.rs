@@ -46,5 +46,15 @@ pub(super) fn decode(
         block.or("request_headers", HeaderEdits::default(), |v| headers::edits(v, Direction::Request, params));
     let response_headers =
         block.or("response_headers", HeaderEdits::default(), |v| headers::edits(v, Direction::Response, params));
+    let changes = [
+        ("rewrite", rewrite != Rewrite::default()),
+        ("upgrade", upgrade != [upgrade::DEFAULT]),
+        ("request_headers", request_headers != HeaderEdits::default()),
+        ("response_headers", response_headers != HeaderEdits::default()),
+    ];
+    for (key, _) in changes.iter().filter(|(_, given)| *given && matches.is_some_and(Match::is_connect)) {
+        let at = block.get(key).unwrap_or(value);
+        at.error("nothing that passes a tunnel can be changed", "remove it, or the method CONNECT");
+    }
     Some(Forward { upstream: upstream?, rewrite, upgrade, request_headers, response_headers })
 }

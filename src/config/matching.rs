@@ -48,7 +48,9 @@ pub(super) fn decode(value: &Value<'_>) -> (Option<Match>, Params) {
     let path_value = block.required("path").and_then(|v| Some((v, v.text()?)));
     let params = path_value.map_or(Params::Any, |(_, text)| Params::of(text));
     let path = path_value.and_then(|(v, _)| path(v));
-    let methods = block.get("methods").map_or(Some(Vec::new()), methods);
+    let methods = block
+        .get("methods")
+        .map_or(Some(Vec::new()), |v| methods(v).inspect(|methods| check_connect(v, methods, path.as_ref())));
     // What is wrong must not turn into "any host" or "any method", nor must the derived name.
     let host = match host {
         None => Some(None),
@@ -56,6 +58,23 @@ pub(super) fn decode(value: &Value<'_>) -> (Option<Match>, Params) {
     };
     let whole = || Some(Match { host: host?, path: path?, methods: methods? });
     (whole(), params)
+}
+
+/// CONNECT asks for a tunnel and names no path (RFC 9110 9.3.6): nothing else is routed like it.
+fn check_connect(value: &Value<'_>, methods: &[Method], path: Option<&Located<String>>) {
+    if !methods.contains(&Method::CONNECT) {
+        return;
+    }
+    if methods.len() > 1 {
+        value.error("CONNECT is together with other methods", "give it a route of its own");
+    }
+    if let Some(path) = path.filter(|path| path.value != "/") {
+        value.report().error(
+            &path.at,
+            "CONNECT names no path",
+            "write `path: /`, and the host that it names in `host`",
+        );
+    }
 }
 
 /// A pattern is compared with paths after their dot segments are removed and before `?`.
@@ -83,6 +102,13 @@ fn path(value: &Value<'_>) -> Option<Located<String>> {
     Some(value.locate(path))
 }
 
+impl Match {
+    /// Whether it is for tunnels that a client asks for by CONNECT.
+    pub fn is_connect(&self) -> bool {
+        self.methods.contains(&Method::CONNECT)
+    }
+}
+
 pub(super) fn methods(value: &Value<'_>) -> Option<Vec<Method>> {
     let items = value.list(1..=32)?;
     let mut methods: Vec<Method> = items.iter().filter_map(|item| item.parse(method)).collect();
@@ -96,9 +122,6 @@ pub(super) fn method(text: &str) -> Result<Method, Invalid> {
     let token = Method::from_bytes(text.as_bytes()).ok().filter(|_| text.len() <= 32);
     match token {
         None => Err(Invalid::new("is not a method", "like GET")),
-        Some(method) if method == Method::CONNECT => {
-            Err(Invalid::new("can not be routed yet", "it comes with tunnels; remove it"))
-        }
         // Methods differ by case (RFC 9110 9.1), and none in use has a small letter.
         Some(_) if text.bytes().any(|byte| byte.is_ascii_lowercase()) => {
             Err(Invalid::new("is not a method", format!("methods are in capitals: {}", text.to_ascii_uppercase())))

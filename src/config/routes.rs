@@ -232,6 +232,11 @@ fn action(block: &Block<'_>, matches: Option<&Match>, route: &aggregate::Route<'
         "respond" => respond(value, params).map(Action::Respond),
         _ => redirect(value, params).map(Action::Redirect),
     };
+    if let (true, Some((_, value))) =
+        (matches.is_some_and(Match::is_connect), given.iter().find(|(key, _)| *key != "forward"))
+    {
+        value.error("can not answer CONNECT, which asks for a tunnel", "use `forward`");
+    }
     let mut actions: Vec<Option<Action>> = given.iter().map(read).collect();
     match given.as_slice() {
         [_] => actions.pop().flatten(),

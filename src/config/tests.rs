@@ -292,7 +292,7 @@ fn a_route_is_one_match_and_one_action() {
         ("match: { path: / }, redirect: { to: /, status: 200 }", "allowed: 301"),
         ("match: { path: /, host: 'a:80' }, respond: {}", "no port here"),
         ("match: { path: '/a/../b' }, respond: {}", "segment"),
-        ("match: { path: /, methods: [CONNECT] }, respond: {}", "tunnels"),
+        ("match: { path: /, methods: [CONNECT] }, respond: {}", "use `forward`"),
         ("match: { path: / }, respond: {}, timeout: 2d", "allowed: 10ms to 1d"),
         ("match: { path: / }, respond: {}, filters: [a], without: [a]", "both filters and without"),
         ("match: { path: /user }, forward: { upstream: users, rewrite: { strip_prefix: /us } }", "no path of"),

@@ -24,7 +24,7 @@ use super::handshake::shake;
 use super::plane::{Downstream, Live, Plane};
 use super::to_client::{is_bodiless, write_downstream, write_reply_head};
 use super::tunnel::{Switched, Tunnel};
-use super::{answer, compress, plugins, receive, tunnel, upload};
+use super::{answer, compress, connect, plugins, receive, tunnel, upload};
 
 /// A client that is cut off while it still sends is read for this long, in ms, so that it sees the answer and not a
 /// reset (RFC 9112 9.6).
@@ -262,6 +262,12 @@ async fn answer_request(
         Response::Merged(merged) => {
             return Box::pin(send_merged(*merged, req, live, plane, down, rules, limit, cx)).await;
         }
+        Response::Connected(connected) => {
+            return match Box::pin(connect::confirm(*connected, req, live, down, rules, core, cx)).await {
+                Ok(switched) => Ok(Consumed::Tunnel(switched)),
+                Err(e) => Err(cut_off(e, plane, down, cx)),
+            };
+        }
         Response::Answer(answer) => answer,
     };
     let Some(spec) = cx.upstream.and_then(|index| live.snapshot.upstreams.get(index)) else {
@@ -303,6 +309,13 @@ async fn answer_request(
     }
 }
 
+/// What is left when a client got half an answer.
+fn cut_off(e: Error, plane: &Plane, down: &Downstream, cx: &mut Context) -> Ended {
+    note(e, plane, cx);
+    down.half_answered.set(true);
+    Ended::at_once(closed_by(e.kind))
+}
+
 /// Why the connection is not kept after this request, whatever comes of it.
 fn closes_after(req: &Request, down: &Downstream, rules: &ListenerSpec, plane: &Plane) -> Option<Closed> {
     let age_ms = || plane.core.deadlines.now_ms().saturating_sub(down.opened_ms);
@@ -320,10 +333,10 @@ fn closes_after(req: &Request, down: &Downstream, rules: &ListenerSpec, plane: &
 }
 
 /// Whether what the client sends behind this request may be meant for the protocol that it asked for, and is no request:
-/// always where the upstream could have switched, else if anything has come.
+/// always where the upstream could have switched, or a tunnel was asked for, else if anything has come.
 fn may_be_no_request(req: &Request) -> bool {
     let has_more = || upload::with_head(req).is_none_or(|n| req.behind_head().len() > n);
-    req.head.fields.upgrade && (req.asks_upgrade || has_more())
+    req.head.method == http::Method::CONNECT || (req.head.fields.upgrade && (req.asks_upgrade || has_more()))
 }
 
 #[cold]
@@ -457,11 +470,7 @@ fn limit_behind(
     match sent {
         Ok(true) => Ok(limit),
         Ok(false) => Ok(limit.or(Some(Closed::Requested))),
-        Err(e) => {
-            note(e, plane, cx);
-            down.half_answered.set(true);
-            Err(Ended::at_once(closed_by(e.kind)))
-        }
+        Err(e) => Err(cut_off(e, plane, down, cx)),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::snapshot::{Action, Route};
 
 use super::aggregate::{Merged, aggregate};
 use super::answer::Answer;
+use super::connect::{self, Connected};
 use super::forward::forward;
 use super::mirror;
 use super::plane::{Downstream, Live, Plane};
@@ -31,6 +32,8 @@ pub enum Response {
     Answer(Answer),
     /// An answer put together from those of several upstreams.
     Merged(Box<Merged>),
+    /// The upstream is connected to for a tunnel, and the client is to be told.
+    Connected(Box<Connected>),
     /// An answer made here.
     Reply(Reply),
 }
@@ -62,6 +65,9 @@ pub async fn exchange(
         }
         Lookup::NotFound => {
             without_route(req, live, plane, down);
+            if req.head.method == Method::CONNECT {
+                return not_allowed(req, ALLOW_ANY);
+            }
             return Response::Reply(Reply::from_error(Kind::NoRoute, &req.request_id, b""));
         }
     };
@@ -98,6 +104,12 @@ async fn act(
         req.tee = mirror::send(req, None, live, plane, down);
     }
     match &route.action {
+        Action::Forward(action) if req.head.method == Method::CONNECT => {
+            match Box::pin(connect::open(req, route, action, live, plane, down, cx)).await {
+                Ok(connected) => Response::Connected(Box::new(connected)),
+                Err(e) => Response::Reply(Reply::from_error(e.kind, &req.request_id, b"")),
+            }
+        }
         Action::Forward(action) => match forward(req, route, action, live, plane, down, cx).await {
             Ok(answer) => Response::Answer(answer),
             Err(e) => Response::Reply(Reply::from_error(e.kind, &req.request_id, b"")),
@@ -160,6 +172,9 @@ fn without_route(req: &mut Request, live: &Live, plane: &Plane, down: &Downstrea
 
 /// The same URL with `https`.
 fn to_https(req: &Request, port: u16) -> Response {
+    if req.head.method == Method::CONNECT {
+        return not_allowed(req, ALLOW_ANY);
+    }
     if req.host.is_empty() {
         return Response::Reply(Reply::from_error(
             Kind::Malformed("no Host to be redirected to"),

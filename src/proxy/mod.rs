@@ -8,7 +8,7 @@
 //!    [`aggregate`] the same, fanned out; what the gateway asks for itself is a [`call`]; a [`mirror`] gets a copy before that;
 //!    where a filter says so, the answer is sent by [`compress`]
 //! 6. [`retry`]: may it be sent again?
-//! 7. [`tunnel`]: what is left of a request whose upstream has switched protocols
+//! 7. [`tunnel`]: what is left of a request whose upstream has switched protocols, or that was a `connect`
 //! 8. [`finish`]: exactly once per request: log line and metrics
 
 pub mod accept;
@@ -17,6 +17,7 @@ pub mod answer;
 pub mod call;
 pub mod checkout;
 pub mod compress;
+mod connect;
 pub mod connection;
 pub mod exchange;
 pub mod finish;

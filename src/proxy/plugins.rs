@@ -8,6 +8,7 @@ use crate::http::reply::Reply;
 use crate::plugin::Head;
 use crate::request::Request;
 
+use super::connect;
 use super::exchange::Response;
 use super::plane::{Downstream, Live, Plane};
 
@@ -27,6 +28,9 @@ pub(super) fn on_response(
             Response::Merged(merged) => {
                 let head = Head::Own(merged.status, &mut merged.memory.fields);
                 plugin.on_response(req, head, &plane.core).err()
+            }
+            Response::Connected(connected) => {
+                plugin.on_response(req, Head::Own(connect::STATUS, &mut connected.fields), &plane.core).err()
             }
             Response::Reply(reply) => {
                 show(plugin, reply, req, plane);

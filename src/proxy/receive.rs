@@ -149,7 +149,8 @@ pub fn decide(peer: IpAddr, rules: &ListenerSpec, snapshot: &Snapshot, req: &mut
         !head.target.of(bytes).ends_with(b"/") && raw_path == b"/"
     };
     if raw_path.is_empty() || is_whole {
-        path.push(b'*');
+        // CONNECT names a host alone: it is matched as the root of it.
+        path.push(if head.method == Method::CONNECT { b'/' } else { b'*' });
     } else if let Normalized::AsIs(same) = normalize(raw_path, &rules.paths, path).map_err(bad_target)? {
         path.clear();
         path.extend_from_slice(same.as_bytes());
@@ -241,11 +242,10 @@ pub fn name(core: &Core, req: &mut Request) {
     }
 }
 
-/// CONNECT is refused on every route (RFC 9110 9.3.6); `OPTIONS *` is about the gateway itself (9.3.7), and so is what
-/// may be forwarded no further.
+/// `OPTIONS *` is about the gateway itself (RFC 9110 9.3.7), and so is what may be forwarded no further.
 pub fn is_for_the_gateway(req: &Request) -> bool {
     let method = &req.head.method;
-    *method == Method::CONNECT || req.path == b"*" || (is_counted(method) && forwards_left(req) == Some(0))
+    req.path == b"*" || (is_counted(method) && forwards_left(req) == Some(0))
 }
 
 /// Methods that a client may send on a limited way (RFC 9110 7.6.2).

@@ -1,7 +1,7 @@
-//! A tunnel (RFC 9110 7.8): the upstream has answered 101, and from then on bytes pass both ways as they come, until both
+//! A tunnel (RFC 9110 7.8, 9.3.6): the upstream has answered 101, or a CONNECT was answered, and from then on bytes pass both ways as they come, until both
 //! sides have ended theirs. Nothing of it is a message any more, so neither connection is ever used for a request again.
 //!
-//! It begins behind the upstream's 101 and never before: bytes that a client sends early wait in its head's buffer. A tunnel
+//! It begins behind the upstream's 101, or the 200 that confirms a CONNECT, and never before: bytes that a client sends early wait in its head's buffer. A tunnel
 //! may live for days, so it holds on to nothing of the request's snapshot.
 
 use std::cell::Cell;
@@ -20,7 +20,7 @@ use crate::io::buffers::{BODY_BYTES, IDLE_BYTES};
 use crate::io::{Buf, Fired, Slot, Stream, guard};
 use crate::request::Request;
 use crate::shared::RouteMetrics;
-use crate::snapshot::{Action, ListenerSpec, UpstreamSpec};
+use crate::snapshot::{Action, ListenerSpec, Route, UpstreamSpec};
 
 use super::answer::{After, Answer, Coding, write_head};
 use super::checkout::Lease;
@@ -86,22 +86,35 @@ pub async fn switch(
     buf.consume(req.answer.fields.len);
     out.extend(buf.bytes());
     core.buffers.give(buf);
-    let mut early = core.buffers.take(req.behind_head().len());
-    early.extend(req.behind_head());
+    let early = early(req, core);
     cx.status = req.answer.status;
     // From now on a client that ends its side has not left: that is passed on.
     down.slot.unwatch();
     core.buffers.give(write_downstream(down, rules.write_ms, out, cx).await?);
-    Ok(Box::new(Switched {
-        lease,
-        early,
-        idle_ms: spec.tunnel_idle_ms,
-        write_ms: rules.write_ms,
-        stall_ms: spec.body_ms,
-        route: route.name.clone(),
-        upstream: spec.name.clone(),
-        metrics: RouteMetrics::clone(&route.metrics),
-    }))
+    Ok(Switched::new(lease, early, route, spec, rules))
+}
+
+/// What the client has sent behind its head.
+pub(super) fn early(req: &Request, core: &Core) -> Buf {
+    let mut early = core.buffers.take(req.behind_head().len());
+    early.extend(req.behind_head());
+    early
+}
+
+impl Switched {
+    /// What a request on this route leaves.
+    pub(super) fn new(lease: Lease, early: Buf, route: &Route, spec: &UpstreamSpec, rules: &ListenerSpec) -> Box<Self> {
+        Box::new(Self {
+            lease,
+            early,
+            idle_ms: spec.tunnel_idle_ms,
+            write_ms: rules.write_ms,
+            stall_ms: spec.body_ms,
+            route: route.name.clone(),
+            upstream: spec.name.clone(),
+            metrics: RouteMetrics::clone(&route.metrics),
+        })
+    }
 }
 
 impl Tunnel {

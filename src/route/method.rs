@@ -8,8 +8,9 @@ use http::Method;
 /// A set of methods; one bit each.
 pub(super) type Set = u64;
 
-/// Every method, also those that no route names.
-pub(super) const ANY: Set = Set::MAX;
+/// Every method, also those that no route names, but CONNECT: it asks for a tunnel and for no resource (RFC 9110 9.3.6),
+/// which only a route that names it gives.
+pub(super) const ANY: Set = Set::MAX & !CONNECT;
 
 const KNOWN: [Method; 9] = [
     Method::GET,
@@ -24,6 +25,7 @@ const KNOWN: [Method; 9] = [
 ];
 
 const GET: Set = 1;
+const CONNECT: Set = 1 << 5;
 /// HEAD is answered by a route for GET unless the same pattern has a route for HEAD (RFC 9110 9.3.2).
 pub(super) const HEAD: Set = 1 << 1;
 /// What a HEAD request falls back to.
@@ -40,7 +42,7 @@ pub(super) struct Methods {
 }
 
 impl Methods {
-    /// The set that a route's list means; an empty list means every method. `None`: more than [`OTHERS_MAX`] others.
+    /// The set that a route's list means; an empty list means every method but CONNECT. `None`: more than [`OTHERS_MAX`] others.
     pub(super) fn set(&mut self, list: &[Method]) -> Option<Set> {
         if list.is_empty() {
             return Some(ANY);
@@ -67,7 +69,7 @@ impl Methods {
             Method::POST => 1 << 2,
             Method::PUT => 1 << 3,
             Method::DELETE => 1 << 4,
-            Method::CONNECT => 1 << 5,
+            Method::CONNECT => CONNECT,
             Method::OPTIONS => 1 << 6,
             Method::TRACE => 1 << 7,
             Method::PATCH => 1 << 8,

@@ -92,7 +92,18 @@ fn model(routes: &[Route], host: &str, path: &str, method: &Method) -> String {
     }
     matches.sort();
     // The same pattern: the route that names HEAD goes before the one that has it through GET.
-    let accepts = |index: usize| routes[index].methods.is_empty() || routes[index].methods.contains(method);
+    // No list means any method but CONNECT: all that the routes together know.
+    let known = routes.iter().flat_map(|route| &route.methods);
+    let any: Vec<Method> = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"]
+        .iter()
+        .map(|m| m.parse().unwrap())
+        .chain(known.filter(|m| *m != Method::CONNECT).cloned())
+        .collect();
+    let listed = |index: usize| if routes[index].methods.is_empty() { &any } else { &routes[index].methods };
+    let accepts = |index: usize| match routes[index].methods.as_slice() {
+        [] => method != Method::CONNECT,
+        methods => methods.contains(method),
+    };
     let by_get = |index: usize| method == Method::HEAD && routes[index].methods.contains(&Method::GET);
     for (level, rank, ..) in &matches {
         let same = || matches.iter().filter(|(l, r, ..)| (l, r) == (level, rank));
@@ -101,8 +112,7 @@ fn model(routes: &[Route], host: &str, path: &str, method: &Method) -> String {
             return format!("{index}:{}", params.join(","));
         }
     }
-    let mut allow: Vec<&str> =
-        matches.iter().flat_map(|(_, _, i, _)| &routes[*i].methods).map(|m| m.as_str()).collect();
+    let mut allow: Vec<&str> = matches.iter().flat_map(|(_, _, i, _)| listed(*i)).map(|m| m.as_str()).collect();
     if allow.contains(&"GET") {
         allow.push("HEAD");
     }
@@ -135,10 +145,16 @@ fn random_route(random: &mut Random, methods: &[&[Method]]) -> Route {
 
 #[test]
 fn agrees_with_the_rules_on_random_routes_and_requests() {
-    let methods: [&[Method]; 5] =
-        [&[], &[Method::GET], &[Method::POST], &[Method::HEAD, Method::PUT], &["PURGE".parse().unwrap()]];
+    let methods: [&[Method]; 6] = [
+        &[],
+        &[Method::GET],
+        &[Method::POST],
+        &[Method::HEAD, Method::PUT],
+        &["PURGE".parse().unwrap()],
+        &[Method::CONNECT],
+    ];
     let asked: Vec<Method> =
-        ["GET", "HEAD", "POST", "PUT", "PURGE", "BAN"].iter().map(|m| m.parse().unwrap()).collect();
+        ["GET", "HEAD", "POST", "PUT", "PURGE", "BAN", "CONNECT"].iter().map(|m| m.parse().unwrap()).collect();
     let mut counts = [0; 3];
     for seed in 0..200 {
         let random = &mut Random(seed);
