@@ -45,15 +45,15 @@ fn cycle<'a, T>(paths: &'a [String], ask: impl Fn(&'a str) -> T) -> impl FnMut()
 fn find(c: &mut Criterion) {
     for count in [10, 1_000, 10_000] {
         let patterns = patterns(count);
-        let specs: Vec<_> = patterns.iter().map(|path| RouteSpec { host: None, path, methods: &[] }).collect();
+        let specs: Vec<_> = patterns.iter().map(|path| RouteSpec { path, ..RouteSpec::default() }).collect();
         let Ok(router) = Router::build(&specs) else { panic!("the routes conflict") };
         for (kind, tail) in KINDS {
             let paths = paths(count, tail);
-            let mut ask = cycle(&paths, |path| router.find("api.example.com", path, &Method::GET));
+            let mut ask = cycle(&paths, |path| router.find("api.example.com", path, &Method::GET, &()));
             assert!(matches!(ask(), Lookup::Found { .. }));
             c.bench_function(&format!("find/{kind}/{count}"), |b| b.iter(&mut ask));
         }
-        let mut ask = || router.find("api.example.com", black_box("/elsewhere/a/b"), &Method::GET);
+        let mut ask = || router.find("api.example.com", black_box("/elsewhere/a/b"), &Method::GET, &());
         c.bench_function(&format!("find/catch_all/{count}"), |b| b.iter(&mut ask));
     }
 }
@@ -64,14 +64,14 @@ fn hosts(c: &mut Criterion) {
     let specs: Vec<_> = hosts
         .iter()
         .flat_map(|(exact, wildcard)| [(exact, "/user/{*rest}"), (exact, "/user/{id}"), (wildcard, "/user/{*rest}")])
-        .map(|(host, path)| RouteSpec { host: Some(host), path, methods: &[Method::GET] })
+        .map(|(host, path)| RouteSpec { host: Some(host), path, methods: &[Method::GET], ..RouteSpec::default() })
         .collect();
     let Ok(router) = Router::build(&specs) else { panic!("the routes conflict") };
     let asked: Vec<_> = (0..1000).map(|i| format!("api{}.example.com", i * 619 % 1000)).collect();
-    let mut ask = cycle(&asked, |host| router.find(host, "/user/1234", &Method::GET));
+    let mut ask = cycle(&asked, |host| router.find(host, "/user/1234", &Method::GET, &()));
     c.bench_function("host/exact", |b| b.iter(&mut ask));
     let asked: Vec<_> = (0..1000).map(|i| format!("a.b.tenant{}.example.com", i * 619 % 1000)).collect();
-    let mut ask = cycle(&asked, |host| router.find(host, "/user/1234/a", &Method::GET));
+    let mut ask = cycle(&asked, |host| router.find(host, "/user/1234/a", &Method::GET, &()));
     c.bench_function("host/wildcard", |b| b.iter(&mut ask));
 }
 
@@ -92,7 +92,7 @@ fn matchit(c: &mut Criterion) {
 
 fn build(c: &mut Criterion) {
     let patterns = patterns(10_000);
-    let specs: Vec<_> = patterns.iter().map(|path| RouteSpec { host: None, path, methods: &[] }).collect();
+    let specs: Vec<_> = patterns.iter().map(|path| RouteSpec { path, ..RouteSpec::default() }).collect();
     c.bench_function("build/10000", |b| b.iter(|| Router::build(&specs).is_ok()));
 }
 

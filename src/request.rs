@@ -15,7 +15,8 @@ use crate::io::Buf;
 use crate::limit::charges::Charges;
 use crate::observe::log_fields::LogFields;
 use crate::route::Params;
-use crate::route::encode::{Source, means};
+use crate::route::encode::{self as percent, Source, means};
+use crate::route::predicates::{Asked, Place};
 use crate::route::template::Facts;
 use crate::shared::in_flight::Guard;
 use crate::tls::Session;
@@ -421,6 +422,24 @@ impl Facts for Request {
 
     fn header(&self, name: &str) -> Option<&[u8]> {
         self.head.fields.get(name.as_bytes(), self.bytes())
+    }
+}
+
+impl Asked for Request {
+    fn has(&self, place: Place, name: &str, is_meant: &dyn Fn(&[u8]) -> bool) -> bool {
+        let name = name.as_bytes();
+        match place {
+            Place::Header => self.fields_named(name).any(|value| is_meant(value.of(self.bytes()))),
+            Place::Cookie => self.cookies().filter_map(|pair| cookie_value(pair, name)).any(is_meant),
+            Place::Query => self.pairs().filter_map(|pair| pair_value(pair, name)).any(|value| {
+                if memchr::memchr2(b'%', b'+', value).is_none() {
+                    return is_meant(value);
+                }
+                let mut decoded = Vec::with_capacity(value.len());
+                percent::decode(value, Source::Query, &mut decoded);
+                is_meant(&decoded)
+            }),
+        }
     }
 }
 

@@ -250,6 +250,17 @@ impl<'d> Value<'d> {
         })
     }
 
+    /// A whole number within bounds, which may be negative.
+    pub(super) fn integer(&self, range: RangeInclusive<i32>) -> Option<i32> {
+        self.parse(|text| {
+            let digits = text.strip_prefix('-').unwrap_or(text);
+            if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                return Err(not_a_count(&range));
+            }
+            within(text.parse().unwrap_or(i32::MAX), range)
+        })
+    }
+
     /// A time within bounds.
     pub(super) fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
         self.parse(|text| within(text.parse()?, range))
@@ -380,7 +391,7 @@ fn quoted(scalar: &Scalar) -> String {
     quote(scalar.written.as_deref().unwrap_or(&scalar.text))
 }
 
-fn not_a_count(range: &RangeInclusive<u32>) -> Invalid {
+fn not_a_count<T: PartialOrd + Display>(range: &RangeInclusive<T>) -> Invalid {
     Invalid::new("is not a whole number", range_of(range))
 }
 

@@ -2,25 +2,23 @@
 
 use http::Method;
 
-use super::decode::{Keys, Value};
+use super::decode::{Block, Keys, Value};
 use super::hosts::{self, HostMatch};
+use super::predicates;
 use super::report::Located;
 use super::templates::Params;
-use crate::route::param_names;
+use crate::route::predicates::Predicate;
+use crate::route::{TrailingSlash, param_names};
 use crate::value::Invalid;
 
 pub(super) const KEYS: Keys = Keys {
-    known: &["host", "path", "methods"],
-    later: &[
-        ("headers", "more predicates"),
-        ("cookies", "more predicates"),
-        ("query", "more predicates"),
-        ("priority", "more predicates"),
-        ("trailing_slash", "more path options"),
-    ],
+    known: &["host", "path", "methods", "headers", "cookies", "query", "priority", "trailing_slash"],
+    later: &[],
 };
 
 const PATH_BYTES_MAX: usize = 1024;
+/// Room enough to order routes, and short enough to be read.
+pub(super) const PRIORITY_MAX: i32 = 1000;
 
 /// Which requests are meant.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,14 +29,21 @@ pub struct Match {
     pub path: Located<String>,
     /// Sorted, each once; empty: any method.
     pub methods: Vec<Method>,
+    /// What else must hold: sorted, each name of a place once.
+    pub predicates: Vec<Predicate>,
+    /// Higher ones are asked first.
+    pub priority: i32,
+    /// What a slash at the end of the path means.
+    pub trailing_slash: Located<TrailingSlash>,
 }
 
-/// `GET,POST api.example.com/user/{id}`, of which only the path is always there.
+/// `GET,POST api.example.com/user/{id} header.x-beta`, of which only the path is always there.
 pub(super) fn derived_name(matches: &Match) -> String {
     let methods: Vec<&str> = matches.methods.iter().map(Method::as_str).collect();
     let space = if methods.is_empty() { "" } else { " " };
     let host = matches.host.as_ref().map(|host| host.value.to_string()).unwrap_or_default();
-    format!("{}{space}{host}{}", methods.join(","), matches.path.value)
+    let predicates: String = matches.predicates.iter().map(predicates::label).collect();
+    format!("{}{space}{host}{}{predicates}", methods.join(","), matches.path.value)
 }
 
 /// The match if all of it is right, and in any case the parameters of its path, as far as they can be made out.
@@ -51,13 +56,29 @@ pub(super) fn decode(value: &Value<'_>) -> (Option<Match>, Params) {
     let methods = block
         .get("methods")
         .map_or(Some(Vec::new()), |v| methods(v).inspect(|methods| check_connect(v, methods, path.as_ref())));
+    let predicates = predicates::decode(&block);
+    let priority = block.unless_wrong("priority", 0, |v| v.integer(-PRIORITY_MAX..=PRIORITY_MAX));
+    let trailing_slash = trailing_slash(&block);
     // What is wrong must not turn into "any host" or "any method", nor must the derived name.
     let host = match host {
         None => Some(None),
         Some(host) => host.map(Some),
     };
-    let whole = || Some(Match { host: host?, path: path?, methods: methods? });
+    let whole = || {
+        let (host, path, methods, priority) = (host?, path?, methods?, priority?);
+        let trailing_slash = match trailing_slash? {
+            Some(given) => given,
+            None => Located { value: TrailingSlash::default(), at: path.at.clone() },
+        };
+        Some(Match { host, path, methods, predicates: predicates?, priority, trailing_slash })
+    };
     (whole(), params)
+}
+
+fn trailing_slash(block: &Block<'_>) -> Option<Option<Located<TrailingSlash>>> {
+    const WORDS: [(&str, TrailingSlash); 3] =
+        [("strict", TrailingSlash::Strict), ("match", TrailingSlash::Match), ("redirect", TrailingSlash::Redirect)];
+    block.unless_wrong("trailing_slash", None, |v| v.word(&WORDS, &[]).map(|word| Some(v.locate(word))))
 }
 
 /// CONNECT asks for a tunnel and names no path (RFC 9110 9.3.6): nothing else is routed like it.

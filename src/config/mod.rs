@@ -25,6 +25,7 @@ pub mod hosts;
 pub mod listeners;
 pub mod matching;
 pub mod observe;
+mod predicates;
 mod print;
 pub mod rate_limits;
 mod references;

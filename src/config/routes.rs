@@ -32,7 +32,7 @@ pub(super) const KEYS: Keys = Keys {
         "respond",
         "redirect",
     ],
-    later: &[("priority", "more predicates"), ("trailing_slash", "more path options")],
+    later: &[],
 };
 pub(super) const RESPOND_KEYS: Keys = Keys { known: &["status", "headers", "body"], later: &[] };
 pub(super) const REDIRECT_KEYS: Keys = Keys { known: &["to", "status"], later: &[] };
@@ -115,6 +115,13 @@ pub(super) struct Draft<'d> {
 }
 
 impl Draft<'_> {
+    fn has_match_of(&self, other: &Draft<'_>) -> bool {
+        self.matches
+            .as_ref()
+            .zip(other.matches.as_ref())
+            .is_some_and(|(a, b)| a.predicates == b.predicates && a.priority == b.priority)
+    }
+
     /// What to call it in a message.
     pub(super) fn label(&self) -> String {
         match &self.name {
@@ -148,13 +155,14 @@ pub(super) fn decode<'d>(value: &Value<'d>, defined: &Defined<'_>, report: &Repo
     Some(drafts)
 }
 
-/// Two routes whose names are derived and the same also conflict, which is told then.
+/// Two routes whose names are derived and the same also conflict, which is told then, unless they differ in what a name
+/// does not show.
 fn check_names(drafts: &[Draft<'_>]) {
     let mut earlier: HashMap<&str, &Draft<'_>> = HashMap::with_capacity(drafts.len());
     for draft in drafts {
         let Some(name) = &draft.name else { continue };
         match earlier.insert(&name.value, draft) {
-            Some(same) if draft.name_given || same.name_given => {
+            Some(same) if draft.name_given || same.name_given || !draft.has_match_of(same) => {
                 let what = format!("a route {} already exists on line {}", quote(&name.value), same.item.at().line);
                 draft.item.error(what, "give it another name, or another match if it has no name");
             }
@@ -175,6 +183,9 @@ pub fn router(routes: &[(&Located<String>, &Match)], report: &Report) -> Option<
             host: host.as_deref(),
             path: &matches.path.value,
             methods: &matches.methods,
+            predicates: &matches.predicates,
+            priority: matches.priority,
+            trailing_slash: matches.trailing_slash.value,
         })
         .collect();
     let problems = match Router::build(&specs) {
@@ -185,6 +196,7 @@ pub fn router(routes: &[(&Located<String>, &Match)], report: &Report) -> Option<
         let Some((_, matches)) = routes.get(problem.route) else { continue };
         let at = match (problem.field, &matches.host) {
             (Field::Host, Some(host)) => &host.at,
+            (Field::TrailingSlash, _) => &matches.trailing_slash.at,
             _ => &matches.path.at,
         };
         let what = match problem.other.and_then(|other| routes.get(other)) {

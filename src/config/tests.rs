@@ -249,7 +249,6 @@ fn keys_of_later_versions_are_refused_by_name() {
     let listener = |keys: &str| read(&format!("listeners: [{{ address: 127.0.0.1:80, {keys} }}]")).unwrap_err();
     let upstream = |keys: &str| errors(&format!("upstreams: {{ u: {{ endpoints: [a:1], {keys} }} }}"));
     let route = |keys: &str| route_errors(&format!("match: {{ path: / }}, {keys}"));
-    let matching = |keys: &str| route_errors(&format!("match: {{ path: /, {keys} }}, respond: {{}}"));
     let refused = [
         listener("protocols: [h2]"),
         listener("proxy_protocol: {}"),
@@ -263,11 +262,6 @@ fn keys_of_later_versions_are_refused_by_name() {
         upstream("balance: { hash: { header: x } }"),
         errors("upstreams: { u: { endpoints: [unix:/run/x] } }"),
         route("forward: { split: {} }"),
-        matching("headers: {}"),
-        matching("cookies: {}"),
-        matching("query: {}"),
-        matching("priority: 1"),
-        matching("trailing_slash: ignore"),
         errors("errors: problem+json"),
         errors("errors: text"),
         errors("source: {}"),

@@ -11,14 +11,17 @@ use http::Method;
 
 use crate::core::Core;
 use crate::error::Kind;
+use crate::http::known::is_same_name;
 use crate::http::reply::Reply;
 use crate::request::Request;
+use crate::route::predicates::{Asked, Place};
 use crate::shared::FilterMetrics;
 
 use super::{Flow, note_refusal};
 
 const ORIGIN: &[u8] = b"origin";
 const REQUEST_METHOD: &[u8] = b"access-control-request-method";
+const REQUEST_HEADERS: &[u8] = b"access-control-request-headers";
 const REQUEST_PRIVATE_NETWORK: &[u8] = b"access-control-request-private-network";
 
 /// The filter. Its texts are values of fields, ready to be sent.
@@ -81,6 +84,24 @@ pub fn announced(req: &Request) -> Option<Method> {
     }
     req.head.fields.get(ORIGIN, req.bytes())?;
     Method::from_bytes(req.head.fields.get(REQUEST_METHOD, req.bytes())?).ok()
+}
+
+/// The request that a preflight announces, as far as it tells: what will be in a field is not known, only that it will be
+/// there; cookies are never sent with preflights.
+pub struct Announced<'r>(pub &'r Request);
+
+impl Asked for Announced<'_> {
+    fn has(&self, place: Place, name: &str, is_meant: &dyn Fn(&[u8]) -> bool) -> bool {
+        let req = self.0;
+        if place == Place::Header {
+            let fields = req.head.fields.named(REQUEST_HEADERS, req.bytes()).map(|field| field.value.of(req.bytes()));
+            let mut names = fields.flat_map(|list| list.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+            if names.any(|listed| is_same_name(listed, name.as_bytes())) {
+                return true;
+            }
+        }
+        req.has(place, name, is_meant)
+    }
 }
 
 impl Cors {

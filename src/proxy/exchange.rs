@@ -63,6 +63,11 @@ pub async fn exchange(
             without_route(req, live, plane, down);
             return not_allowed(req, allow.as_bytes());
         }
+        Lookup::Redirect { route, path } => {
+            without_route(req, live, plane, down);
+            cx.route = Some(route);
+            return to_path(req, &path);
+        }
         Lookup::NotFound => {
             without_route(req, live, plane, down);
             if req.head.method == Method::CONNECT {
@@ -151,7 +156,8 @@ async fn act(
 fn find(req: &mut Request, live: &Live, down: &Downstream) -> Lookup {
     let router = &live.snapshot.router;
     if let Some(method) = cors::announced(req)
-        && let found @ Lookup::Found { route, .. } = router.find(req.host_str(), req.path_str(), &method)
+        && let found @ Lookup::Found { route, .. } =
+            router.find(req.host_str(), req.path_str(), &method, &cors::Announced(req))
     {
         let filters = live.snapshot.routes.get(route).and_then(|route| route.filters.get(down.listener));
         if filters.is_some_and(|filters| filters.iter().any(|filter| matches!(filter, Filter::Cors(_)))) {
@@ -159,7 +165,7 @@ fn find(req: &mut Request, live: &Live, down: &Downstream) -> Lookup {
             return found;
         }
     }
-    router.find(req.host_str(), req.path_str(), &req.head.method)
+    router.find(req.host_str(), req.path_str(), &req.head.method, req)
 }
 
 /// Notes what goes into answers to requests that no route matches.
@@ -191,6 +197,20 @@ fn to_https(req: &Request, port: u16) -> Response {
     req.write_uri(&mut fields);
     fields.extend_from_slice(b"\r\n");
     // 308 keeps method and body (RFC 9110 15.4.9).
+    Response::Reply(Reply { status: 308, fields: fields.into(), body: Default::default(), close: false, kind: None })
+}
+
+/// The same URL with this path, which begins with one slash.
+#[cold]
+fn to_path(req: &Request, path: &str) -> Response {
+    let mut fields = b"Location: ".to_vec();
+    fields.extend_from_slice(path.as_bytes());
+    if let Some(query) = req.query_str() {
+        fields.push(b'?');
+        fields.extend_from_slice(query.as_bytes());
+    }
+    fields.extend_from_slice(b"\r\n");
+    // As for `https_redirect`.
     Response::Reply(Reply { status: 308, fields: fields.into(), body: Default::default(), close: false, kind: None })
 }
 

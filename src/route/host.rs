@@ -5,21 +5,21 @@
 
 use std::collections::HashMap;
 
-use super::path::Tree;
+use super::level::Level;
 
 /// Longest name in the DNS, and so the longest that can match anything but "any host" (RFC 1035 2.3.4). It also bounds
 /// the number of wildcards tried for one request.
 const NAME_BYTES_MAX: usize = 253;
 
-type Names = HashMap<Box<str>, Tree, foldhash::fast::RandomState>;
+type Names = HashMap<Box<str>, Level, foldhash::fast::RandomState>;
 
-/// The path trees by host level.
+/// The routes by host level.
 #[derive(Default)]
 pub(super) struct Hosts {
     exact: Names,
     /// By what follows the `*.`.
     wildcards: Names,
-    any: Tree,
+    any: Level,
 }
 
 /// A host pattern that was read, in lower case.
@@ -29,11 +29,11 @@ enum Host {
 }
 
 impl Hosts {
-    /// The tree for a route's host.
+    /// The level for a route's host.
     ///
     /// # Errors
     /// What is wrong with the pattern, and the remedy.
-    pub(super) fn level(&mut self, pattern: Option<&str>) -> Result<&mut Tree, (String, String)> {
+    pub(super) fn level(&mut self, pattern: Option<&str>) -> Result<&mut Level, (String, String)> {
         Ok(match pattern.map(read).transpose()? {
             None => &mut self.any,
             Some(Host::Exact(name)) => self.exact.entry(name.into()).or_default(),
@@ -43,14 +43,19 @@ impl Hosts {
 
     /// Asks the levels in their order until one answers: the exact name, wildcards from the longest, any.
     #[inline]
-    pub(super) fn find<T>(&self, host: &str, mut ask: impl FnMut(&Tree) -> Option<T>) -> Option<T> {
+    pub(super) fn find<T>(&self, host: &str, mut ask: impl FnMut(&Level) -> Option<T>) -> Option<T> {
         if self.exact.is_empty() && self.wildcards.is_empty() {
             return ask(&self.any);
         }
         self.find_named(host, &mut ask).or_else(|| ask(&self.any))
     }
 
-    fn find_named<T>(&self, host: &str, ask: &mut impl FnMut(&Tree) -> Option<T>) -> Option<T> {
+    /// All levels, in no order.
+    pub(super) fn levels(&self) -> impl Iterator<Item = &Level> {
+        self.exact.values().chain(self.wildcards.values()).chain([&self.any])
+    }
+
+    fn find_named<T>(&self, host: &str, ask: &mut impl FnMut(&Level) -> Option<T>) -> Option<T> {
         // A name may end with the dot of the DNS root (RFC 9110 4.2.3 leaves that to the DNS: it is the same host).
         let host = host.strip_suffix('.').unwrap_or(host);
         if host.is_empty() || host.len() > NAME_BYTES_MAX {

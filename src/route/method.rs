@@ -32,8 +32,15 @@ pub(super) const HEAD: Set = 1 << 1;
 pub(super) const INSTEAD_OF_HEAD: Set = GET;
 
 /// Methods outside the nine that all routes together may name: what is left of 64 bits.
-pub(super) const OTHERS_MAX: usize = 64 - KNOWN.len() - 1;
+pub(super) const OTHERS_MAX: usize = 64 - KNOWN.len() - 2;
 const UNNAMED: Set = 1 << 63;
+/// No method: what a leaf accepts that must look closer.
+pub(super) const LOOK_CLOSER: Set = 1 << 62;
+
+/// With HEAD where there is GET.
+pub(super) fn with_head(set: Set) -> Set {
+    if set & INSTEAD_OF_HEAD != 0 { set | HEAD } else { set }
+}
 
 /// The methods beyond the nine that routes name, in the order of their bits.
 #[derive(Default)]
@@ -82,10 +89,8 @@ impl Methods {
 
     /// The value of an Allow field (RFC 9110 10.2.1): sorted, with HEAD where there is GET.
     #[cold]
-    pub(super) fn names(&self, mut set: Set) -> String {
-        if set & INSTEAD_OF_HEAD != 0 {
-            set |= HEAD;
-        }
+    pub(super) fn names(&self, set: Set) -> String {
+        let set = with_head(set);
         let all = KNOWN.iter().chain(&self.others).enumerate();
         let mut names: Vec<&str> = all.filter(|(at, _)| set & (1 << at) != 0).map(|(_, m)| m.as_str()).collect();
         names.sort_unstable();

@@ -5,28 +5,30 @@
 //! use ringway::route::{Lookup, RouteSpec, Router};
 //!
 //! let router = Router::build(&[
-//!     RouteSpec { host: None, path: "/user/{id}", methods: &[Method::GET] },
-//!     RouteSpec { host: None, path: "/user/{*rest}", methods: &[] },
-//!     RouteSpec { host: Some("*.example.com"), path: "/", methods: &[] },
+//!     RouteSpec { path: "/user/{id}", methods: &[Method::GET], ..RouteSpec::default() },
+//!     RouteSpec { path: "/user/{*rest}", ..RouteSpec::default() },
+//!     RouteSpec { host: Some("*.example.com"), path: "/", ..RouteSpec::default() },
 //! ])
 //! .expect("no problem");
 //!
-//! let Lookup::Found { route, params } = router.find("", "/user/7", &Method::GET) else { panic!() };
+//! let Lookup::Found { route, params } = router.find("", "/user/7", &Method::GET, &()) else { panic!() };
 //! assert_eq!((route, params.get(0, "/user/7")), (0, "7"));
-//! assert!(matches!(router.find("", "/user/7/a", &Method::GET), Lookup::Found { route: 1, .. }));
-//! assert!(matches!(router.find("a.example.com", "/", &Method::GET), Lookup::Found { route: 2, .. }));
-//! assert!(matches!(router.find("", "/", &Method::GET), Lookup::NotFound));
+//! assert!(matches!(router.find("", "/user/7/a", &Method::GET, &()), Lookup::Found { route: 1, .. }));
+//! assert!(matches!(router.find("a.example.com", "/", &Method::GET, &()), Lookup::Found { route: 2, .. }));
+//! assert!(matches!(router.find("", "/", &Method::GET, &()), Lookup::NotFound));
 //! ```
 //!
 //! The order in which routes are asked:
 //! 1. **Host levels**: the exact name, wildcards from the longest, any host. A level without an answer passes on.
-//! 2. **In a level**: patterns that match the whole path before `{*rest}` prefixes.
-//! 3. **Of patterns**: segment by segment from the left, literal text beats a parameter with text around it
+//! 2. **In a level**: the higher priority first.
+//! 3. **Of a priority**: patterns that match the whole path before `{*rest}` prefixes.
+//! 4. **Of patterns**: segment by segment from the left, literal text beats a parameter with text around it
 //!    (`img-{id}.png`, more text first), and that beats `{param}`.
-//! 4. **Of prefixes**: most segments before `{*rest}`, then as for patterns.
+//! 5. **Of prefixes**: most segments before `{*rest}`, then as for patterns.
+//! 6. **Of one pattern**: the route with more predicates first, then as in the config.
 //!
-//! A pattern whose methods do not fit is passed over; only when nothing else fits is the answer "method not allowed".
-//! Nothing allocates but that answer. The path is matched as it is: the codec has removed dot segments before.
+//! A route whose predicates or methods do not fit is passed over; only when nothing else fits is the answer "method not
+//! allowed", if one failed by its method alone. Nothing allocates but that answer, and values of a query that are escaped. The path is matched as it is: the codec has removed dot segments before.
 
 use std::fmt;
 
@@ -36,22 +38,29 @@ pub mod body;
 pub mod condition;
 mod edges;
 pub(crate) mod encode;
+mod explain;
 pub mod facts;
 mod host;
+mod leaf;
+mod level;
 mod method;
 mod params;
 mod path;
 mod pattern;
+pub mod predicates;
 #[cfg(test)]
 mod reference;
 pub mod rewrite;
 pub mod template;
 
+pub use explain::{Candidate, Verdict};
 pub use params::Params;
 pub use pattern::{PARAMS_MAX, PatternError, param_names};
 
+use predicates::{Asked, Predicate};
+
 /// What a route matches.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct RouteSpec<'a> {
     /// `api.example.com`, `*.example.com` (one label or more), or any host.
     pub host: Option<&'a str>,
@@ -59,6 +68,24 @@ pub struct RouteSpec<'a> {
     pub path: &'a str,
     /// The methods it takes; empty: every method. GET brings HEAD with it.
     pub methods: &'a [Method],
+    /// What else must hold: sorted by place and name, and each of them once.
+    pub predicates: &'a [Predicate],
+    /// Among routes of the same host the higher one is asked first.
+    pub priority: i32,
+    /// What is made of a slash at the end that the path has and a request lacks, or the other way round.
+    pub trailing_slash: TrailingSlash,
+}
+
+/// What is made of a path that differs from a route's by a slash at its end only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TrailingSlash {
+    /// It is another path.
+    #[default]
+    Strict,
+    /// It is the same path.
+    Match,
+    /// The client is sent to the form that the route has, unless another route takes the request.
+    Redirect,
 }
 
 /// Which part of a [`RouteSpec`] has a problem.
@@ -70,6 +97,10 @@ pub enum Field {
     Path,
     /// [`RouteSpec::methods`]
     Methods,
+    /// [`RouteSpec::priority`]
+    Priority,
+    /// [`RouteSpec::trailing_slash`]
+    TrailingSlash,
 }
 
 /// Why a route can not be added.
@@ -105,12 +136,19 @@ pub enum Lookup {
         /// What its parameters matched.
         params: Params,
     },
-    /// The path is known, but not with this method: 405.
+    /// A route matches the path with, or without, a slash at its end, and sends the client there.
+    Redirect {
+        /// Its index in what the router was built from.
+        route: usize,
+        /// The path that it matches.
+        path: String,
+    },
+    /// A route matches all but the method: 405.
     MethodNotAllowed {
         /// The value of the Allow field that must come with it (RFC 9110 15.5.6).
         allow: String,
     },
-    /// No route knows the path: 404.
+    /// No route matches: 404.
     NotFound,
 }
 
@@ -119,6 +157,8 @@ pub enum Lookup {
 pub struct Router {
     hosts: host::Hosts,
     methods: method::Methods,
+    /// Routes with [`TrailingSlash::Redirect`], in their order.
+    redirects: Vec<u32>,
 }
 
 impl Router {
@@ -128,15 +168,20 @@ impl Router {
     /// Every problem of every route.
     pub fn build(specs: &[RouteSpec<'_>]) -> Result<Router, Vec<Problem>> {
         let mut router = Router::default();
-        let added = specs.iter().enumerate().map(|(route, spec)| router.add(route, spec));
-        let problems: Vec<Problem> = added.filter_map(Result::err).collect();
+        let added = (0..specs.len()).filter_map(|route| router.add(route, specs).err());
+        let problems: Vec<Problem> = added.collect();
         if problems.is_empty() { Ok(router) } else { Err(problems) }
     }
 
-    fn add(&mut self, route: usize, spec: &RouteSpec<'_>) -> Result<(), Problem> {
+    fn add(&mut self, route: usize, specs: &[RouteSpec<'_>]) -> Result<(), Problem> {
         let problem = |field, what: String, remedy: String| Problem { route, other: None, field, what, remedy };
+        let Some(spec) = specs.get(route) else { return Ok(()) };
         let pattern = pattern::Pattern::parse(spec.path)
             .map_err(|e| problem(Field::Path, e.what().to_owned(), e.remedy().to_owned()))?;
+        let other_form = match spec.trailing_slash {
+            TrailingSlash::Strict => None,
+            _ => Some(pattern.other_form().map_err(|(what, remedy)| problem(Field::TrailingSlash, what, remedy))?),
+        };
         let methods = self.methods.set(spec.methods).ok_or_else(|| {
             let what = format!("the routes name more than {} methods outside the standard ones", method::OTHERS_MAX);
             problem(Field::Methods, what, "leave `methods` out where every method may pass".into())
@@ -145,30 +190,101 @@ impl Router {
         let index = u32::try_from(route).map_err(|_| {
             problem(Field::Path, "there are more than 2^32 routes".into(), "use prefixes and parameters".into())
         })?;
-        level.insert(&pattern, methods, index).map_err(|other| Problem {
-            other: usize::try_from(other).ok(),
-            ..problem(
-                Field::Path,
-                format!("`{}` is the same pattern as an earlier route's, and their methods overlap", spec.path),
-                "give each its own methods, host or path, or remove one".into(),
-            )
-        })
+        let tree = level.tree(spec.priority).ok_or_else(|| {
+            let what = format!("the routes of one host have more than {} priorities", level::PRIORITIES_MAX);
+            problem(Field::Priority, what, "use fewer: the more specific route wins without any".into())
+        })?;
+        let refused = |why, is_other_form| conflict(route, specs, why, is_other_form);
+        tree.insert(&pattern, methods, index, spec.predicates).map_err(|why| refused(why, false))?;
+        match other_form {
+            Some(other) if spec.trailing_slash == TrailingSlash::Match => {
+                tree.insert(&other, methods, index, spec.predicates).map_err(|why| refused(why, true))?;
+            }
+            Some(_) => self.redirects.push(index),
+            None => {}
+        }
+        Ok(())
     }
 
     /// Finds the route for a request. `host` is in lower case and without port, empty if the request has none; `path`
     /// is without query. Paths beyond 65,535 bytes are known by no route.
     #[inline]
-    pub fn find(&self, host: &str, path: &str, method: &Method) -> Lookup {
+    pub fn find(&self, host: &str, path: &str, method: &Method, asked: &dyn Asked) -> Lookup {
         if path.len() > usize::from(u16::MAX) {
             return Lookup::NotFound;
         }
-        let mut search = path::Search::new(path, self.methods.bit(method));
+        let mut search = path::Search::new(path, self.methods.bit(method), asked);
         match self.hosts.find(host, |level| level.find(&mut search)) {
             Some((route, params)) => Lookup::Found { route: route as usize, params },
-            None if search.refused == 0 => Lookup::NotFound,
-            None => Lookup::MethodNotAllowed { allow: self.methods.names(search.refused) },
+            None => self.not_found(host, path, method, asked, search.refused),
         }
     }
+
+    #[cold]
+    fn not_found(&self, host: &str, path: &str, method: &Method, asked: &dyn Asked, refused: method::Set) -> Lookup {
+        if let Some(redirect) = self.redirect(host, path, method, asked) {
+            return redirect;
+        }
+        match refused {
+            0 => Lookup::NotFound,
+            refused => Lookup::MethodNotAllowed { allow: self.methods.names(refused) },
+        }
+    }
+
+    /// Where the request would be known with, or without, a slash at the end of its path.
+    fn redirect(&self, host: &str, path: &str, method: &Method, asked: &dyn Asked) -> Option<Lookup> {
+        // To many `//name` is another host, and a location must not begin so.
+        if self.redirects.is_empty() || path.starts_with("//") {
+            return None;
+        }
+        let other = match path.strip_suffix('/') {
+            Some("") => return None,
+            Some(without) if without.ends_with('/') => return None,
+            Some(without) => without.to_owned(),
+            None if path.len() == usize::from(u16::MAX) => return None,
+            None => format!("{path}/"),
+        };
+        let mut search = path::Search::new(&other, self.methods.bit(method), asked);
+        let (route, _) = self.hosts.find(host, |level| level.find(&mut search))?;
+        self.redirects.binary_search(&route).ok()?;
+        Some(Lookup::Redirect { route: route as usize, path: other })
+    }
+}
+
+/// Why a route can not be added.
+fn conflict(route: usize, specs: &[RouteSpec<'_>], why: leaf::Refused, is_other_form: bool) -> Problem {
+    let spec = |route: usize| specs.get(route).copied().unwrap_or_default();
+    let path = spec(route).path;
+    let problem = |other, what, remedy: &str| {
+        let field = if is_other_form { Field::TrailingSlash } else { Field::Path };
+        Problem { route, other, field, what, remedy: remedy.to_owned() }
+    };
+    let other = match why {
+        leaf::Refused::Same(other) => other as usize,
+        leaf::Refused::TooMany(what, max) => {
+            let what = format!("the routes of the pattern `{path}` have more than {max} {what}");
+            return problem(None, what, "they would be asked one by one: use paths, hosts or `equals` instead");
+        }
+    };
+    // Patterns that are the same may name their parameters differently, but have the same number of slashes.
+    let forms_differ = path.matches('/').count() != spec(other).path.matches('/').count();
+    let what = if is_other_form || forms_differ {
+        format!(
+            "`{path}` is, with `trailing_slash: match`, the same pattern as an earlier route's, and their methods overlap"
+        )
+    } else if spec(route).predicates.is_empty() {
+        format!("`{path}` is the same pattern as an earlier route's, and their methods overlap")
+    } else {
+        format!(
+            "`{path}` is the same pattern with the same predicates as an earlier route's, and their methods overlap"
+        )
+    };
+    let remedy = if is_other_form || forms_differ {
+        "let one of them have both forms, or write `trailing_slash: strict`"
+    } else {
+        "give each its own methods, host, path, predicates or priority, or remove one"
+    };
+    problem(Some(other), what, remedy)
 }
 
 #[cfg(test)]
@@ -180,18 +296,20 @@ mod tests {
     const POST: &[Method] = &[Method::POST];
 
     fn router(specs: &[(&str, &[Method])]) -> Router {
-        let specs: Vec<_> = specs.iter().map(|(path, methods)| RouteSpec { host: None, path, methods }).collect();
+        let specs: Vec<_> =
+            specs.iter().map(|(path, methods)| RouteSpec { path, methods, ..RouteSpec::default() }).collect();
         Router::build(&specs).map_err(|p| p[0].to_string()).unwrap()
     }
 
     /// The route and its parameters, as `2 id=7`-like text: `2:7,8`, `405:GET, HEAD` or `404`.
     fn ask(router: &Router, host: &str, path: &str, method: Method) -> String {
-        match router.find(host, path, &method) {
+        match router.find(host, path, &method, &()) {
             Lookup::Found { route, params } => {
                 let params: Vec<_> = (0..params.len()).map(|i| params.get(i, path)).collect();
                 format!("{route}:{}", params.join(","))
             }
             Lookup::MethodNotAllowed { allow } => format!("405:{allow}"),
+            Lookup::Redirect { route, path } => format!("308:{route} {path}"),
             Lookup::NotFound => "404".into(),
         }
     }
@@ -288,7 +406,7 @@ mod tests {
 
     #[test]
     fn host_levels_pass_on_what_they_do_not_know() {
-        let spec = |host, path, methods| RouteSpec { host, path, methods };
+        let spec = |host, path, methods| RouteSpec { host, path, methods, ..RouteSpec::default() };
         let router = Router::build(&[
             spec(Some("api.example.com"), "/a", &[]),
             spec(Some("*.example.com"), "/{x}", GET),
@@ -313,7 +431,7 @@ mod tests {
 
     #[test]
     fn every_problem_is_named_with_its_route() {
-        let spec = |host, path, methods| RouteSpec { host, path, methods };
+        let spec = |host, path, methods| RouteSpec { host, path, methods, ..RouteSpec::default() };
         let problems = Router::build(&[
             spec(None, "/a/{x}", GET),
             spec(None, "a", &[]),

@@ -10,9 +10,12 @@
 //! Each node is visited at most once, so a lookup costs no more than the patterns that share the path's beginning.
 
 use super::edges::{Edges, NodeId};
-use super::method::{self, Set};
+use super::explain::{Passed, Trace};
+use super::leaf::{Leaf, Leaves, NO_ROUTE, Refused};
+use super::method::Set;
 use super::params::Params;
 use super::pattern::{Pattern, Segment};
+use super::predicates::{Asked, Predicate};
 
 /// No node, or no entry of a side table. Nothing is found there.
 const NONE: u32 = u32::MAX;
@@ -22,8 +25,7 @@ pub(super) struct Tree {
     nodes: Vec<Node>,
     literals: Edges,
     affixed: Vec<Vec<(Affixes, NodeId)>>,
-    /// Routes of a pattern beyond its first.
-    more: Vec<Vec<(Set, u32)>>,
+    leaves: Leaves,
 }
 
 /// What may follow the segments that lead here.
@@ -39,35 +41,27 @@ struct Node {
     has_literals: bool,
 }
 
-/// The routes of one pattern, told apart by method.
-#[derive(Clone, Copy)]
-struct Leaf {
-    /// What the first route accepts; nothing if there is no route.
-    accepts: Set,
-    route: u32,
-    /// Into `Tree::more`.
-    more: u32,
-}
-
 /// The literal text around a parameter.
 struct Affixes {
     before: Box<[u8]>,
     after: Box<[u8]>,
 }
 
-const NO_ROUTE: Leaf = Leaf { accepts: 0, route: 0, more: NONE };
 const NEW_NODE: Node = Node { end: NO_ROUTE, rest: NO_ROUTE, param: NONE, affixed: NONE, has_literals: false };
 
 /// One lookup: what is looked for and what was seen so far.
 pub(super) struct Search<'p> {
-    path: &'p [u8],
-    method: Set,
-    /// Methods of the patterns that match the path but not the method.
+    pub(super) path: &'p [u8],
+    pub(super) method: Set,
+    pub(super) asked: &'p dyn Asked,
+    /// Methods of the routes that match all but the method.
     pub(super) refused: Set,
-    params: Params,
+    pub(super) params: Params,
     /// The best `{*rest}` pattern so far, and what its parameters are.
     best: Option<Rest>,
     best_params: Params,
+    /// All candidates are to be told, and none found.
+    pub(super) trace: Option<&'p mut Trace>,
 }
 
 /// A `{*rest}` pattern that the search has passed.
@@ -84,15 +78,15 @@ struct Rest {
 
 impl<'p> Search<'p> {
     #[inline]
-    pub(super) fn new(path: &'p str, method: Set) -> Self {
+    pub(super) fn new(path: &'p str, method: Set, asked: &'p dyn Asked) -> Self {
         let (params, best_params) = (Params::default(), Params::default());
-        Search { path: path.as_bytes(), method, refused: 0, params, best: None, best_params }
+        Search { path: path.as_bytes(), method, asked, refused: 0, params, best: None, best_params, trace: None }
     }
 }
 
 impl Default for Tree {
     fn default() -> Self {
-        Tree { nodes: vec![NEW_NODE], literals: Edges::default(), affixed: Vec::new(), more: Vec::new() }
+        Tree { nodes: vec![NEW_NODE], literals: Edges::default(), affixed: Vec::new(), leaves: Leaves::default() }
     }
 }
 
@@ -107,6 +101,10 @@ impl Tree {
         search.params.truncate(0);
         match self.walk(0, 1, 0, search) {
             Some(route) => Some((route, search.params)),
+            None if search.trace.is_some() => {
+                search.trace.as_mut()?.end_of_walk();
+                None
+            }
             None => search.best.map(|rest| (rest.route, search.best_params)),
         }
     }
@@ -122,11 +120,11 @@ impl Tree {
             let Some(node) = self.nodes.get(id as usize) else { break None };
             let params = search.params.len();
             if node.rest.accepts != 0
-                && let Some(route) = self.pick(&node.rest, search)
+                && let Some(route) = self.leaves.pick(&node.rest, Passed::Rest { depth, at }, search)
             {
                 deepest = Some(Rest { route, depth, params, at });
             }
-            let Some(left) = path.get(at..) else { break self.pick(&node.end, search) };
+            let Some(left) = path.get(at..) else { break self.leaves.pick(&node.end, Passed::Whole, search) };
             let segment = first_segment(left);
             let end = at + segment.len();
             let child = if node.has_literals { self.literals.get(id, segment) } else { None };
@@ -185,29 +183,10 @@ impl Tree {
         None
     }
 
-    /// The route of a pattern for the method that is looked for; notes the methods there are when there is none.
-    #[inline]
-    fn pick(&self, leaf: &Leaf, search: &mut Search<'_>) -> Option<u32> {
-        if leaf.accepts & search.method != 0 {
-            return Some(leaf.route);
-        }
-        self.pick_other(leaf, search)
-    }
-
-    fn pick_other(&self, leaf: &Leaf, search: &mut Search<'_>) -> Option<u32> {
-        let with = |method: Set| self.routes(leaf).find(|(accepts, _)| accepts & method != 0).map(|(_, route)| route);
-        let found = with(search.method);
-        // RFC 9110 9.3.2: where GET is, HEAD is, unless the same pattern has a route for it.
-        let found = if search.method == method::HEAD { found.or_else(|| with(method::INSTEAD_OF_HEAD)) } else { found };
-        if found.is_none() {
-            search.refused |= self.routes(leaf).fold(0, |all, (accepts, _)| all | accepts);
-        }
-        found
-    }
-
-    fn routes(&self, leaf: &Leaf) -> impl Iterator<Item = (Set, u32)> {
-        let more = self.more.get(leaf.more as usize).map(Vec::as_slice).unwrap_or_default();
-        std::iter::once((leaf.accepts, leaf.route)).chain(more.iter().copied())
+    /// All routes.
+    pub(super) fn routes(&self) -> impl Iterator<Item = u32> {
+        let leaves = self.nodes.iter().flat_map(|node| [&node.end, &node.rest]);
+        leaves.flat_map(|leaf| self.leaves.routes(leaf))
     }
 }
 
@@ -246,8 +225,14 @@ impl Affixes {
 
 /// Building: everything here comes from the config, before any request.
 impl Tree {
-    /// Adds a pattern. `Err` carries the route that has the same pattern and a method of `methods` already.
-    pub(super) fn insert(&mut self, pattern: &Pattern, methods: Set, route: u32) -> Result<(), u32> {
+    /// Adds a pattern.
+    pub(super) fn insert(
+        &mut self,
+        pattern: &Pattern,
+        methods: Set,
+        route: u32,
+        predicates: &[Predicate],
+    ) -> Result<(), Refused> {
         let mut id = 0;
         for segment in &pattern.segments {
             id = match segment {
@@ -258,23 +243,9 @@ impl Tree {
                 }
             };
         }
-        let node = &self.nodes[id as usize];
-        let mut leaf = if pattern.rest { node.rest } else { node.end };
-        if let Some((_, other)) = self.routes(&leaf).find(|(accepts, _)| accepts & methods != 0) {
-            return Err(other);
-        }
-        if leaf.accepts == 0 {
-            (leaf.accepts, leaf.route) = (methods, route);
-        } else {
-            if leaf.more == NONE {
-                leaf.more = side_id(self.more.len());
-                self.more.push(Vec::new());
-            }
-            self.more[leaf.more as usize].push((methods, route));
-        }
         let node = &mut self.nodes[id as usize];
-        *(if pattern.rest { &mut node.rest } else { &mut node.end }) = leaf;
-        Ok(())
+        let leaf = if pattern.rest { &mut node.rest } else { &mut node.end };
+        self.leaves.insert(leaf, methods, route, predicates)
     }
 
     fn literal(&mut self, id: NodeId, text: &[u8]) -> NodeId {

@@ -99,6 +99,27 @@ impl Pattern {
         Ok(pattern)
     }
 
+    /// The pattern with a slash at its end if it has none, or without the one it has.
+    ///
+    /// # Errors
+    /// What is wrong with asking for it, and the remedy.
+    pub(super) fn other_form(&self) -> Result<Pattern, (String, String)> {
+        let refused = |what: &str| Err((what.to_owned(), "leave `trailing_slash` out".to_owned()));
+        if self.rest {
+            return refused("`{*rest}` takes paths with and without a slash at the end");
+        }
+        let mut other = self.clone();
+        let empty = Segment::Literal(String::new());
+        if other.segments.last() != Some(&empty) {
+            other.segments.push(empty);
+        } else if other.segments.len() > 1 {
+            other.segments.pop();
+        } else {
+            return refused("the path `/` has no other form");
+        }
+        Ok(other)
+    }
+
     fn read_rest(&mut self, segment: &str, last: bool) -> Result<(), PatternError> {
         let Some(name) = segment.strip_prefix("{*").and_then(|rest| rest.strip_suffix('}')) else {
             return Err(PatternError::new(

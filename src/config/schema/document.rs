@@ -1,7 +1,9 @@
 //! The rows of everything but filters and aggregations.
 
 use super::super::{ALL_ROUTES_KEYS, CPUS_MAX, KEYS};
-use super::super::{forward, headers, listeners, matching, observe, rate_limits, rewrite, routes, tls, upstreams};
+use super::super::{
+    forward, headers, listeners, matching, observe, predicates, rate_limits, rewrite, routes, tls, upstreams,
+};
 use super::*;
 
 /// The whole document.
@@ -205,8 +207,28 @@ const COST: Kind = Kind::Count(0, 60_000);
 static MATCH: Block = Block {
     name: "match",
     keys: &matching::KEYS,
-    rows: &[may("host", Kind::Text), need("path", Kind::Like("^/")), may("methods", METHODS)],
+    rows: &[
+        may("host", Kind::Text),
+        need("path", Kind::Like("^/")),
+        may("methods", METHODS),
+        or("headers", PREDICATES, "{}"),
+        or("cookies", PREDICATES, "{}"),
+        or("query", PREDICATES, "{}"),
+        or("priority", Kind::Integer(-matching::PRIORITY_MAX, matching::PRIORITY_MAX), "0"),
+        or("trailing_slash", Kind::Words(&["strict", "match", "redirect"]), "strict"),
+    ],
     rule: Rule::None,
+};
+const PREDICATES: Kind = Kind::Map(&Kind::Either(&[Kind::Words(&["present", "absent"]), Kind::Block(&PREDICATE)]));
+static PREDICATE: Block = Block {
+    name: "predicate",
+    keys: &predicates::PREDICATE_KEYS,
+    rows: &[
+        may("equals", Kind::Either(&[Kind::Text, Kind::List(&Kind::Text, 1, predicates::VALUES_MAX as u32)])),
+        may("prefix", Kind::Text),
+        may("regex", Kind::Text),
+    ],
+    rule: Rule::One(&["equals", "prefix", "regex"]),
 };
 const PROTOCOL: Kind = Kind::Name("^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$");
 static FORWARD: Block = Block {

@@ -77,6 +77,8 @@ pub(super) enum Kind {
     /// By keys that the operator chooses.
     Map(&'static Kind),
     Count(u32, u32),
+    /// A whole number that may be negative.
+    Integer(i32, i32),
     Boolean,
     Words(&'static [&'static str]),
     /// A text that matches an expression, and can not look like a number.
@@ -212,6 +214,7 @@ impl Writer<'_> {
             }
             Kind::Map(of) => json!({ "type": "object", "additionalProperties": self.kind(of) }),
             Kind::Count(least, most) => or_variable(json!({ "type": "integer", "minimum": least, "maximum": most })),
+            Kind::Integer(least, most) => or_variable(json!({ "type": "integer", "minimum": least, "maximum": most })),
             Kind::Boolean => or_variable(json!({ "type": "boolean" })),
             Kind::Words(words) => {
                 or_variable(json!({ "enum": words.iter().flat_map(|w| word(w)).collect::<Vec<_>>() }))

@@ -1,0 +1,134 @@
+//! What a route wants of a request beside host, path and method: its header fields, cookies and the pairs of its query.
+
+use crate::expression::Expression;
+
+/// Where in the request a predicate looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// Its header fields.
+    Header,
+    /// Its cookies.
+    Cookie,
+    /// The pairs of its query.
+    Query,
+}
+
+/// What is wanted of the values of a name.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Test {
+    /// There is one.
+    Present,
+    /// There is none.
+    Absent,
+    /// One of them is one of these, byte by byte.
+    Equals(Vec<String>),
+    /// One of them begins so.
+    Prefix(String),
+    /// The expression matches somewhere in one of them.
+    Regex(Expression),
+}
+
+/// One thing that is wanted of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Predicate {
+    /// Where to look.
+    pub place: Place,
+    /// The name of the field (in lower case), the cookie or the key of the query (as it is meant, not as it is escaped).
+    pub name: String,
+    /// What its values must be.
+    pub test: Test,
+}
+
+/// A request, as far as predicates ask about it.
+pub trait Asked {
+    /// Whether the request has a value of this name for which `is_meant` says so. Names of header fields are the same in any
+    /// case; values are as they are meant: those of a query without the encoding that a URL gave them.
+    fn has(&self, place: Place, name: &str, is_meant: &dyn Fn(&[u8]) -> bool) -> bool;
+}
+
+/// A request without fields and query.
+impl Asked for () {
+    fn has(&self, _place: Place, _name: &str, _is_meant: &dyn Fn(&[u8]) -> bool) -> bool {
+        false
+    }
+}
+
+impl Predicate {
+    /// Whether it holds. A name that is there several times satisfies by any of its values.
+    pub(super) fn holds(&self, asked: &dyn Asked) -> bool {
+        let any = |is_meant: &dyn Fn(&[u8]) -> bool| asked.has(self.place, &self.name, is_meant);
+        match &self.test {
+            Test::Present => any(&|_| true),
+            Test::Absent => !any(&|_| true),
+            Test::Equals(texts) => any(&|value| texts.iter().any(|text| text.as_bytes() == value)),
+            Test::Prefix(text) => any(&|value| value.starts_with(text.as_bytes())),
+            Test::Regex(expression) => any(&|value| expression.is_match(value)),
+        }
+    }
+
+    /// Why it does not hold.
+    pub(super) fn why_not(&self, asked: &dyn Asked) -> String {
+        let is_there = asked.has(self.place, &self.name, &|_| true);
+        match &self.test {
+            Test::Absent => "is there".to_owned(),
+            _ if !is_there => "is not there".to_owned(),
+            // What it is instead may be a secret.
+            Test::Equals(texts) => format!("is not {}", texts.join(" or ")),
+            Test::Prefix(text) => format!("does not begin with {text}"),
+            Test::Regex(expression) => format!("is not like {}", expression.as_str()),
+            Test::Present => "is there".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Values of the header field `x`.
+    struct Values(&'static [&'static str]);
+
+    impl Asked for Values {
+        fn has(&self, place: Place, name: &str, is_meant: &dyn Fn(&[u8]) -> bool) -> bool {
+            place == Place::Header && name == "x" && self.0.iter().any(|value| is_meant(value.as_bytes()))
+        }
+    }
+
+    #[test]
+    fn any_value_satisfies_and_absent_wants_none() {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let tests = [
+            Test::Present,
+            Test::Absent,
+            Test::Equals(texts(&["a", "b"])),
+            Test::Prefix("a".into()),
+            Test::Regex(Expression::parse("^.b").unwrap()),
+        ];
+        let cases: [(&[&str], [bool; 5]); 6] = [
+            (&[], [false, true, false, false, false]),
+            (&[""], [true, false, false, false, false]),
+            (&["a"], [true, false, true, true, false]),
+            (&["c", "b"], [true, false, true, false, false]),
+            (&["cb", "abc"], [true, false, false, true, true]),
+            (&["A"], [true, false, false, false, false]),
+        ];
+        for (values, expected) in cases {
+            for (test, expected) in tests.iter().zip(expected) {
+                let predicate = |name: &str| Predicate { place: Place::Header, name: name.into(), test: test.clone() };
+                assert_eq!(predicate("x").holds(&Values(values)), expected, "{values:?} {test:?}");
+                assert_eq!(predicate("y").holds(&Values(values)), *test == Test::Absent, "another name");
+            }
+        }
+    }
+
+    #[test]
+    fn why_it_does_not_hold_tells_no_value_of_the_request() {
+        let why = |test, values| Predicate { place: Place::Header, name: "x".into(), test }.why_not(&Values(values));
+        assert_eq!(why(Test::Present, &[]), "is not there");
+        assert_eq!(why(Test::Absent, &["secret"]), "is there");
+        assert_eq!(why(Test::Equals(vec!["a".into(), "b".into()]), &["secret"]), "is not a or b");
+        assert_eq!(why(Test::Prefix("a".into()), &["secret"]), "does not begin with a");
+        assert_eq!(why(Test::Regex(Expression::parse("^a$").unwrap()), &["secret"]), "is not like ^a$");
+    }
+}
