@@ -29,6 +29,7 @@ use crate::upstream::balance::Balance;
 use crate::upstream::pool::PoolLimits;
 
 use self::aggregate::Aggregate;
+pub use self::filters::names as filter_names;
 
 /// Everything a worker needs to serve requests.
 pub struct Snapshot {

@@ -1,0 +1,176 @@
+//! What upstreams would get, byte for byte, as the endpoint that is named first would.
+
+use std::rc::Rc;
+
+use serde::Serialize;
+
+use crate::config::upstreams::Balance;
+use crate::config::{Config, aggregate as raw_aggregate, routes};
+use crate::request::Request;
+use crate::snapshot::aggregate::{Aggregate, Body, Part};
+use crate::snapshot::{Forward, UpstreamSpec};
+
+use super::super::aggregate::render::{PartFacts, Sender, Values};
+use super::super::forward::{ask_upgrade, edit};
+use super::super::plane::{Downstream, Live};
+use super::super::upstream_head;
+use super::{Deadline, Explanation};
+
+/// What one upstream gets.
+#[derive(Debug, Serialize)]
+pub struct Sent {
+    /// The part of an aggregation that it is.
+    pub part: Option<String>,
+    /// The upstream's name.
+    pub upstream: String,
+    /// How one of its endpoints is chosen.
+    pub balance: &'static str,
+    /// The endpoints, of which the first is asked here.
+    pub endpoints: Vec<Endpoint>,
+    /// Whether TLS is spoken.
+    pub tls: bool,
+    /// The head, and the body of a part that has one of its own.
+    pub request: String,
+    /// When it is asked, and what else is to be known.
+    pub notes: Vec<String>,
+}
+
+/// Where an upstream may be asked.
+#[derive(Debug, Serialize)]
+pub struct Endpoint {
+    /// As the config writes it: no name is resolved.
+    pub address: String,
+    /// Its share relative to the others.
+    pub weight: u32,
+}
+
+/// What is at hand to tell what is sent.
+pub(super) struct About<'a> {
+    pub(super) live: &'a Rc<Live>,
+    pub(super) down: &'a Downstream,
+    pub(super) config: &'a Config,
+}
+
+impl About<'_> {
+    pub(super) fn forward(&self, action: &Forward, req: &mut Request, told: &mut Explanation) {
+        let Some(mut sent) = self.upstream(action.upstream) else { return };
+        edit(req, action);
+        ask_upgrade(req, action);
+        let host = sent.endpoints.first().map(|endpoint| endpoint.address.clone()).unwrap_or_default();
+        if req.head.method == http::Method::CONNECT {
+            sent.notes.push("nothing is sent: the client gets a tunnel".to_owned());
+        } else {
+            let mut out = Vec::new();
+            upstream_head::write(req, action, &host, self.down, &mut out);
+            sent.request = String::from_utf8_lossy(&out).into_owned();
+        }
+        self.deadlines(action.upstream, req.asks_upgrade || req.head.method == http::Method::CONNECT, told);
+        told.sent.push(sent);
+    }
+
+    pub(super) fn aggregate(&self, plan: &Aggregate, raw: &routes::Route, req: &Request, told: &mut Explanation) {
+        let routes::Action::Aggregate(raw) = &raw.action else { return };
+        for (part, raw_part) in plan.parts.iter().zip(&raw.parts) {
+            let Some(mut sent) = self.upstream(part.upstream) else { continue };
+            let host = sent.endpoints.first().map(|endpoint| endpoint.address.clone()).unwrap_or_default();
+            let mut values = Values::default();
+            for value in &raw_part.values {
+                let text = placeholder(&value.text);
+                let json = serde_json::to_vec(&text).unwrap_or_default();
+                values.push(&json, |_, out| {
+                    out.extend_from_slice(text.as_bytes());
+                    true
+                });
+            }
+            let facts = PartFacts { req, values: &values };
+            let mut out = Vec::new();
+            if !(Sender { part, facts, body: b"", down: self.down }).write(&host, &mut out) {
+                sent.notes.push("its target is too long: it is not asked".to_owned());
+            }
+            sent.part = Some(part.name.clone());
+            sent.request = String::from_utf8_lossy(&out).into_owned();
+            notes(plan, part, raw_part, &mut sent.notes);
+            told.sent.push(sent);
+            if part.timeout_ms != u32::MAX {
+                told.deadlines.push(Deadline { key: format!("parts.{}.timeout", part.name), ms: part.timeout_ms });
+            }
+        }
+        let mut named: Vec<usize> = plan.parts.iter().map(|part| part.upstream).collect();
+        named.sort_unstable();
+        named.dedup();
+        named.into_iter().for_each(|index| self.deadlines(index, false, told));
+    }
+
+    /// What is known of an upstream, yet without what it gets.
+    pub(super) fn upstream(&self, index: usize) -> Option<Sent> {
+        let raw = self.config.upstreams.get(index)?;
+        let endpoint = |raw: &crate::config::upstreams::Endpoint| Endpoint {
+            address: raw.address.to_string(),
+            weight: raw.weight,
+        };
+        Some(Sent {
+            part: None,
+            upstream: raw.name.value.clone(),
+            balance: match raw.balance {
+                Balance::P2c => "p2c",
+                Balance::RoundRobin => "round_robin",
+            },
+            endpoints: raw.endpoints.iter().map(endpoint).collect(),
+            tls: raw.tls.is_some(),
+            request: String::new(),
+            notes: Vec::new(),
+        })
+    }
+
+    fn deadlines(&self, index: usize, tunnel: bool, told: &mut Explanation) {
+        let Some(spec) = self.live.snapshot.upstreams.get(index) else { return };
+        let UpstreamSpec { name, connect_ms, first_byte_ms, body_ms, tunnel_idle_ms, .. } = spec;
+        let mut add = |key: &str, ms: &u32| {
+            told.deadlines.push(Deadline { key: format!("upstreams.{name}.timeouts.{key}"), ms: *ms });
+        };
+        add("connect", connect_ms);
+        add("first_byte", first_byte_ms);
+        add("body", body_ms);
+        if tunnel {
+            add("tunnel_idle", tunnel_idle_ms);
+        }
+    }
+}
+
+/// What stands for a value of an earlier answer: nothing in it is escaped anywhere.
+fn placeholder(text: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '.' };
+    format!("~{}~", text.chars().map(plain).collect::<String>())
+}
+
+fn notes(plan: &Aggregate, part: &Part, raw: &raw_aggregate::Part, notes: &mut Vec<String>) {
+    let earlier = |bits: u64| {
+        let names = plan
+            .parts
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| bits.checked_shr((*i).try_into().unwrap_or(64)).is_some_and(|b| b & 1 == 1));
+        names.map(|(_, part)| part.name.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    match part.after {
+        0 => notes.push("asked at once".to_owned()),
+        bits => notes.push(format!("asked when these have ended: {}", earlier(bits))),
+    }
+    if !part.values.is_empty() {
+        notes.push("~…~ stands for a value of an earlier answer".to_owned());
+    }
+    if let Some(when) = &raw.when {
+        notes.push(format!("only when {}", when.value));
+    }
+    if let Some(for_each) = &part.for_each {
+        notes.push(format!("once for each of at most {} items, {} at a time", for_each.max, for_each.concurrency));
+    }
+    if part.is_shadow() {
+        notes.push("a shadow: its answer is thrown away".to_owned());
+    } else if part.needed {
+        notes.push("without it the whole answer fails".to_owned());
+    }
+    if matches!(part.body, Body::Pass) {
+        notes.push("with the client's body".to_owned());
+    }
+}
