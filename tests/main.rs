@@ -46,6 +46,7 @@ mod jwt_keys;
 mod limits;
 mod limits_measured;
 mod limits_redis;
+mod matching;
 mod mirrors;
 mod mutation;
 mod observe;

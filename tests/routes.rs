@@ -6,7 +6,7 @@ use crate::support::misbehave::answers;
 use crate::support::{Client, Gateway, Setup, Upstream, tls};
 
 /// Routes that answer their own name.
-fn naming(routes: &[(&str, &str)]) -> Setup {
+pub fn naming(routes: &[(&str, &str)]) -> Setup {
     let route = |setup: Setup, (name, matches): &(&str, &str)| {
         setup.route(&format!("name: {name}, match: {{ {matches} }}, respond: {{ status: 200, body: {name} }}"))
     };
@@ -14,7 +14,7 @@ fn naming(routes: &[(&str, &str)]) -> Setup {
 }
 
 /// What each request is answered with: the body, or the status where that is not 200.
-fn table(gateway: &Gateway, cases: &[(&str, &str, &str)]) {
+pub fn table(gateway: &Gateway, cases: &[(&str, &str, &str)]) {
     let mut wrong = Vec::new();
     for (host, path, expected) in cases {
         let answer = gateway.ask(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"));

@@ -4,21 +4,21 @@ use super::decode::{Keys, Value};
 use super::headers::{self, Direction, HeaderEdits};
 use super::matching::Match;
 use super::references::Names;
-use super::report::Located;
 use super::rewrite::{self, Rewrite};
+use super::split::{self, Target};
 use super::templates::Params;
 use super::upgrade;
 
 pub(super) const KEYS: Keys = Keys {
-    known: &["upstream", "rewrite", "upgrade", "request_headers", "response_headers"],
-    later: &[("split", "weighted splits"), ("retry", "retry policies")],
+    known: &["upstream", "split", "sticky", "rewrite", "upgrade", "request_headers", "response_headers"],
+    later: &[("retry", "retry policies")],
 };
 
 /// `forward`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Forward {
-    /// The name of an upstream, which exists.
-    pub upstream: Located<String>,
+    /// Where requests go to.
+    pub target: Target,
     /// Changes to path and host.
     pub rewrite: Rewrite,
     /// Protocols that connections may switch to: names in small letters, each once.
@@ -36,9 +36,7 @@ pub(super) fn decode(
     upstreams: &Names<'_>,
 ) -> Option<Forward> {
     let block = value.block(&KEYS)?;
-    // A split, of a later version, is already told about: it stands for the upstream.
-    let split = value.keys().any(|key| key == "split");
-    let upstream = if split { None } else { block.required("upstream").and_then(|v| upstreams.one(v)) };
+    let target = split::target(&block, upstreams);
     let path = matches.map(|matches| matches.path.value.as_str());
     let rewrite = block.or("rewrite", Rewrite::default(), |v| rewrite::decode(v, path, params));
     let upgrade = block.get("upgrade").map_or_else(|| vec![upgrade::DEFAULT.to_owned()], upgrade::decode);
@@ -56,5 +54,5 @@ pub(super) fn decode(
         let at = block.get(key).unwrap_or(value);
         at.error("nothing that passes a tunnel can be changed", "remove it, or the method CONNECT");
     }
-    Some(Forward { upstream: upstream?, rewrite, upgrade, request_headers, response_headers })
+    Some(Forward { target: target?, rewrite, upgrade, request_headers, response_headers })
 }

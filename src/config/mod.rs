@@ -33,6 +33,7 @@ pub mod report;
 pub mod rewrite;
 pub mod routes;
 mod schema;
+pub mod split;
 mod templates;
 pub mod tls;
 mod tree;
@@ -312,5 +313,7 @@ mod tests_ext_auth;
 mod tests_jwt;
 #[cfg(test)]
 mod tests_limits;
+#[cfg(test)]
+mod tests_matching;
 #[cfg(test)]
 mod tests_plugins;

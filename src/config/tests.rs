@@ -5,15 +5,17 @@ use super::listeners::{Bounds, HalfClose, Paths};
 use super::observe::AccessLog;
 use super::rewrite::{HostRewrite, PathRewrite, Rewrite};
 use super::routes::Action;
+use super::split::Target;
 use super::upstreams::{Balance, Pool};
 use super::*;
 use crate::plugin::Registry;
 
 const GATEWAY: &str = include_str!("../../config/gateway.yaml");
-const EXAMPLES: [(&str, &str); 13] = [
+const EXAMPLES: [(&str, &str); 14] = [
     ("demo", include_str!("../../config/demo.yaml")),
     ("minimal", include_str!("../../config/examples/minimal.yaml")),
     ("hosts-and-methods", include_str!("../../config/examples/hosts-and-methods.yaml")),
+    ("matching", include_str!("../../config/examples/matching.yaml")),
     ("rewrite-and-headers", include_str!("../../config/examples/rewrite-and-headers.yaml")),
     ("weights", include_str!("../../config/examples/weights.yaml")),
     ("redirect-and-respond", include_str!("../../config/examples/redirect-and-respond.yaml")),
@@ -26,7 +28,7 @@ const EXAMPLES: [(&str, &str); 13] = [
     ("mtls", include_str!("../../config/examples/mtls.yaml")),
 ];
 
-fn read(text: &str) -> Result<Config, String> {
+pub(super) fn read(text: &str) -> Result<Config, String> {
     parse("f", text, &|_| None).map_err(|errors| errors.to_string())
 }
 
@@ -114,7 +116,7 @@ fn gateway_yaml_shows_the_defaults() {
     let (Action::Forward(shown_forward), Action::Forward(forward)) = (&shown_route.action, &route.action) else {
         panic!("both forward");
     };
-    assert_eq!(shown_forward.upstream.value, forward.upstream.value);
+    assert_eq!(shown_forward.target, forward.target);
     assert_eq!((&shown_forward.rewrite, &forward.rewrite), (&Rewrite::default(), &Rewrite::default()));
     assert!(shown_forward.request_headers.is_empty() && shown_forward.response_headers.is_empty());
 
@@ -181,6 +183,8 @@ fn gateway_yaml_names_every_key() {
         &routes::RESPOND_KEYS,
         &routes::REDIRECT_KEYS,
         &rewrite::KEYS,
+        &predicates::PREDICATE_KEYS,
+        &split::STICKY_KEYS,
         &rate_limits::KEYS,
         &rate_limits::REDIS_KEYS,
         &observe::OBSERVE_KEYS,
@@ -261,7 +265,6 @@ fn keys_of_later_versions_are_refused_by_name() {
         upstream("balance: least_request"),
         upstream("balance: { hash: { header: x } }"),
         errors("upstreams: { u: { endpoints: [unix:/run/x] } }"),
-        route("forward: { split: {} }"),
         errors("errors: problem+json"),
         errors("errors: text"),
         errors("source: {}"),
@@ -333,7 +336,8 @@ admin: off
     let route = &config.routes[0];
     assert_eq!(route.name.value, "GET,POST *.example.com/u/{id}");
     let Action::Forward(forward) = &route.action else { panic!() };
-    let at = &forward.upstream.at;
+    let Target::Upstream(upstream) = &forward.target else { panic!() };
+    let at = &upstream.at;
     assert_eq!((at.line, at.column, at.key_path.as_str()), (8, 26, "routes[0].forward.upstream"));
     assert!(matches!(&forward.rewrite.path, PathRewrite::Prefix { strip: Some(p), add: None } if p.value == "/u"));
     assert_eq!(forward.rewrite.host, HostRewrite::Literal("pass.example:81".to_owned()));

@@ -16,6 +16,7 @@ use crate::snapshot::{Forward, ListenerSpec, Route};
 use super::checkout::{Lease, Wanted, count_failure};
 use super::forward::OUT_BYTES;
 use super::plane::{Downstream, Live, Plane};
+use super::split;
 use super::to_client::write_downstream;
 use super::tunnel::{self, Switched};
 
@@ -31,7 +32,7 @@ pub struct Connected {
 
 /// Connects to the route's upstream; never over a connection that has carried requests.
 pub(super) async fn open(
-    req: &Request,
+    req: &mut Request,
     route: &Route,
     action: &Forward,
     live: &Live,
@@ -39,8 +40,8 @@ pub(super) async fn open(
     down: &Downstream,
     cx: &mut Context,
 ) -> Result<Connected, Error> {
-    let (Some(spec), Some(rules)) =
-        (live.snapshot.upstreams.get(action.upstream), live.snapshot.listeners.get(down.listener))
+    let upstream = split::upstream(action, req, &plane.core);
+    let (Some(spec), Some(rules)) = (live.snapshot.upstreams.get(upstream), live.snapshot.listeners.get(down.listener))
     else {
         return Err(Kind::Internal.never());
     };
@@ -49,8 +50,8 @@ pub(super) async fn open(
         return Err(Kind::Malformed("CONNECT with a body").never());
     }
     let core = &plane.core;
-    cx.upstream = Some(action.upstream);
-    let endpoints = live.endpoints(action.upstream);
+    cx.upstream = Some(upstream);
+    let endpoints = live.endpoints(upstream);
     let due_ms = ms(cx.started_us).saturating_add(route.timeout_ms.into());
     let wanted = Wanted { spec, endpoints, core, slot: &down.slot, due_ms };
     down.slot.watch(down.stream.watch_fd(), rules.half_close_is_gone);

@@ -20,6 +20,7 @@ use super::checkout::{Lease, Wanted, count_failure};
 use super::mirror;
 use super::plane::{Downstream, Live, Plane};
 use super::retry::{Try, may_retry};
+use super::split;
 use super::to_client::write_downstream;
 use super::upload::{self, OnSent, Upload, alongside, write_upstream};
 use super::upstream_head;
@@ -43,7 +44,7 @@ struct Call<'a> {
     route_due_ms: u64,
 }
 
-/// Sends `req` to the route's upstream. The answer's head has come when this returns, its body is yet to be pulled.
+/// Sends `req` to the route's upstream, or to one of them. The answer's head has come when this returns, its body is yet to be pulled.
 pub async fn forward(
     req: &mut Request,
     route: &Route,
@@ -53,12 +54,12 @@ pub async fn forward(
     down: &Rc<Downstream>,
     cx: &mut Context,
 ) -> Result<Answer, Error> {
-    let (Some(spec), Some(rules)) =
-        (live.snapshot.upstreams.get(action.upstream), live.snapshot.listeners.get(down.listener))
+    let upstream = split::upstream(action, req, &plane.core);
+    let (Some(spec), Some(rules)) = (live.snapshot.upstreams.get(upstream), live.snapshot.listeners.get(down.listener))
     else {
         return Err(Kind::Internal.never());
     };
-    cx.upstream = Some(action.upstream);
+    cx.upstream = Some(upstream);
     let core = &plane.core;
     if matches!((req.framing, req.body_limit), (framing::Framing::Length(n), Some(limit)) if n > limit) {
         return Err(Kind::BodyTooLarge.never());
@@ -80,7 +81,7 @@ pub async fn forward(
     };
     let call = Call {
         spec,
-        endpoints: live.endpoints(action.upstream),
+        endpoints: live.endpoints(upstream),
         core,
         down,
         write_ms: rules.write_ms,

@@ -44,6 +44,7 @@ pub fn send(
 ) -> Option<Tee> {
     let as_it_came = Forward {
         upstream: usize::MAX,
+        split: None,
         rewrite: PathRewrite::Keep,
         host: HostPolicy::Upstream,
         upgrade: Vec::new(),

@@ -10,6 +10,7 @@ use crate::config::credentials::Credentials;
 use crate::config::headers::{HeaderEdits as RawEdits, HeaderTemplate};
 use crate::config::listeners::{EncodedSlashes, HalfClose, Listener};
 use crate::config::rewrite::{HostRewrite, PathRewrite as RawPath};
+use crate::config::split::{self as raw_split, Target};
 use crate::config::{Config, Errors, Located, Report, forward as raw_forward, hosts, routes, upstreams};
 use crate::filter::header_edits::HeaderEdits;
 use crate::http::head::Bounds;
@@ -22,6 +23,7 @@ use crate::shared::limits::Limits;
 use crate::shared::metrics::{NO_ROUTE, Registry};
 use crate::shared::passwords::Asker;
 use crate::tls::{self, Material};
+use crate::upstream;
 use crate::upstream::balance::{Balance, P2c, RoundRobin};
 use crate::upstream::pool::PoolLimits;
 use crate::value::ByteSize;
@@ -29,8 +31,8 @@ use crate::value::ByteSize;
 use super::filters::{self, Common};
 use super::parts;
 use super::{
-    Action, EndpointSpec, Forward, HostPolicy, ListenerSpec, ListenerTls, Redirect, Respond, Route, Snapshot,
-    UpstreamSpec,
+    Action, EndpointSpec, Forward, HostPolicy, ListenerSpec, ListenerTls, Redirect, Respond, Route, Snapshot, Split,
+    Sticky, UpstreamSpec,
 };
 
 /// Addresses by host name, as control resolved them.
@@ -132,7 +134,12 @@ fn route(raw: &routes::Route, inputs: &Inputs<'_>, common: &Common, report: &Rep
 }
 
 fn forward(raw: &raw_forward::Forward, config: &Config, params: &[String], report: &Report) -> Option<Forward> {
-    let upstream = config.upstreams.iter().position(|upstream| upstream.name.value == raw.upstream.value)?;
+    let index = |name: &str| config.upstreams.iter().position(|upstream| upstream.name.value == name);
+    let upstream = raw.target.upstreams().find_map(|name| index(&name.value))?;
+    let split = match &raw.target {
+        Target::Upstream(_) => None,
+        Target::Split(raw) => Some(Box::new(split(raw, index))),
+    };
     let rewrite = match &raw.rewrite.path {
         RawPath::Keep => PathRewrite::Keep,
         RawPath::Prefix { strip, add } => {
@@ -150,6 +157,7 @@ fn forward(raw: &raw_forward::Forward, config: &Config, params: &[String], repor
     };
     Some(Forward {
         upstream,
+        split,
         rewrite,
         host: match &raw.rewrite.host {
             HostRewrite::Upstream => HostPolicy::Upstream,
@@ -160,6 +168,18 @@ fn forward(raw: &raw_forward::Forward, config: &Config, params: &[String], repor
         request_headers: edits(&raw.request_headers, params, report),
         response_headers: edits(&raw.response_headers, params, report),
     })
+}
+
+fn split(raw: &raw_split::Split, index: impl Fn(&str) -> Option<usize>) -> Split {
+    let weights = raw.weights.iter().filter_map(|(name, weight)| Some((index(&name.value)?, &*name.value, *weight)));
+    let sticky = raw.sticky.as_ref().map(|sticky| match sticky {
+        raw_split::Sticky::Header(name) => Sticky::Header(name.clone()),
+        raw_split::Sticky::Cookie { name, max_age } => {
+            let age = max_age.map(|age| format!("; Max-Age={}", age.get().as_secs())).unwrap_or_default();
+            Sticky::Cookie { name: name.clone(), attributes: format!("; Path=/; HttpOnly; SameSite=Lax{age}") }
+        }
+    });
+    Split { upstreams: upstream::split::Split::new(weights), sticky }
 }
 
 pub(super) fn edits(raw: &RawEdits, params: &[String], report: &Report) -> HeaderEdits {

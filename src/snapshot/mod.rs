@@ -25,6 +25,7 @@ use crate::route::template::Template;
 use crate::shared::limits::Wallet;
 use crate::shared::{RouteMetrics, Rules, UpstreamMetrics};
 use crate::tls;
+use crate::upstream;
 use crate::upstream::balance::Balance;
 use crate::upstream::pool::PoolLimits;
 
@@ -144,6 +145,8 @@ pub enum Action {
 pub struct Forward {
     /// Index into the snapshot's upstreams.
     pub upstream: usize,
+    /// Which of several it is, if there are several.
+    pub split: Option<Box<Split>>,
     /// What the upstream's request target is.
     pub rewrite: PathRewrite,
     /// What the upstream's Host is.
@@ -154,6 +157,27 @@ pub struct Forward {
     pub request_headers: HeaderEdits,
     /// Changes to the answer's fields.
     pub response_headers: HeaderEdits,
+}
+
+/// Several upstreams for one route.
+pub struct Split {
+    /// Their shares; by their place in the snapshot.
+    pub upstreams: upstream::split::Split,
+    /// What sticks to one of them.
+    pub sticky: Option<Sticky>,
+}
+
+/// What sticks to one upstream.
+pub enum Sticky {
+    /// What this field says; its name is in lower case.
+    Header(String),
+    /// What this cookie says. Clients without it get one.
+    Cookie {
+        /// Its name.
+        name: String,
+        /// What stands behind its value when it is set, but for `Secure`.
+        attributes: String,
+    },
 }
 
 /// The Host field of forwarded requests.

@@ -5,3 +5,4 @@ pub mod endpoint;
 pub mod last_good;
 pub mod pool;
 pub mod random;
+pub mod split;

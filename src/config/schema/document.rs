@@ -2,7 +2,7 @@
 
 use super::super::{ALL_ROUTES_KEYS, CPUS_MAX, KEYS};
 use super::super::{
-    forward, headers, listeners, matching, observe, predicates, rate_limits, rewrite, routes, tls, upstreams,
+    forward, headers, listeners, matching, observe, predicates, rate_limits, rewrite, routes, split, tls, upstreams,
 };
 use super::*;
 
@@ -235,13 +235,21 @@ static FORWARD: Block = Block {
     name: "forward",
     keys: &forward::KEYS,
     rows: &[
-        need("upstream", NAME),
+        may("upstream", NAME),
+        may("split", Kind::Map(&Kind::Count(0, split::WEIGHT_MAX))),
+        may("sticky", Kind::Block(&STICKY)),
         or("rewrite", Kind::Block(&REWRITE), "{}"),
         or("upgrade", Kind::Either(&[Kind::Words(&["off"]), Kind::List(&PROTOCOL, 1, 8)]), r#"["websocket"]"#),
         or("request_headers", Kind::Block(&HEADERS), "{}"),
         or("response_headers", Kind::Block(&HEADERS), "{}"),
     ],
-    rule: Rule::None,
+    rule: Rule::One(&["upstream", "split"]),
+};
+static STICKY: Block = Block {
+    name: "sticky",
+    keys: &split::STICKY_KEYS,
+    rows: &[may("cookie", FIELD), may("header", FIELD), may("max_age", TIME)],
+    rule: Rule::One(&["cookie", "header"]),
 };
 static REWRITE: Block = Block {
     name: "rewrite",

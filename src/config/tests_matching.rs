@@ -1,0 +1,195 @@
+//! What can be wrong with predicates, priorities, slashes, splits and what sticks to them.
+#![allow(clippy::unwrap_used)]
+
+use super::routes::Action;
+use super::split::{Sticky, Target};
+use super::tests::read;
+use super::*;
+use crate::route::predicates::{Place, Test};
+
+/// The errors of these routes, each without its file.
+fn refused(routes: &str) -> Vec<String> {
+    let text = format!(
+        "listeners: [{{ address: 127.0.0.1:80 }}]\nupstreams: {{ a: {{ endpoints: [a:1] }}, b: {{ endpoints: [b:1] }} }}\nroutes:\n{routes}"
+    );
+    let errors = read(&text).map(|_| ()).expect_err(routes);
+    errors.lines().map(|line| line.split_once(':').unwrap().1.to_owned()).collect()
+}
+
+#[track_caller]
+fn matching(keys: &str, expected: &[&str]) {
+    let errors = refused(&format!("- {{ match: {{ path: /, {keys} }}, respond: {{}} }}\n"));
+    assert_eq!(errors.len(), expected.len(), "{errors:#?}");
+    for (error, expected) in errors.iter().zip(expected) {
+        assert!(error.contains(expected), "{error}\nhas not: {expected}");
+    }
+}
+
+#[track_caller]
+fn forward(keys: &str, expected: &str) {
+    let errors = refused(&format!("- {{ match: {{ path: / }}, forward: {{ {keys} }} }}\n"));
+    assert!(errors.len() == 1 && errors[0].contains(expected), "{errors:#?}\nhas not: {expected}");
+}
+
+#[test]
+fn what_is_wrong_with_predicates_is_told() {
+    matching(
+        "headers: { X-A: yes }",
+        &["match.headers.X-A: `yes` is not a word that is known here (present, absent, { equals: yes }"],
+    );
+    matching("headers: { x-a: present, X-A: absent }", &["`x-a` is here twice (remove one; case does not matter)"]);
+    matching("headers: { host: present }", &["`host` is matched by a key of its own (use `host` of match)"]);
+    matching("headers: { 'a b': present }", &["`a b` is not the name of a header field"]);
+    matching("cookies: { 'a=b': present }", &["`a=b` is not the name of a cookie"]);
+    matching("cookies: { a: { equals: 'x;y' } }", &["has a `;` in it"]);
+    matching("query: { '': present }", &["is not the key of a query"]);
+    matching("query: { q: {} }", &["says not one thing (give exactly one of equals, prefix, regex)"]);
+    matching("query: { q: { equals: a, prefix: b } }", &["says not one thing"]);
+    matching("query: { q: { equal: a } }", &["says not one thing", "unknown key (did you mean `equals`?)"]);
+    matching("query: { q: { equals: [] } }", &["has 0 items (allowed: 1 to 64)"]);
+    matching("query: { q: { equals: [a, a] } }", &["`a` is listed twice"]);
+    matching("query: { q: { prefix: '' } }", &["is empty (write `present`"]);
+    matching("headers: { x: { equals: \"a\\nb\" } }", &["has a control character in it"]);
+    matching("headers: { x: { regex: '(' } }", &["is not a regular expression (unclosed group)"]);
+    matching("headers: { x: { regex: '(a{100}){100}' } }", &["is a regular expression that explodes"]);
+    matching("headers: { x: { regex: '[01]*1[01]{20}' } }", &["is a regular expression that explodes"]);
+    matching("headers: { x: { regex: '\\bx\\b' } }", &["(?-u:\\b)"]);
+    let many: Vec<String> = (0..17).map(|i| format!("h{i}: present")).collect();
+    matching(&format!("headers: {{ {} }}", many.join(", ")), &["has 17 entries (at most 16)"]);
+    matching(
+        "headers: [], cookies: x, priority: 1001",
+        &["must be a mapping", "must be a mapping", "allowed: -1000 to 1000"],
+    );
+    matching("priority: high", &["`high` is not a whole number"]);
+    matching("trailing_slash: strikt", &["did you mean `strict`?"]);
+    matching(
+        "trailing_slash: match",
+        &["match.trailing_slash: the path `/` has no other form (leave `trailing_slash` out)"],
+    );
+    let rest = refused("- { match: { path: '/a/{*rest}', trailing_slash: redirect }, respond: {} }\n");
+    assert!(rest.len() == 1 && rest[0].contains("takes paths with and without a slash"), "{rest:?}");
+}
+
+#[test]
+fn predicates_arrive_sorted_and_name_the_route() {
+    let config = read(
+        "listeners: [{ address: 127.0.0.1:80 }]
+routes:
+  - match: { path: /a, query: { q: { regex: ^x }, '%41': absent }, headers: { X-B: { equals: [b, a] }, x-a: { prefix: v } }, priority: -3 }
+    respond: {}",
+    )
+    .unwrap();
+    let route = &config.routes[0];
+    assert_eq!(route.name.value, "/a header.x-a header.x-b query.%41 query.q");
+    assert_eq!((route.matches.priority, route.matches.predicates.len()), (-3, 4));
+    let b = &route.matches.predicates[1];
+    assert_eq!((b.place, &b.test), (Place::Header, &Test::Equals(vec!["a".into(), "b".into()])));
+}
+
+#[test]
+fn routes_for_the_same_requests_name_both_lines() {
+    let conflict = |one: &str, other: &str| {
+        refused(&format!(
+            "- {{ name: one, match: {{ {one} }}, respond: {{}} }}\n- {{ name: other, match: {{ {other} }}, respond: {{}} }}\n"
+        ))
+    };
+    let cases = [
+        (
+            "path: '/a/{x}', headers: { x-b: present, X-A: { equals: [p, q] } }",
+            "path: '/a/{y}', headers: { x-a: { equals: [q, p] }, x-b: present }, methods: [GET]",
+            "the same pattern with the same predicates as an earlier route's, and their methods overlap: see the route `one` on line 4",
+        ),
+        ("path: /a, priority: 5", "path: /a, priority: 5", "`/a` is the same pattern as an earlier route's"),
+        (
+            "path: /a/",
+            "path: /a, trailing_slash: match",
+            "match.trailing_slash: `/a` is, with `trailing_slash: match`, the same pattern as an earlier route's, and their methods \
+             overlap: see the route `one` on line 4 (let one of them have both forms, or write `trailing_slash: strict`)",
+        ),
+        ("path: /a, trailing_slash: match", "path: /a/", "is, with `trailing_slash: match`, the same"),
+    ];
+    for (one, other, expected) in cases {
+        let errors = conflict(one, other);
+        assert!(errors.len() == 1 && errors[0].contains(expected), "{errors:#?}\nhas not: {expected}");
+        assert!(errors[0].starts_with("5:"), "{errors:?}");
+    }
+    for (one, other) in [
+        ("path: /a, headers: { x: present }", "path: /a, headers: { x: absent }"),
+        ("path: /a, headers: { x: present }", "path: /a, cookies: { x: present }"),
+        ("path: /a", "path: /a, priority: 1"),
+        ("path: /a", "path: /a/"),
+        ("path: /a, trailing_slash: redirect", "path: /a/, trailing_slash: redirect"),
+        ("path: /a, trailing_slash: match, methods: [GET]", "path: /a/, methods: [PUT]"),
+    ] {
+        let text = format!(
+            "listeners: [{{ address: 127.0.0.1:80 }}]\nroutes:\n- {{ name: one, match: {{ {one} }}, respond: {{}} }}\n- {{ name: other, match: {{ {other} }}, respond: {{}} }}\n"
+        );
+        assert!(read(&text).is_ok(), "{one} | {other}");
+    }
+    let unnamed = refused(
+        "- { match: { path: /a, headers: { x: { equals: a } } }, respond: {} }\n- { match: { path: /a, headers: { x: { equals: b } } }, respond: {} }\n",
+    );
+    assert!(unnamed.len() == 1 && unnamed[0].contains("a route `/a header.x` already exists on line 4"), "{unnamed:?}");
+}
+
+#[test]
+fn there_is_a_bound_to_what_one_pattern_asks() {
+    let routes = |n: usize, test: &dyn Fn(usize) -> String| -> String {
+        (0..n)
+            .map(|i| {
+                format!("- {{ name: r{i}, match: {{ path: /a, headers: {{ x: {} }} }}, respond: {{}} }}\n", test(i))
+            })
+            .collect()
+    };
+    let errors = refused(&routes(257, &|i| format!("{{ equals: v{i} }}")));
+    assert!(errors.len() == 1 && errors[0].contains("have more than 256 routes with predicates"), "{errors:?}");
+    let errors = refused(&routes(33, &|i| format!("{{ regex: ^v{i} }}")));
+    assert!(errors.len() == 1 && errors[0].contains("have more than 32 regular expressions"), "{errors:?}");
+    let errors = refused(
+        &(0..34)
+            .map(|i| format!("- {{ match: {{ path: /{i}, priority: {i} }}, respond: {{}} }}\n"))
+            .collect::<String>(),
+    );
+    assert!(errors.len() == 1 && errors[0].contains("have more than 32 priorities"), "{errors:?}");
+}
+
+#[test]
+fn what_is_wrong_with_a_split_is_told() {
+    forward(
+        "split: { a: 1 }, upstream: b",
+        "forward.split: stands beside `upstream` (give exactly one of upstream and split)",
+    );
+    forward("rewrite: {}", "the key `upstream` is missing (add it, or `split` for several upstreams)");
+    forward("split: { a: 0, b: 0 }", "nothing goes anywhere");
+    forward("split: {}", "nothing goes anywhere");
+    forward("split: { a: 1, c: 1 }", "forward.split.c: unknown upstream `c`");
+    forward("split: { a: 10001, b: 1 }", "allowed: 0 to 10000");
+    forward(
+        "upstream: a, sticky: { cookie: c }",
+        "there is no `split` whose upstreams a client could stick to (to let clients stick to an endpoint",
+    );
+    forward("split: { a: 1 }, sticky: {}", "says not what sticks (give exactly one of cookie and header)");
+    forward("split: { a: 1 }, sticky: { cookie: a, header: b }", "says not what sticks");
+    forward("split: { a: 1 }, sticky: { cookie: 'a;b' }", "is not the name of a cookie");
+    forward("split: { a: 1 }, sticky: { header: 'a b' }", "is not the name of a header field");
+    forward("split: { a: 1 }, sticky: { header: a, max_age: 1d }", "only a cookie has an age");
+    forward("split: { a: 1 }, sticky: { cookie: a, max_age: 401d }", "allowed: 1s to 400d");
+}
+
+#[test]
+fn a_split_arrives() {
+    let config = read(
+        "listeners: [{ address: 127.0.0.1:80 }]
+upstreams: { a: { endpoints: [a:1] }, b: { endpoints: [b:1] } }
+routes: [{ match: { path: / }, forward: { split: { a: 95, b: 5 }, sticky: { cookie: C, max_age: 1d } } }]",
+    )
+    .unwrap();
+    let Action::Forward(forward) = &config.routes[0].action else { panic!() };
+    let Target::Split(split) = &forward.target else { panic!() };
+    let weights: Vec<_> = split.weights.iter().map(|(name, weight)| (name.value.as_str(), *weight)).collect();
+    assert_eq!(weights, [("a", 95), ("b", 5)]);
+    assert_eq!(
+        split.sticky,
+        Some(Sticky::Cookie { name: "C".into(), max_age: Some(crate::value::Duration::from_secs(86_400)) })
+    );
+}
