@@ -26,6 +26,7 @@ mod basic_auth;
 mod bodies;
 mod cfg;
 mod cfg_doctor;
+mod cfg_explain;
 mod cfg_running;
 mod client_gone;
 mod compression;

@@ -129,6 +129,13 @@ pub struct Route {
     pub metrics: RouteMetrics,
 }
 
+impl Route {
+    /// What its deadline is called in the config.
+    pub fn timeout_key(&self) -> String {
+        format!("routes.{}.timeout", self.name)
+    }
+}
+
 /// What a route does.
 pub enum Action {
     /// Send the request to an upstream and its answer back.

@@ -27,8 +27,8 @@ use super::{exchange, to_client};
 pub use filters::Step;
 pub use sent::{Endpoint, Sent};
 
-/// What stands for the id that a request would get.
-pub const REQUEST_ID: &str = "<request-id>";
+/// What stands for the id that a request would get: as long, and as harmless wherever a template puts it.
+pub const REQUEST_ID: &str = "request-id-xxxxxxxxxxxxxxx";
 
 /// A request to be explained.
 #[derive(Debug)]
@@ -162,7 +162,7 @@ pub fn explain(plane: &Rc<Plane>, config: &Config, asked: &Asked) -> Explanation
         }
     };
     let (Some(route), Some(raw)) = (snapshot.routes.get(index), config.routes.get(index)) else { return told };
-    told.deadlines.push(Deadline { key: format!("routes.{}.timeout", route.name), ms: route.timeout_ms });
+    told.deadlines.push(Deadline { key: route.timeout_key(), ms: route.timeout_ms });
     req.body_limit = route.body_limit;
     receive::count_forward(&mut req);
     told.filters = filters::run(&mut req, route, raw, &live, plane, &down, config);
@@ -170,7 +170,7 @@ pub fn explain(plane: &Rc<Plane>, config: &Config, asked: &Asked) -> Explanation
     req.cut_query();
     let about = sent::About { live: &live, down: &down, config };
     match &route.action {
-        Action::Forward(action) => about.forward(action, &mut req, &mut told),
+        Action::Forward(action) => about.forward(action, raw, &plane.core, &mut req, &mut told),
         Action::Aggregate(plan) => about.aggregate(plan, raw, &req, &mut told),
         Action::Respond(respond) => {
             let reply = exchange::responded(respond, &req);

@@ -4,8 +4,10 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
+use crate::config::split::{Sticky, Target};
 use crate::config::upstreams::Balance;
 use crate::config::{Config, aggregate as raw_aggregate, routes};
+use crate::core::Core;
 use crate::request::Request;
 use crate::snapshot::aggregate::{Aggregate, Body, Part};
 use crate::snapshot::{Forward, UpstreamSpec};
@@ -13,7 +15,7 @@ use crate::snapshot::{Forward, UpstreamSpec};
 use super::super::aggregate::render::{PartFacts, Sender, Values};
 use super::super::forward::{ask_upgrade, edit};
 use super::super::plane::{Downstream, Live};
-use super::super::upstream_head;
+use super::super::{split, upstream_head};
 use super::{Deadline, Explanation};
 
 /// What one upstream gets.
@@ -52,8 +54,17 @@ pub(super) struct About<'a> {
 }
 
 impl About<'_> {
-    pub(super) fn forward(&self, action: &Forward, req: &mut Request, told: &mut Explanation) {
-        let Some(mut sent) = self.upstream(action.upstream) else { return };
+    pub(super) fn forward(
+        &self,
+        action: &Forward,
+        raw: &routes::Route,
+        core: &Core,
+        req: &mut Request,
+        told: &mut Explanation,
+    ) {
+        let index = split::upstream(action, req, core);
+        let Some(mut sent) = self.upstream(index) else { return };
+        sent.notes.extend(chosen(raw));
         edit(req, action);
         ask_upgrade(req, action);
         let host = sent.endpoints.first().map(|endpoint| endpoint.address.clone()).unwrap_or_default();
@@ -64,7 +75,7 @@ impl About<'_> {
             upstream_head::write(req, action, &host, self.down, &mut out);
             sent.request = String::from_utf8_lossy(&out).into_owned();
         }
-        self.deadlines(action.upstream, req.asks_upgrade || req.head.method == http::Method::CONNECT, told);
+        self.deadlines(index, req.asks_upgrade || req.head.method == http::Method::CONNECT, told);
         told.sent.push(sent);
     }
 
@@ -92,7 +103,7 @@ impl About<'_> {
             notes(plan, part, raw_part, &mut sent.notes);
             told.sent.push(sent);
             if part.timeout_ms != u32::MAX {
-                told.deadlines.push(Deadline { key: format!("parts.{}.timeout", part.name), ms: part.timeout_ms });
+                told.deadlines.push(Deadline { key: part.timeout_key(), ms: part.timeout_ms });
             }
         }
         let mut named: Vec<usize> = plan.parts.iter().map(|part| part.upstream).collect();
@@ -135,6 +146,20 @@ impl About<'_> {
             add("tunnel_idle", tunnel_idle_ms);
         }
     }
+}
+
+/// What an upstream was chosen from, where there are several.
+fn chosen(raw: &routes::Route) -> Option<String> {
+    let routes::Action::Forward(forward) = &raw.action else { return None };
+    let Target::Split(split) = &forward.target else { return None };
+    let weights: Vec<String> =
+        split.weights.iter().map(|(name, weight)| format!("{} ({weight})", name.value)).collect();
+    let by = match &split.sticky {
+        None => "by chance, by weight".to_owned(),
+        Some(Sticky::Header(name)) => format!("by the field {name}, or by chance"),
+        Some(Sticky::Cookie { name, .. }) => format!("by the cookie {name}, which who has none gets"),
+    };
+    Some(format!("one of {}, chosen {by}", weights.join(", ")))
 }
 
 /// What stands for a value of an earlier answer: nothing in it is escaped anywhere.
