@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use crate::cli;
 use crate::config::{self, Config};
-use crate::control::{self, Control, Hangup, counted, demo};
+use crate::control::{self, Control, Hangup, Signals, counted, demo};
 use crate::limit::Promise;
 use crate::plugin;
 use crate::worker;
@@ -78,7 +78,7 @@ pub fn run(plugins: plugin::Registry) -> ExitCode {
     let command = Args::parse().command;
     let load = |path: &Path| plugins.check().and_then(|()| config::load(path, &plugins).map_err(|e| e.to_string()));
     let done = match command {
-        Command::Run { config } => load(&config).and_then(|config| serve(config, false)),
+        Command::Run { config } => serve(|| load(&config), false),
         Command::Check { config, processes, print } => {
             plugins.check().and_then(|()| check(&config, processes, print, &plugins)).map(|text| say(&text))
         }
@@ -90,7 +90,7 @@ pub fn run(plugins: plugin::Registry) -> ExitCode {
         Command::Plugins => plugins.check().map(|()| list(&plugins)),
         Command::Demo => {
             let parsed = config::parse("demo.yaml", DEMO, &|_| None);
-            parsed.map_err(|e| e.to_string()).and_then(|config| serve(config, true))
+            serve(|| parsed.map_err(|e| e.to_string()), true)
         }
     };
     match done {
@@ -104,9 +104,16 @@ pub fn run(plugins: plugin::Registry) -> ExitCode {
 
 /// Prints what was asked for.
 fn say(text: &str) -> u8 {
-    // Who stops reading has what they wanted.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    0
+    let mut stdout = std::io::stdout();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => 0,
+        // Who stops reading has what they wanted.
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => 0,
+        Err(e) => {
+            let _ = writeln!(std::io::stderr(), "standard output: {e}");
+            1
+        }
+    }
 }
 
 fn completions(shell: Shell) -> String {
@@ -168,8 +175,8 @@ fn explain(options: &cli::explain::Options, config: Result<Config, String>) -> E
 fn doctor(config: Option<&Config>) -> u8 {
     raise_open_files();
     let diagnosis = control::doctor::examine(config);
-    say(&diagnosis.to_string());
-    u8::from(diagnosis.level() == control::doctor::Level::Error)
+    let said = say(&diagnosis.to_string());
+    said.max(u8::from(diagnosis.level() == control::doctor::Level::Error))
 }
 
 /// What is said of a config that is right.
@@ -195,17 +202,20 @@ fn check(path: &Path, processes: u64, print: bool, plugins: &plugin::Registry) -
     Ok(text)
 }
 
-fn serve(config: Config, is_demo: bool) -> Result<u8, String> {
+fn serve(load: impl FnOnce() -> Result<Config, String>, is_demo: bool) -> Result<u8, String> {
     raise_open_files();
-    let admin = config.admin;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime
         .map_err(|e| format!("the control runtime can not start: {e}; check the limit of open files (`ulimit -n`)"))?;
     let hangup = if is_demo { Hangup::Drain } else { Hangup::Reopen };
     control::say_panics();
     let done = runtime.block_on(async {
+        // Before anything that takes time: until then a signal that is meant for the log ends the process.
+        let signals = Signals::listen(hangup).map_err(|e| format!("signals: {e}"))?;
+        let config = load()?;
+        let admin = config.admin;
         let services = if is_demo { Some(demo_listeners().await?) } else { None };
-        let Some((control, starts)) = control::prepare(config, hangup).await? else { return Ok(0) };
+        let Some((control, starts)) = control::prepare(config, signals).await? else { return Ok(0) };
         for start in starts {
             worker::start(start).map_err(|e| format!("a worker's thread can not start: {e}"))?;
         }

@@ -1,6 +1,6 @@
 //! What helps with the config: `check --print`, the JSON Schema, completions, the manual page.
 
-use crate::support::gateway::run;
+use crate::support::gateway::{BINARY, run};
 use crate::support::{root, temp_dir};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -237,4 +237,18 @@ fn a_manual_page_and_completions() {
         assert!(said(&["completions", shell]).starts_with(begin), "{shell}");
     }
     assert_eq!(run(&["completions", "tcsh"]).0, 2);
+}
+
+#[test]
+fn output_that_can_not_be_written_is_an_error_and_one_that_nobody_reads_is_none() {
+    for args in [&["schema"][..], &["man"], &["completions", "bash"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let done = Command::new(BINARY).args(args).stdout(full).output().unwrap();
+        assert_eq!(done.status.code(), Some(1), "{args:?}");
+        assert!(String::from_utf8_lossy(&done.stderr).contains("standard output: "), "{done:?}");
+    }
+    let (reads, writes) = std::io::pipe().unwrap();
+    drop(reads);
+    let done = Command::new(BINARY).arg("schema").stdout(writes).output().unwrap();
+    assert!(done.status.success() && done.stderr.is_empty(), "{done:?}");
 }

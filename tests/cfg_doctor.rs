@@ -51,6 +51,22 @@ fn few_descriptors_for_what_the_config_allows() {
 }
 
 #[test]
+fn what_keeps_the_gateway_from_starting_is_an_error() {
+    let path = config("workers: 1\nlisteners: [{ address: 127.0.0.1:0 }]\nadmin: off\n");
+    let (code, said) = doctor(&["prlimit", "--nofile=20:20"], Some(&path));
+    assert_eq!(code, 1, "{said}");
+    assert!(line(&said, "error", "descriptors").contains("too few files"), "{said}");
+    let run = Command::new("prlimit").args(["--nofile=20:20", BINARY, "run", "-c"]).arg(&path).output().unwrap();
+    assert_eq!(run.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&run.stderr).contains("too few files"), "{run:?}");
+    let log =
+        "listeners: [{ address: 127.0.0.1:0 }]\nadmin: off\nobserve: { access_log: { to: /nowhere/access.log } }\n";
+    let (code, said) = doctor(&[], Some(&config(log)));
+    assert_eq!(code, 1, "{said}");
+    assert!(line(&said, "error", "access_log").contains("/nowhere/access.log can not be written"), "{said}");
+}
+
+#[test]
 fn a_mask_that_leaves_fewer_cpus_than_workers() {
     let path = config("workers: 3\nlisteners: [{ address: 127.0.0.1:0 }]\nadmin: off\n");
     let (_, said) = doctor(&["taskset", "-c", "0"], Some(&path));

@@ -4,7 +4,7 @@ use crate::support::client::{get, post};
 use crate::support::message::ok;
 use crate::support::misbehave::*;
 use crate::support::names::end;
-use crate::support::{Client, Gateway, Setup, Upstream};
+use crate::support::{Client, Gate, Gateway, Setup, Upstream};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -118,6 +118,51 @@ fn write_ends_a_client_that_does_not_read() {
     ended(&gateway, "/stuck", end::WRITE);
     let (got, _) = client.rest();
     assert!(got.len() < 64 << 20);
+}
+
+#[test]
+fn body_spares_an_upstream_that_reads_slowly() {
+    const PIECES: usize = 40;
+    const PIECE: usize = 20 << 10;
+    const ALL: usize = 12 << 20;
+    let upstream = Upstream::start(|conn| {
+        conn.head();
+        conn.keep_no_bytes();
+        for _ in 0..PIECES {
+            conn.wire.exact(PIECE as u64, &mut |_| {}).unwrap();
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        conn.wire.exact((ALL - PIECES * PIECE) as u64, &mut |_| {}).unwrap();
+        conn.write(ok("taken"));
+    });
+    let gateway = Setup::new().upstream("u", &[&upstream], "timeouts: { body: 1s }").forward_all("").start();
+    let mut client = Client::connect(&gateway);
+    client.send(post("/slow", vec![b'x'; ALL]));
+    assert_eq!(client.response().text(), "taken");
+    let line = gateway.log_of("/slow");
+    assert_eq!(line["end"], end::OK);
+    assert!(line["bytes_in"].as_u64().unwrap() > ALL as u64, "{line}");
+}
+
+#[test]
+fn body_ends_an_upstream_that_takes_nothing_and_what_came_is_counted() {
+    let gate = Gate::default();
+    let open = gate.clone();
+    let upstream = Upstream::start(move |conn| {
+        conn.head();
+        open.wait();
+    });
+    let gateway = Setup::new()
+        .upstream("u", &[&upstream], "timeouts: { body: 500ms, first_byte: 500ms }")
+        .forward_all("")
+        .start();
+    let mut client = Client::connect(&gateway);
+    client.send(format!("POST /stuck HTTP/1.1\r\nHost: gw.test\r\nContent-Length: {}\r\n\r\n", 64 << 20));
+    while client.try_send(vec![b'x'; 64 << 10]).is_ok() {}
+    let line = gateway.log_of("/stuck");
+    gate.open();
+    assert_eq!(line["status"], 504);
+    assert!(line["bytes_in"].as_u64().unwrap() > 64 << 10, "{line}");
 }
 
 #[test]

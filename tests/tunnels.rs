@@ -6,7 +6,7 @@ use crate::support::gateway::Gateway;
 use crate::support::message::Response;
 use crate::support::misbehave::answers;
 use crate::support::names::{CONNECTIONS, REQUESTS_ACTIVE, SENT, TUNNELS, TUNNELS_OPENED, end};
-use crate::support::upstream::Conn;
+use crate::support::upstream::{Conn, Ending};
 use crate::support::wire::show;
 use crate::support::{Client, Gate, Seeded, Setup, Upstream, eventually};
 use std::time::Duration;
@@ -306,7 +306,7 @@ fn a_side_that_breaks_off_ends_the_other() {
     client.send("x");
     eventually("it came", || upstream.bytes(0).ends_with(b"x").then_some(()));
     client.reset();
-    upstream.wait_ended(0);
+    assert_ne!(upstream.wait_ended(0), Ending::Fin, "a cut must not look like an end that was meant");
     assert_eq!(gateway.log_of("/ws")["end"], end::CLIENT_GONE);
     let mut client = Client::connect(&gateway);
     client.send(ASK.replace("/ws", "/reset"));
@@ -498,4 +498,60 @@ fn garbage_in_a_tunnel_is_the_business_of_its_ends() {
     let plain = Client::connect(&gateway).ask(ASK.replace("Upgrade: websocket\r\n", "")).status;
     assert_eq!((plain, upstream.connections()), (502, 2));
     assert_eq!(gateway.metrics().sum(TUNNELS_OPENED, &[]), 1.0);
+}
+
+/// A peer that takes little at a time, but all the time.
+fn drips(mut take: impl FnMut(u64)) {
+    for _ in 0..60 {
+        take(20 << 10);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_side_that_reads_slowly_is_neither_silent_nor_stuck() {
+    const ALL: usize = 12 << 20;
+    let upstream = Upstream::start(|conn| {
+        let target = conn.request().map(|request| request.target).unwrap_or_default();
+        conn.keep_no_bytes();
+        conn.write(SWITCH);
+        if target == "/down" {
+            conn.write(vec![b'x'; ALL]);
+        } else {
+            drips(|n| conn.wire.exact(n, &mut |_| {}).unwrap());
+            conn.wire.exact(ALL as u64 - 60 * (20 << 10), &mut |_| {}).unwrap();
+            conn.write("all");
+        }
+        conn.until_ended();
+    });
+    let times = "timeouts: { tunnel_idle: 1s, body: 1s }";
+    let gateway =
+        Setup::new().upstream("u", &[&upstream], times).forward_all("").listener("timeouts: { write: 1s }").start();
+    let mut down = Client::connect(&gateway);
+    down.send(ASK.replace("/ws", "/down"));
+    assert_eq!(down.head().unwrap().status, 101);
+    drips(|n| down.wire.exact(n, &mut |_| {}).unwrap());
+    down.wire.exact(ALL as u64 - 60 * (20 << 10), &mut |_| {}).unwrap();
+    let mut up = Client::connect(&gateway);
+    up.send(ASK.replace("/ws", "/up"));
+    assert_eq!(up.head().unwrap().status, 101);
+    up.send(vec![b'x'; ALL]);
+    says(&mut up, "all");
+}
+
+#[test]
+fn a_426_names_the_protocols_and_nothing_else_does() {
+    let upstream = Upstream::start(|conn| {
+        while let Some(request) = conn.request() {
+            let status = if request.target == "/426" { "426 Upgrade Required" } else { "400 Bad Request" };
+            let offer = "Upgrade: websocket, b@d\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n";
+            conn.write(format!("HTTP/1.1 {status}\r\n{offer}"));
+        }
+    });
+    let gateway = Setup::forward(&upstream).start();
+    let mut client = Client::connect(&gateway);
+    let told = client.get("/426");
+    assert_eq!((told.fields.get("upgrade"), told.fields.get("connection")), (Some("websocket"), Some("Upgrade")));
+    let other = client.get("/400");
+    assert!(!other.fields.has("upgrade") && !other.fields.has("connection"), "{other:?}");
 }

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use super::report::{Located, Position, Report, did_you_mean, quote};
+use super::secrets;
 use super::tree::{Key, Kind, Node, Scalar};
 use crate::value::{ByteSize, Duration, Invalid};
 
@@ -222,10 +223,15 @@ impl<'d> Value<'d> {
         match parse(&scalar.text) {
             Ok(value) => Some(value),
             Err(Invalid { what, remedy }) => {
-                self.error(format!("{} {what}", quoted(scalar)), remedy);
+                self.error(format!("{} {what}", self.quoted(scalar)), remedy);
                 None
             }
         }
+    }
+
+    /// In a message, as the operator wrote it.
+    fn quoted(&self, scalar: &Scalar) -> String {
+        quote(&secrets::in_message(&self.key_path, scalar.written.as_deref().unwrap_or(&scalar.text)))
     }
 
     /// `none`, or else what `read` makes of it.
@@ -289,7 +295,7 @@ impl<'d> Value<'d> {
         let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let remedy = did_you_mean(&scalar.text, known.iter().copied());
         let remedy = remedy.unwrap_or_else(|| format!("allowed: {}", known.join(", ")));
-        self.error(format!("{} is not a word that is known here", quoted(scalar)), remedy);
+        self.error(format!("{} is not a word that is known here", self.quoted(scalar)), remedy);
         None
     }
 
@@ -385,10 +391,6 @@ pub(super) fn check_name(text: &str) -> Result<(), Invalid> {
             Err(Invalid::new(what, "use letters, digits and signs such as `-`, `_` and `.`"))
         }
     }
-}
-
-fn quoted(scalar: &Scalar) -> String {
-    quote(scalar.written.as_deref().unwrap_or(&scalar.text))
 }
 
 fn not_a_count<T: PartialOrd + Display>(range: &RangeInclusive<T>) -> Invalid {

@@ -33,6 +33,7 @@ pub mod report;
 pub mod rewrite;
 pub mod routes;
 mod schema;
+mod secrets;
 pub mod split;
 mod templates;
 pub mod tls;

@@ -6,18 +6,14 @@ use std::collections::HashMap;
 use super::decode::check_name;
 use super::filters::Filter;
 use super::schema::{Block, Default, Kind, WHOLE};
+use super::secrets;
 use super::tree::{self, Key, Kind as NodeKind, Node, Scalar};
 use super::{Config, Errors, Position, Report, parse_with};
 use crate::plugin::Registry;
 use crate::value::Rate;
 
-/// What is written for a secret.
-const MASK: &str = "***";
 /// Lists that would make longer lines have a line for each item.
 const LINE_BYTES_MAX: usize = 100;
-/// Fields whose values are credentials.
-const SECRET_FIELDS: [&str; 6] =
-    ["authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "x-auth-token"];
 
 /// The config in `text` with its defaults, as YAML for people: without secrets.
 ///
@@ -94,11 +90,10 @@ fn filled(node: &Node, kind: &'static Kind) -> Shown {
         (NodeKind::Mapping(entries), Kind::Block(block)) => block_filled(entries, block),
         (NodeKind::Mapping(entries), kind) => {
             let of = if let Kind::Map(of) = kind { of } else { &Kind::Any };
-            let secret = |key: &str| {
-                matches!(of, Kind::Template) && SECRET_FIELDS.iter().any(|name| key.eq_ignore_ascii_case(name))
-            };
+            let secret = |key: &str| matches!(of, Kind::Template | Kind::Any) && secrets::is_likely(key);
             let entry = |(key, node): &(Key, Node)| {
-                let kind = if secret(&key.text) { &Kind::Secret } else { of };
+                let is_scalar = matches!(node.kind, NodeKind::Scalar(_));
+                let kind = if is_scalar && secret(&key.text) { &Kind::Secret } else { of };
                 (key.text.clone(), filled(node, kind))
             };
             Shown::Mapping(entries.iter().map(entry).collect())
@@ -113,6 +108,8 @@ fn filled(node: &Node, kind: &'static Kind) -> Shown {
                 Kind::Any => Class::Foreign,
                 Kind::Secret => Class::Secret,
                 Kind::Url => Class::Url,
+                // A query may hold what should not be shown.
+                _ if scalar.text.contains('?') => Class::Written,
                 _ => Class::Plain,
             };
             text_of(scalar, class)
@@ -186,9 +183,7 @@ fn plugin(node: &Node, key: &str) -> Shown {
         }
         NodeKind::Sequence(items) => Shown::List(items.iter().map(|item| plugin(item, key)).collect()),
         NodeKind::Scalar(scalar) => {
-            let key = key.to_ascii_lowercase();
-            let is_secret = ["secret", "password", "token", "key"].iter().any(|word| key.contains(word));
-            text_of(scalar, if is_secret { Class::Secret } else { Class::Foreign })
+            text_of(scalar, if secrets::is_likely(key) { Class::Secret } else { Class::Foreign })
         }
         NodeKind::Broken => Shown::plain(""),
     }
@@ -279,26 +274,19 @@ impl Shown {
 impl Text {
     fn write(&self, mask: bool) -> String {
         let whole = || self.written.clone().unwrap_or_else(|| self.text.replace('$', "$$"));
-        let has_default = || self.written.as_ref().is_none_or(|written| written.contains(":-"));
         match self.class {
             Class::Plain => scalar(&self.text.replace('$', "$$"), true),
-            Class::Written => scalar(&whole(), true),
-            Class::Secret if mask && has_default() => format!("\"{MASK}\""),
-            Class::Secret => scalar(&whole(), true),
-            Class::Url if mask => scalar(&without_password(&whole()), true),
-            Class::Url => scalar(&whole(), true),
+            Class::Secret if mask => scalar(&secrets::masked(&whole()), true),
+            Class::Url if mask && whole().starts_with('$') => scalar(&secrets::masked(&whole()), true),
+            Class::Written | Class::Url if mask => scalar(&secrets::without_passwords(&whole()), true),
+            Class::Written | Class::Secret | Class::Url => scalar(&whole(), true),
             Class::Foreign if self.quoted => scalar(&whole(), false),
             // In quotes a number would be a text.
-            Class::Foreign if self.written.is_some() && is_one_variable(&whole()) => whole(),
+            Class::Foreign if self.written.is_some() && secrets::is_one_variable(&whole()) => whole(),
             Class::Foreign if matches!(&*self.text, "" | "~" | "null") => "null".to_owned(),
             Class::Foreign => scalar(&whole(), true),
         }
     }
-}
-
-fn is_one_variable(text: &str) -> bool {
-    let name = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
-    name.is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'))
 }
 
 /// A scalar of YAML, in quotes where it needs them, or if it may not do without.
@@ -324,28 +312,6 @@ fn scalar(text: &str, may_be_plain: bool) -> String {
         }
     }
     quoted + "\""
-}
-
-/// A URL whose passwords are masked, unless they are variables without a default.
-fn without_password(url: &str) -> String {
-    let keeps = |password: &str| password.is_empty() || is_one_variable(password);
-    let mask = |password: &str| if keeps(password) { password.to_owned() } else { MASK.to_owned() };
-    let scheme = url.split_once("://").filter(|(scheme, _)| !scheme.contains('$'));
-    // What is a variable as a whole may hold a password, but does not show it.
-    let Some((scheme, rest)) = scheme else { return mask(url) };
-    let (login, rest) = rest.rsplit_once('@').map_or(("", rest), |(login, rest)| (login, rest));
-    let login = match login.split_once(':') {
-        Some((user, password)) => format!("{user}:{}@", mask(password)),
-        None if login.is_empty() => String::new(),
-        None => format!("{login}@"),
-    };
-    let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
-    let pair = |pair: &str| match pair.split_once('=') {
-        Some((name, value)) if name.contains("password") || name.contains("token") => format!("{name}={}", mask(value)),
-        _ => pair.to_owned(),
-    };
-    let query = query.map(|query| format!("?{}", query.split('&').map(pair).collect::<Vec<_>>().join("&")));
-    format!("{scheme}://{login}{rest}{}", query.unwrap_or_default())
 }
 
 #[cfg(test)]

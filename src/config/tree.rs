@@ -199,7 +199,9 @@ impl<'t> Reader<'t, '_> {
                 Kind::Scalar(Scalar { text: replaced, written: Some(text.to_owned()), quoted })
             }
             Err(fault) => {
-                self.error(start, format!("{} {}", quote(text), fault.what), fault.remedy);
+                // What stands before a variable may be a part of a secret.
+                let shown = text.find("${").map_or(text, |at| text.get(at..).unwrap_or_default());
+                self.error(start, format!("{} {}", quote(shown), fault.what), fault.remedy);
                 Kind::Broken
             }
         }

@@ -14,31 +14,47 @@ pub fn limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
+/// Descriptors without which nothing starts.
+fn fixed(workers: usize) -> u64 {
+    RESERVED.saturating_add(PER_WORKER.saturating_mul(u64::try_from(workers).unwrap_or(u64::MAX)))
+}
+
 /// Downstream connections that fit into `limit` descriptors. A quarter is kept for upstreams: more connections are idle
 /// than not, and a request that finds no descriptor for its upstream is answered 503.
 fn room(limit: u64, workers: usize) -> u32 {
-    let workers = u64::try_from(workers).unwrap_or(u64::MAX);
-    let fixed = RESERVED.saturating_add(PER_WORKER.saturating_mul(workers));
-    let left = limit.saturating_sub(fixed);
+    let left = limit.saturating_sub(fixed(workers));
     u32::try_from(left - left / 4).unwrap_or(u32::MAX).max(1)
 }
 
-/// Cuts listeners down to the room there is; what was cut, for the operator.
-pub fn fit(config: &mut Config, workers: usize, limit: u64) -> Vec<String> {
-    let room = room(limit, workers);
+/// Cuts listeners down to the room there is, each in proportion to what it may have; what was cut, for the operator.
+///
+/// # Errors
+/// There are not even enough to start with.
+pub fn fit(config: &mut Config, workers: usize, limit: u64) -> Result<Vec<String>, String> {
+    let least = fixed(workers).saturating_add(2); // one connection, and its upstream's
+    if limit < least {
+        return Err(format!(
+            "`ulimit -n` {limit} is too few files to start with: at least {least}, and two a connection"
+        ));
+    }
+    let room = u64::from(room(limit, workers));
+    let all: u64 = config.listeners.iter().map(|listener| u64::from(listener.bounds.connections)).sum();
+    if all <= room {
+        return Ok(Vec::new());
+    }
+    let together = if config.listeners.len() > 1 { format!(" of {all} together") } else { String::new() };
     let mut cut = Vec::new();
     for listener in &mut config.listeners {
         let wanted = listener.bounds.connections;
-        if wanted > room {
-            listener.bounds.connections = room;
-            cut.push(format!(
-                "listener {}: {wanted} connections are allowed, but `ulimit -n` {limit} has room for {room}; raise it \
-                 (LimitNOFILE=), or lower bounds.connections",
-                listener.name.value
-            ));
-        }
+        let share = (u64::from(wanted) * room / all.max(1)).max(1);
+        listener.bounds.connections = u32::try_from(share).unwrap_or(u32::MAX);
+        cut.push(format!(
+            "listener {}: {wanted} connections{together} are allowed, but `ulimit -n` {limit} has room for {share}; raise \
+             it (LimitNOFILE=), or lower bounds.connections",
+            listener.name.value
+        ));
     }
-    cut
+    Ok(cut)
 }
 
 #[cfg(test)]
@@ -50,12 +66,16 @@ mod tests {
         assert_eq!(room(64, 1), 18);
         assert_eq!(room(20_000, 2), 14_964);
         assert_eq!(room(8, 4), 1, "never none");
-        let text = "listeners: [{ address: 127.0.0.1:1, bounds: { connections: 100 } }, { address: 127.0.0.1:2, \
-                    bounds: { connections: 5 } }]";
+        let text = "listeners: [{ address: 127.0.0.1:1, bounds: { connections: 90 } }, { address: 127.0.0.1:2, \
+                    bounds: { connections: 10 } }]";
         let mut config = crate::config::parse("x", text, &|_| None).unwrap();
-        let cut = fit(&mut config, 1, 64);
-        assert_eq!(cut.len(), 1, "{cut:?}");
-        assert_eq!(config.listeners[0].bounds.connections, 18);
-        assert_eq!(config.listeners[1].bounds.connections, 5);
+        assert_eq!(fit(&mut config, 1, 1000), Ok(Vec::new()));
+        assert!(fit(&mut config, 1, 41).unwrap_err().contains("at least 42"));
+        let cut = fit(&mut config, 1, 64).unwrap();
+        assert_eq!(cut.len(), 2, "{cut:?}");
+        assert!(cut[0].contains("90 connections of 100 together"), "{cut:?}");
+        // In proportion, and all of them together within the room of 18.
+        assert_eq!(config.listeners[0].bounds.connections, 16);
+        assert_eq!(config.listeners[1].bounds.connections, 1);
     }
 }

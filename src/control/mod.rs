@@ -52,8 +52,8 @@ use publish::{Made, Publisher};
 use report::report;
 pub use report::{counted, last_words, say, say_panics};
 use resolve::{Names, Resolved};
-pub use signal::Hangup;
-use signal::{Signal, Signals};
+use signal::Signal;
+pub use signal::{Hangup, Signals};
 
 /// Longest time from the start of the workers to all of them being ready.
 const START_MAX: Duration = Duration::from_secs(10);
@@ -86,8 +86,10 @@ pub type StartError = String;
 ///
 /// # Errors
 /// What is wrong, and what helps.
-pub async fn prepare(mut config: Config, hangup: Hangup) -> Result<Option<(Control, Vec<WorkerStart>)>, StartError> {
-    let mut signals = Signals::listen(hangup).map_err(|e| format!("signals: {e}"))?;
+pub async fn prepare(
+    mut config: Config,
+    mut signals: Signals,
+) -> Result<Option<(Control, Vec<WorkerStart>)>, StartError> {
     let allowed = cpus::allowed();
     let cpus = cpus::choose(&config.workers, &allowed, cpus::quota())?;
     // Control and the log's thread keep off the workers' CPUs where there are others. Threads inherit it; each worker
@@ -97,7 +99,7 @@ pub async fn prepare(mut config: Config, hangup: Hangup) -> Result<Option<(Contr
         report(format_args!("control runs on any CPU, since it can not be bound to {spare:?}: {e}"));
     }
     let workers = cpus.len();
-    for cut in descriptors::fit(&mut config, workers, descriptors::limit()) {
+    for cut in descriptors::fit(&mut config, workers, descriptors::limit())? {
         report(format_args!("warning: {cut}"));
     }
     let used = cpus.iter().collect::<BTreeSet<_>>().len();

@@ -49,6 +49,15 @@ pub fn write_asked<'b>(asked: impl Iterator<Item = &'b [u8]>, out: &mut Vec<u8>)
     out.extend_from_slice(b"\r\nConnection: Upgrade\r\n");
 }
 
+/// Both fields, as the client gets them that is told to upgrade: a 426 names the protocols (RFC 9110 15.5.22).
+#[cold]
+pub fn write_offered(fields: &Fields, bytes: &[u8], out: &mut Vec<u8>) {
+    let mut offered = protocols(fields, bytes).filter(|protocol| is_protocol(protocol)).take(ASKED_MAX).peekable();
+    if offered.peek().is_some() {
+        write_asked(offered, out);
+    }
+}
+
 /// The one protocol that a 101 switches to, which must be one of those `asked` for.
 ///
 /// # Errors

@@ -79,14 +79,18 @@ impl TcpIo {
     pub(super) async fn read(&self, buf: Buf) -> (io::Result<usize>, Buf) {
         let _busy = Busy::enter(&self.reading);
         turn::step().await;
-        self.tcp().read(buf).await
+        let (n, buf) = self.tcp().read(buf).await;
+        turn::copied(n.as_ref().copied().unwrap_or(0));
+        (n, buf)
     }
 
     /// Writes once; how many bytes were taken.
     pub(super) async fn write(&self, buf: Buf) -> (io::Result<usize>, Buf) {
         let _busy = Busy::enter(&self.writing);
         turn::step().await;
-        self.tcp().write(buf).await
+        let (n, buf) = self.tcp().write(buf).await;
+        turn::copied(n.as_ref().copied().unwrap_or(0));
+        (n, buf)
     }
 
     /// No bytes wait, and the other side neither closed nor reset. One `poll(2)` that does not wait: it takes no lock on
@@ -258,6 +262,14 @@ impl Stream {
         if let Some(io) = self.tcp() {
             let _ = rustix::net::sockopt::set_socket_linger(io.fd(), Some(Duration::ZERO)); // then the close is a plain one
         }
+    }
+
+    /// Makes the coming close a cut: no TLS says that it was meant, and TCP says that it was not.
+    pub fn cut(&self) {
+        if let Self::Tls(io) = self {
+            io.say_nothing_more();
+        }
+        self.reset_on_close();
     }
 
     /// The TLS session, if it is one.

@@ -40,6 +40,8 @@ pub struct TlsIo {
     in_flight: Cell<bool>,
     /// Bytes of `sending`, also while the kernel has them.
     unsent: Cell<usize>,
+    /// It ends without a word.
+    is_cut: Cell<bool>,
     buffers: Rc<Buffers>,
 }
 
@@ -76,6 +78,7 @@ impl TlsIo {
             sending: RefCell::default(),
             in_flight: Cell::new(false),
             unsent: Cell::new(0),
+            is_cut: Cell::new(false),
             buffers: Rc::clone(buffers),
         }
     }
@@ -294,6 +297,11 @@ impl TlsIo {
         }
     }
 
+    /// What is dropped from now on says no end.
+    pub(super) fn say_nothing_more(&self) {
+        self.is_cut.set(true);
+    }
+
     /// See [`super::Stream::say_end`].
     pub(super) fn say_end(&self) {
         self.session.borrow_mut().say_end();
@@ -372,8 +380,7 @@ impl Drop for TlsIo {
     /// A client says that it ends, also within a request: its length tells a server that it is not whole, and the server may
     /// not keep a session that ended without a word (RFC 9112 9.8). A server says so only where the answer was whole.
     fn drop(&mut self) {
-        let done = matches!(self.session.get_mut().side, Side::Client(_));
-        if done {
+        if !self.is_cut.get() && matches!(self.session.get_mut().side, Side::Client(_)) {
             self.say_end();
         }
     }

@@ -25,6 +25,17 @@ pub fn spend(ops: u32) {
     LEFT.set(LEFT.get().saturating_sub(ops));
 }
 
+/// Bytes that take as long to be copied as another small operation.
+const BYTES_PER_OP: usize = 8 * 1024;
+
+/// An operation copied `n` bytes.
+#[inline]
+pub(super) fn copied(n: usize) {
+    if n >= BYTES_PER_OP && runtime::is_epoll() {
+        spend(u32::try_from(n / BYTES_PER_OP).unwrap_or(u32::MAX));
+    }
+}
+
 /// Before an operation: waits for the next turn if this one is used up.
 #[inline]
 pub(super) async fn step() {

@@ -133,9 +133,9 @@ pub async fn send(
     if asked_whole && !surplus && framing != Framing::Close && req.answer.keeps_alive() {
         lease.give_back(spec, down.slot.now_ms());
     }
-    if let Some(uploaded) = upload.and_then(Upload::into_outcome) {
-        cx.bytes_in += uploaded.received;
-        *leftover = Some(uploaded.leftover);
+    if let Some(upload) = upload {
+        cx.bytes_in += upload.received();
+        *leftover = upload.into_outcome().map(|uploaded| uploaded.leftover);
     }
     Ok(keep)
 }
@@ -199,6 +199,9 @@ pub(super) fn write_head(
         After::Keep => write_connection(req.head.version, true, out),
         After::Close => write_connection(req.head.version, false, out),
         After::Switch(protocol) => upgrade::write_asked(std::iter::once(protocol), out),
+    }
+    if head.status == 426 {
+        upgrade::write_offered(&head.fields, bytes, out);
     }
     req.answer_edits.write_added_but(|name| req.own.replaces(name), out);
     req.write_own(out);

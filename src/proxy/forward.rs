@@ -156,7 +156,7 @@ async fn attempt(
     }
     let out = write_upstream(&lease.stream, &call.down.slot, call.spec.body_ms, u64::MAX, out).await.map_err(failed)?;
     call.core.buffers.give(out);
-    let upload = match with_head {
+    let mut upload = match with_head {
         Some(_) => None,
         None => {
             let tee = req.tee.take();
@@ -171,7 +171,11 @@ async fn attempt(
             ))
         }
     };
-    await_head(req, call, lease, upload, cx).await.map_err(failed)
+    let answer = await_head(req, call, lease, &mut upload, cx).await;
+    if let (Err(_), Some(upload)) = (&answer, &upload) {
+        cx.bytes_in += upload.received();
+    }
+    answer.map_err(failed)
 }
 
 impl<'a> Call<'a> {
@@ -186,7 +190,7 @@ async fn await_head(
     req: &mut Request,
     call: &Call<'_>,
     lease: Lease,
-    mut upload: Option<Upload>,
+    upload: &mut Option<Upload>,
     cx: &mut Context,
 ) -> Result<Answer, Error> {
     let Call { spec, core, down, .. } = call;
@@ -227,7 +231,7 @@ async fn await_head(
             if req.answer.status >= 200 || req.answer.status == 101 {
                 let framing = framing::of_response(&req.head.method, &req.answer, buf.bytes());
                 let framing = framing.map_err(|_| Kind::BadResponse("no one can say where it ends").never())?;
-                return Ok(Answer { lease, buf, framing, upload, body_ms: spec.body_ms });
+                return Ok(Answer { lease, buf, framing, upload: upload.take(), body_ms: spec.body_ms });
             }
             interim += 1;
             if interim > INTERIM_MAX {

@@ -37,3 +37,4 @@ pub mod tunnel;
 pub mod upload;
 pub mod upstream_head;
 pub mod wait;
+mod write;

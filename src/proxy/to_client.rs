@@ -5,11 +5,12 @@ use crate::error::{Error, Kind};
 use crate::http::encode;
 use crate::http::framing::Framing;
 use crate::http::reply::{self, Reply};
-use crate::io::{Buf, Fired, guard};
+use crate::io::Buf;
 use crate::request::Request;
 
 use super::finish::kind_of;
 use super::plane::Downstream;
+use super::write::{Unwritten, write_all};
 use super::{answer, upload};
 
 /// RFC 9110 8.6: no Content-Length where there can be no body.
@@ -37,35 +38,12 @@ pub(super) fn write_reply_head(
     out.extend_from_slice(b"\r\n");
 }
 
-/// How often within its deadline a pending write is looked at for progress. The kernel takes more only when a good part
-/// of its send buffer is free, which may be megabytes: a slow reader makes progress long before.
-const WRITE_LOOKS: u32 = 4;
-
 /// Writes all of `out` to the client and gives it back emptied. A client that takes nothing for `write_ms` is given up.
-pub async fn write_downstream(down: &Downstream, write_ms: u32, mut out: Buf, cx: &mut Context) -> Result<Buf, Error> {
+pub async fn write_downstream(down: &Downstream, write_ms: u32, out: Buf, cx: &mut Context) -> Result<Buf, Error> {
     cx.bytes_out += out.len() as u64;
-    while !out.is_empty() {
-        let mut write = std::pin::pin!(down.stream.write(out));
-        let mut progress_ms = down.slot.now_ms();
-        let mut before = usize::MAX;
-        out = loop {
-            let due_ms = down.slot.now_ms().saturating_add((write_ms / WRITE_LOOKS).max(1).into());
-            match guard(&down.slot, due_ms, write.as_mut()).await {
-                Ok((Ok(()), rest)) => break rest,
-                Ok((Err(_), _)) => return Err(Kind::ClientGone.never()),
-                Err(Fired::Deadline) => {
-                    let left = down.stream.unacknowledged();
-                    if left < std::mem::replace(&mut before, left) && before != usize::MAX {
-                        progress_ms = down.slot.now_ms();
-                    }
-                    if down.slot.now_ms().saturating_sub(progress_ms) >= write_ms.into() {
-                        return Err(Kind::WriteTimeout.never());
-                    }
-                }
-                Err(fired) => return Err(kind_of(fired, Kind::WriteTimeout).never()),
-            }
-        };
-    }
-    out.clear();
-    Ok(out)
+    write_all(&down.stream, &down.slot, write_ms, u64::MAX, out).await.map_err(|unwritten| match unwritten {
+        Unwritten::Broken => Kind::ClientGone.never(),
+        Unwritten::Stalled => Kind::WriteTimeout.never(),
+        Unwritten::Fired(fired) => kind_of(fired, Kind::WriteTimeout).never(),
+    })
 }

@@ -180,8 +180,10 @@ impl Tunnel {
                 if let Some(deadline) = deadline_of(kind) {
                     core.metrics.deadlines.add(deadline.index(), 1);
                 }
-                // TLS can say that an end was meant: not this one.
+                // An end that was not meant must not look like one, neither to TLS nor to TCP.
                 down.half_answered.set(true);
+                down.stream.cut();
+                lease.stream.cut();
                 closed_by(kind)
             }
         };
@@ -253,11 +255,13 @@ struct Shared<'c> {
     moved_ms: Cell<u64>,
     /// Who has ended its side first.
     first: Cell<Option<Side>>,
+    /// Directions that wait for their side to take what has come.
+    writing: Cell<u32>,
 }
 
 impl<'c> Shared<'c> {
     fn new(core: &'c Core, idle_ms: u32, now_ms: u64) -> Self {
-        Self { core, idle_ms, moved_ms: Cell::new(now_ms), first: Cell::new(None) }
+        Self { core, idle_ms, moved_ms: Cell::new(now_ms), first: Cell::new(None), writing: Cell::new(0) }
     }
 
     /// When it has been silent for too long.
@@ -301,6 +305,8 @@ impl Way<'_> {
             match guard(self.slot, self.shared.due_ms(), read.as_mut()).await {
                 Ok((Ok(n), filled)) => return Ok((n, filled)),
                 Ok((Err(_), _)) => return Err(self.side.broken()),
+                // Who is slow to take is not silent: that is bounded by how long it may take nothing.
+                Err(Fired::Deadline) if self.shared.writing.get() > 0 => self.shared.moved_ms.set(self.slot.now_ms()),
                 Err(Fired::Deadline) if self.slot.now_ms() < self.shared.due_ms() => {}
                 // The other side, which has ended before, was reset.
                 Err(Fired::Gone) => return Err(self.to.side().broken()),
@@ -310,6 +316,7 @@ impl Way<'_> {
     }
 
     async fn write(&self, buf: Buf) -> Result<Buf, Kind> {
+        self.shared.writing.set(self.shared.writing.get() + 1);
         let written = match &self.to {
             To::Upstream { stream, stall_ms } => {
                 write_upstream(stream, self.slot, *stall_ms, u64::MAX, buf).await.map_err(|e| match e.kind {
@@ -322,6 +329,7 @@ impl Way<'_> {
                 write_downstream(down, *write_ms, buf, &mut uncounted).await.map_err(|e| e.kind)
             }
         };
+        self.shared.writing.set(self.shared.writing.get() - 1);
         self.shared.moved_ms.set(self.slot.now_ms());
         written
     }

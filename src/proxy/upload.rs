@@ -3,6 +3,7 @@
 //!
 //! It runs beside the wait for the answer, in the same task: an upstream may answer before it has the whole body.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -20,6 +21,7 @@ use crate::request::{Request, Tee};
 
 use super::finish::kind_of;
 use super::plane::Downstream;
+use super::write::{Unwritten, write_all};
 
 /// A body up to this size that has arrived with its head is sent with it, in one write.
 pub const WITH_HEAD_MAX: usize = 8 * 1024;
@@ -53,14 +55,13 @@ pub struct Uploaded {
     pub result: Result<(), Error>,
     /// What the client sent behind it: its next request.
     pub leftover: Buf,
-    /// Body bytes received.
-    pub received: u64,
 }
 
 /// A streamed body.
 pub struct Upload {
     running: Option<Pin<Box<dyn Future<Output = Uploaded>>>>,
     done: Option<Uploaded>,
+    received: Rc<Cell<u64>>,
 }
 
 impl Upload {
@@ -83,9 +84,15 @@ impl Upload {
         let mut buf = core.buffers.take((size.max(first.len()) + ends).min(BODY_BYTES));
         buf.reserve_ends();
         buf.extend(first);
-        let body = Body { payload: Payload::of(framing), received: 0, bounds, tee };
+        let received = Rc::new(Cell::new(0));
+        let body = Body { payload: Payload::of(framing), received: Rc::clone(&received), bounds, tee };
         let running = run(down, stream, core, body, buf);
-        Self { running: Some(Box::pin(running)), done: None }
+        Self { running: Some(Box::pin(running)), done: None, received }
+    }
+
+    /// Body bytes received so far.
+    pub fn received(&self) -> u64 {
+        self.received.get()
     }
 
     /// What became of it, if it has ended.
@@ -113,7 +120,7 @@ impl Upload {
 
 struct Body {
     payload: Payload,
-    received: u64,
+    received: Rc<Cell<u64>>,
     bounds: Bounds,
     tee: Option<Tee>,
 }
@@ -125,8 +132,9 @@ impl Body {
         let step = self.payload.take(buf.bytes_mut()).map_err(|_| Kind::BodyMalformed.never())?;
         leftover.extend(buf.bytes().get(step.consumed..).unwrap_or_default());
         buf.truncate(step.data);
-        self.received += step.data as u64;
-        if self.bounds.limit.is_some_and(|limit| self.received > limit) {
+        let received = self.received.get() + step.data as u64;
+        self.received.set(received);
+        if self.bounds.limit.is_some_and(|limit| received > limit) {
             return Err(Kind::BodyTooLarge.never());
         }
         if let Some(tee) = &mut self.tee {
@@ -194,7 +202,7 @@ async fn run(down: Rc<Downstream>, stream: UpstreamStream, core: Rc<Core>, mut b
         }
     };
     core.buffers.give(buf);
-    Uploaded { result, leftover, received: body.received }
+    Uploaded { result, leftover }
 }
 
 /// Writes all of `buf` to the upstream and gives it back emptied. The upstream may take nothing for `stall_ms`, and all of
@@ -204,18 +212,13 @@ pub async fn write_upstream(
     slot: &Slot,
     stall_ms: u32,
     until_ms: u64,
-    mut buf: Buf,
+    buf: Buf,
 ) -> Result<Buf, Error> {
-    while !buf.is_empty() {
-        let due_ms = slot.now_ms().saturating_add(stall_ms.into()).min(until_ms);
-        match guard(slot, due_ms, stream.write(buf)).await {
-            Ok((Ok(()), rest)) => buf = rest,
-            Ok((Err(_), _)) => return Err(Kind::Reset.safe()),
-            Err(fired) => return Err(kind_of(fired, Kind::UpstreamBodyTimeout).never()),
-        }
-    }
-    buf.clear();
-    Ok(buf)
+    write_all(stream, slot, stall_ms, until_ms, buf).await.map_err(|unwritten| match unwritten {
+        Unwritten::Broken => Kind::Reset.safe(),
+        Unwritten::Stalled => Kind::UpstreamBodyTimeout.never(),
+        Unwritten::Fired(fired) => kind_of(fired, Kind::UpstreamBodyTimeout).never(),
+    })
 }
 
 /// What the end of the upload begins: the wait for the answer's first byte.

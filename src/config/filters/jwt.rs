@@ -9,8 +9,9 @@ use http::{HeaderName, Uri};
 use super::super::decode::{Block, Keys, Value};
 use super::super::headers::{Direction, check_field};
 use super::super::report::quote;
+use super::super::secrets;
 use super::super::tls;
-use super::super::tree::Kind;
+use super::super::tree::{Kind, Scalar};
 use crate::http::known::is_same_name;
 use crate::jwt::algorithm::{Algorithms, NAMES};
 use crate::jwt::jwks::{KEYS_MAX, KID_BYTES_MAX};
@@ -218,7 +219,8 @@ fn names(algorithms: Algorithms) -> String {
 /// A secret from a variable. It is in no error.
 fn secret(value: &Value<'_>, kid: Option<&str>, wanted: Algorithms) -> Option<Key> {
     let text = value.text()?;
-    let is_variable = matches!(&value.node().kind, Kind::Scalar(scalar) if scalar.written.is_some());
+    let written = |scalar: &Scalar| scalar.written.as_deref().is_some_and(secrets::is_one_variable);
+    let is_variable = matches!(&value.node().kind, Kind::Scalar(scalar) if written(scalar));
     if !is_variable {
         value.error("a secret does not stand in the config", "write secret: \"${NAME}\", or secret_file: /path/of/it");
         return None;

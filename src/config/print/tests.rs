@@ -9,7 +9,7 @@ const SECRET: &str = "0123456789abcdef0123456789abcdef";
 fn env(name: &str) -> Option<String> {
     match name {
         "PORT" => Some("9000".to_owned()),
-        "LATER" | "LISTEN" => None,
+        "LISTEN" => None,
         _ => Some(SECRET.to_owned()),
     }
 }
@@ -74,34 +74,24 @@ fn defaults_are_written_out_and_names_given() {
 #[test]
 fn secrets_are_masked_and_variables_stay_variables() {
     let text = "listeners: [{ address: 127.0.0.1:8080 }]\nupstreams: { u: { endpoints: [10.0.0.1:1] } }\n\
-                filters:\n  who: { jwt: { issuer: any, audience: any, keys: [{ secret: '${A}' }, { kid: b, secret: '${LATER:-fedcba9876543210fedcba9876543210}' }] } }\n\
-                \u{20} mark: { request_headers: { set: { x-token: 'Bearer ${A}', Authorization: 'Basic cGFzcw==', x-price: '$$5' } } }\n\
+                filters:\n  who: { jwt: { issuer: any, audience: any, keys: [{ secret: '${A}' }, { kid: b, secret: '${LATER}' }] } }\n\
+                \u{20} mark: { request_headers: { set: { x-token: 'Bearer ${A}', Authorization: 'Basic cGFzcw==', x-price: '$$5', x-auth: 'HARD$$CODED' } } }\n\
+                \u{20} far: { jwt: { issuer: any, audience: any, jwks: 'https://h/keys?api_key=abc' } }\n\
                 rate_limits: { redis: { url: 'redis://me:hunter2@10.0.0.1:6379/0' } }\n\
-                routes: [{ match: { path: /a }, forward: { upstream: u } }]";
+                routes: [{ match: { path: /a }, redirect: { to: 'https://me:opensesame@h/?sig=opensesame' } }]";
     let once = printed(text);
     for (shown, hidden) in [
         ("secret: \"${A}\"", SECRET),
-        ("secret: \"***\"", "fedcba98"),
         ("x-token: \"Bearer ${A}\"", SECRET),
-        ("Authorization: \"***\"", "cGFzcw"),
+        ("Authorization: \"Basic ***\"", "cGFzcw"),
+        ("x-auth: \"***\"", "HARD"),
+        ("jwks: \"https://h/keys?api_key=***\"", "abc"),
+        ("to: \"https://me:***@h/?sig=***\"", "opensesame"),
         ("url: \"redis://me:***@10.0.0.1:6379/0\"", "hunter2"),
     ] {
         assert!(once.contains(shown) && !once.contains(hidden), "{shown}\n{once}");
     }
     assert!(once.contains("x-price: \"$$5\""), "{once}");
-    for (url, shown) in [
-        ("${URL}", "${URL}"),
-        ("${URL:-redis://:a@b}", "***"),
-        ("redis://:${A}@h:1", "redis://:${A}@h:1"),
-        ("redis://:a${A}@h:1", "redis://:***@h:1"),
-        (
-            "redis+sentinel://h,i/m?sentinel_user=u&sentinel_password=p",
-            "redis+sentinel://h,i/m?sentinel_user=u&sentinel_password=***",
-        ),
-        ("https://h/jwks.json?x=1", "https://h/jwks.json?x=1"),
-    ] {
-        assert_eq!(without_password(url), shown);
-    }
 }
 
 #[test]

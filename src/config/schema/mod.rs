@@ -124,7 +124,7 @@ const NAME: Kind = Kind::Name("^[!-~]{1,128}$");
 const NAMES: Kind = Kind::List(&NAME, 0, 64);
 const FILE: Kind = Kind::Like("^/");
 const FIELD: Kind = Kind::Name("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$");
-const METHOD: Kind = Kind::Like("^[!#$%&'*+.^_`|~0-9A-Z-]{1,32}$");
+const METHOD: Kind = Kind::Name("^[!#$%&'*+.^_`|~0-9A-Z-]{1,32}$");
 const METHODS: Kind = Kind::List(&METHOD, 1, 32);
 const TEXTS: Kind = Kind::List(&Kind::Text, 1, 100);
 const FIELDS: Kind = Kind::Map(&Kind::Template);
@@ -215,7 +215,7 @@ impl Writer<'_> {
             Kind::Map(of) => json!({ "type": "object", "additionalProperties": self.kind(of) }),
             Kind::Count(least, most) => or_variable(json!({ "type": "integer", "minimum": least, "maximum": most })),
             Kind::Integer(least, most) => or_variable(json!({ "type": "integer", "minimum": least, "maximum": most })),
-            Kind::Boolean => or_variable(json!({ "type": "boolean" })),
+            Kind::Boolean => or_variable(json!({ "enum": [true, false, "true", "false"] })),
             Kind::Words(words) => {
                 or_variable(json!({ "enum": words.iter().flat_map(|w| word(w)).collect::<Vec<_>>() }))
             }

@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 
+use rustix::fs::Access;
 use rustix::process::{Resource, getrlimit};
 
 use super::super::{bind, cpus};
@@ -83,6 +85,16 @@ pub(super) fn listening(what: &str, address: SocketAddr) -> Listening {
     let Err(e) = bind::probe(address) else { return Listening::Can };
     let cause = bind::cannot_listen(what, address, &e);
     if e.kind() == std::io::ErrorKind::AddrInUse { Listening::InUse(cause) } else { Listening::Not(cause) }
+}
+
+/// Whether this process may write to a file, or make it.
+pub(super) fn may_write(path: &Path) -> std::io::Result<()> {
+    let asked = match path.try_exists() {
+        Ok(false) => path.parent().unwrap_or(Path::new("/")),
+        _ if path.is_dir() => return Err(std::io::ErrorKind::IsADirectory.into()),
+        _ => path,
+    };
+    Ok(rustix::fs::access(asked, Access::WRITE_OK)?)
 }
 
 fn text(path: &str) -> Option<String> {

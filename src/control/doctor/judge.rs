@@ -1,6 +1,7 @@
 //! What is good, and what helps. Facts in, findings out.
 
 use crate::config::Config;
+use crate::config::observe::AccessLog;
 
 use super::super::{counted, descriptors};
 use super::Finding;
@@ -87,11 +88,28 @@ pub(super) fn descriptors(limit: u64, config: Option<&Config>, workers: usize) -
             _ => Finding::warning(about, format!("`ulimit -n` {limit} is room for few connections"), REMEDY),
         };
     };
-    let cut = descriptors::fit(&mut config.clone(), workers, limit);
+    let cut = match descriptors::fit(&mut config.clone(), workers, limit) {
+        Ok(cut) => cut,
+        Err(what) => return Finding::error(about, what, REMEDY),
+    };
     match cut.as_slice() {
         [] => Finding::ok(about, format!("`ulimit -n` {limit}: room for what bounds.connections allow")),
         cut => Finding::warning(about, cut.join("; "), ""),
     }
+}
+
+/// Whether the file of the access log can be opened, without making it.
+pub(super) fn access_log(config: &Config) -> Option<Finding> {
+    let AccessLog::File(path) = &config.observe.access_log else { return None };
+    let about = "access_log";
+    Some(match facts::may_write(path) {
+        Ok(()) => Finding::ok(about, format!("{} can be written", path.display())),
+        Err(e) => Finding::error(
+            about,
+            format!("{} can not be written: {e}", path.display()),
+            "run it as the gateway's user; see LogsDirectory=",
+        ),
+    })
 }
 
 pub(super) fn cpus(facts: &Facts, workers: usize) -> Finding {
@@ -151,15 +169,16 @@ pub(super) fn clock(facts: &Facts) -> Vec<Finding> {
             Some(Finding::warning(about, what, "see available_clocksource beside it; tsc is the fast one"))
         }
     };
-    let synchronised = facts.clock_is_synchronised.map(|is_so| match is_so {
-        true => Finding::ok(about, "synchronised"),
-        false => {
+    let synchronised = match facts.clock_is_synchronised {
+        Some(true) => Finding::ok(about, "synchronised"),
+        Some(false) => {
             let what =
                 "nothing keeps it right, as far as the kernel knows: tokens, certificates and shared limits need it";
             Finding::warning(about, what, "run chrony or systemd-timesyncd, here or on the host")
         }
-    });
-    source.into_iter().chain(synchronised).collect()
+        None => Finding::ok(about, "whether it is synchronised is not known: this process may not ask (adjtimex)"),
+    };
+    source.into_iter().chain([synchronised]).collect()
 }
 
 pub(super) fn network(facts: &Facts) -> Vec<Finding> {

@@ -95,6 +95,7 @@ pub fn examine(config: Option<&Config>) -> Diagnosis {
     found.push(judge::descriptors(descriptors::limit(), config, workers));
     found.push(judge::cpus(&facts, workers));
     found.extend(judge::ports(&facts, config));
+    found.extend(config.and_then(judge::access_log));
     found.extend(judge::clock(&facts));
     found.extend(judge::network(&facts));
     Diagnosis(found)
