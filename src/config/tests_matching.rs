@@ -4,7 +4,6 @@
 use super::routes::Action;
 use super::split::{Sticky, Target};
 use super::tests::read;
-use super::*;
 use crate::route::predicates::{Place, Test};
 
 /// The errors of these routes, each without its file.

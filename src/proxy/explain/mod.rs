@@ -137,13 +137,11 @@ pub fn explain(plane: &Rc<Plane>, config: &Config, asked: &Asked) -> Explanation
     let mut told = Explanation { listener: rules.name.clone(), ..Explanation::default() };
     listener_deadlines(rules, &mut told);
     let down = downstream(plane, rules, asked);
-    let mut req = match receive(&down, rules, snapshot, &plane.core, asked) {
-        Ok(req) => req,
-        Err((req, kind)) => {
-            told.answer = Some(answer(&Reply::from_error(kind, REQUEST_ID, b""), &req, &plane.core, rules));
-            return told;
-        }
-    };
+    let (mut req, decided) = receive(&down, rules, snapshot, &plane.core, asked);
+    if let Err(kind) = decided {
+        told.answer = Some(answer(&Reply::from_error(kind, REQUEST_ID, b""), &req, &plane.core, rules));
+        return told;
+    }
     told.request = Some(Understood {
         method: req.head.method.as_str().to_owned(),
         host: req.host_str().to_owned(),
@@ -214,7 +212,7 @@ fn receive(
     snapshot: &Snapshot,
     core: &Core,
     asked: &Asked,
-) -> Result<Request, (Request, Kind)> {
+) -> (Request, Result<(), Kind>) {
     let mut req = Request { buf: Buf::with_capacity(asked.head.len()), ..Request::default() };
     req.session = down.session.get().map(Rc::clone);
     req.buf.extend(&asked.head);
@@ -230,10 +228,7 @@ fn receive(
     if given != Some(req.request_id.as_bytes()) {
         REQUEST_ID.clone_into(&mut req.request_id);
     }
-    match decided {
-        Ok(()) => Ok(req),
-        Err(kind) => Err((req, kind)),
-    }
+    (req, decided)
 }
 
 fn answer(reply: &Reply, req: &Request, core: &Core, rules: &ListenerSpec) -> Answer {
