@@ -1,4 +1,5 @@
-//! Cost of heads, step by step: reading, deciding, writing. `httparse` is the grammar alone, the floor of `parse`.
+//! Cost of heads, step by step: reading, deciding, writing. `httparse` is the grammar alone, the floor of `parse`;
+//! `monoio_http` is what the codec of monoio's own HTTP library takes for the same, framing included.
 
 mod gateway;
 mod profile;
@@ -6,9 +7,14 @@ mod profile;
 use std::hint::black_box;
 use std::mem::MaybeUninit;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use bytes::BytesMut;
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use gateway::{downstream, plane};
 use http::Method;
+use monoio_codec::{Decoded, Decoder};
+use monoio_http::common::request::Request as TheirRequest;
+use monoio_http::common::response::Response as TheirResponse;
+use monoio_http::h1::codec::decoder::{ChannelWrapper, GenericHeadDecoder, RequestHeadDecoder, ResponseHeadDecoder};
 use profile::{HEAD_BYTES, answer, config, requests};
 use ringway::http::framing;
 use ringway::http::head::{Bounds, RequestHead, ResponseHead};
@@ -33,6 +39,11 @@ fn read(c: &mut Criterion) {
                 assert!(matches!(status, Ok(httparse::Status::Complete(_))));
                 request.headers.len()
             });
+        });
+        let mut theirs = GenericHeadDecoder::<TheirRequest, RequestHeadDecoder, ChannelWrapper>::default();
+        c.bench_function(&format!("request/monoio_http/{bytes}"), |b| {
+            let head = |mut buf: BytesMut| assert!(matches!(theirs.decode(&mut buf), Ok(Decoded::Some(_))));
+            b.iter_batched(|| BytesMut::from(&*text), head, BatchSize::SmallInput);
         });
         let mut head = RequestHead::default();
         c.bench_function(&format!("request/parse/{bytes}"), |b| {
@@ -59,6 +70,11 @@ fn read_answer(c: &mut Criterion) {
             assert!(matches!(status, Ok(httparse::Status::Complete(_))));
             response.headers.len()
         });
+    });
+    let mut theirs = GenericHeadDecoder::<TheirResponse, ResponseHeadDecoder, ChannelWrapper>::default();
+    c.bench_function("answer/monoio_http", |b| {
+        let head = |mut buf: BytesMut| assert!(matches!(theirs.decode(&mut buf), Ok(Decoded::Some(_))));
+        b.iter_batched(|| BytesMut::from(&*text), head, BatchSize::SmallInput);
     });
     let mut head = ResponseHead::default();
     c.bench_function("answer/parse", |b| {
@@ -108,7 +124,7 @@ fn pass_on(c: &mut Criterion) {
             b.iter(|| {
                 req.path.clear();
                 req.authority.clear();
-                receive::decide(&down, rules, &live.snapshot, &mut req).is_ok()
+                receive::decide(down.peer.ip(), rules, &live.snapshot, &mut req).is_ok()
             });
         });
         receive::name(&plane.core, &mut req);

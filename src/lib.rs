@@ -20,7 +20,7 @@
 //!
 //! Each layer knows only the ones before it, and siblings do not know each other:
 //! `value error end socket text` · `expression` · `io http json shared observe` · `tls limit coding` · `jwt` · `context route upstream` · `core request` · `plugin` · `filter` · `config` ·
-//! `snapshot` · `proxy | control` · `worker` · `run` · `main`. Proxy code never names tokio, control never names monoio, and
+//! `snapshot` · `proxy | control` · `worker` · `cli` · `run` · `main`. Proxy code never names tokio, control never names monoio, and
 //! monoio is named under `io` alone. A test checks it.
 //!
 //! ```
@@ -32,6 +32,7 @@
 //! assert!(wrong.to_string().starts_with("example.yaml:1:1: "), "{wrong}");
 //! ```
 
+mod cli;
 pub mod coding;
 pub mod config;
 pub mod context;

@@ -5,15 +5,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::cli;
 use crate::config::{self, Config};
-use crate::control::certificates::{Certificates, Loaded};
-use crate::control::{self, Control, Hangup, Signals, counted, credentials, demo};
+use crate::control::{self, Control, Hangup, Signals, counted, demo};
 use crate::limit::Promise;
 use crate::plugin;
-use crate::shared::limits::Limits;
-use crate::shared::metrics::Registry;
-use crate::shared::passwords;
-use crate::snapshot::build::{Inputs, build};
 use crate::socket::SocketName;
 use crate::worker;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -51,6 +47,9 @@ enum Command {
         #[arg(long)]
         print: bool,
     },
+    /// Say what the gateway would do with a request, without opening any connection: the route that it takes and why not the
+    /// others, its filters, what the upstream gets, deadlines; exit 1 if no route is taken, 2 if the config is wrong
+    Explain(cli::explain::Options),
     /// Say whether this machine is fit for the gateway, and what to do where it is not; exit 1 if there is an error
     Doctor {
         /// The config (YAML) that is to run here
@@ -83,6 +82,7 @@ pub fn run(plugins: plugin::Registry) -> ExitCode {
         Command::Check { config, processes, print } => {
             plugins.check().and_then(|()| check(&config, processes, print, &plugins)).map(|text| say(&text))
         }
+        Command::Explain(options) => return explain(&options, load(&options.config)),
         Command::Doctor { config } => config.as_deref().map(load).transpose().map(|config| doctor(config.as_ref())),
         Command::Schema => plugins.check().map(|()| say(&config::json_schema(&plugins.list().collect::<Vec<_>>()))),
         Command::Completions { shell } => Ok(say(&completions(shell))),
@@ -159,6 +159,19 @@ fn list(plugins: &plugin::Registry) -> u8 {
     }
 }
 
+fn explain(options: &cli::explain::Options, config: Result<Config, String>) -> ExitCode {
+    match config.and_then(|config| cli::explain::run(options, &config)) {
+        Ok((text, code)) => {
+            say(&text);
+            ExitCode::from(code)
+        }
+        Err(what) => {
+            let _ = writeln!(std::io::stderr(), "{what}");
+            ExitCode::from(2)
+        }
+    }
+}
+
 fn doctor(config: Option<&Config>) -> u8 {
     raise_open_files();
     let diagnosis = control::doctor::examine(config);
@@ -173,24 +186,7 @@ fn check(path: &Path, processes: u64, print: bool, plugins: &plugin::Registry) -
     // Read once: it may come through a pipe.
     let read = config::read_text(path).map_err(|e| e.to_string())?;
     let config = &config::parse_with(&name, &read, &env, plugins).map_err(|e| e.to_string())?;
-    let (metrics, limits, addresses) = (Registry::default(), Limits::new(1), Default::default());
-    let (_, Loaded { material: tls, .. }) = Certificates::load(config, 1)?;
-    let (_, credentials) = credentials::Watch::load(config)?;
-    let (passwords, _) = passwords::queue(1);
-    let inputs = Inputs {
-        config,
-        addresses: &addresses,
-        tls: &tls,
-        credentials: &credentials,
-        passwords: &passwords,
-        key_sets: &Default::default(),
-        worker: 0,
-        workers: 1,
-        metrics: &metrics,
-        limits: &limits,
-        seed: 0,
-    };
-    let snapshot = build(&inputs).map_err(|e| e.to_string())?;
+    let (snapshot, _) = cli::snapshot(config)?;
     if print {
         return config::effective(&name, &read, &env, plugins).map_err(|e| e.to_string());
     }

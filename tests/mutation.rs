@@ -54,7 +54,7 @@ const TOKENS: [&[u8]; 28] = [
 ];
 
 /// One to four changes to a valid message.
-fn mutate(seeded: &mut Seeded, seed: &[u8]) -> Vec<u8> {
+pub fn mutate(seeded: &mut Seeded, seed: &[u8]) -> Vec<u8> {
     let mut bytes = seed.to_vec();
     for _ in 0..=seeded.below(4) {
         if bytes.is_empty() {

@@ -108,8 +108,8 @@ scenarios() { # [VARIABLE=VALUE…] [-- options of the test program]
     env -u MONOIO_FORCE_LEGACY_DRIVER -u RINGWAY_TEST_TLS "${variables[@]}" \
         cargo test --test scenarios -- --test-threads "$THREADS" "${@:2}"
 }
-# What no driver and no TLS in front of it can change: the source, the config, control's side of limits.
-SAME=(--skip house_rules:: --skip config:: --skip limits_redis::)
+# What no driver and no TLS in front of it can change: the source, the config, the codec, control's side of limits.
+SAME=(--skip house_rules:: --skip config:: --skip limits_redis:: --skip differential::)
 step "scenarios on io_uring" scenarios
 step "scenarios on epoll" scenarios MONOIO_FORCE_LEGACY_DRIVER=1 -- "${SAME[@]}"
 step "scenarios over TLS" scenarios RINGWAY_TEST_TLS=1 -- "${SAME[@]}"

@@ -263,7 +263,6 @@ f:12:8: admin: `127.0.0.1:9900` is not a word that is known here (allowed: off)"
 fn keys_of_later_versions_are_refused_by_name() {
     let listener = |keys: &str| read(&format!("listeners: [{{ address: 127.0.0.1:80, {keys} }}]")).unwrap_err();
     let upstream = |keys: &str| errors(&format!("upstreams: {{ u: {{ endpoints: [a:1], {keys} }} }}"));
-    let route = |keys: &str| route_errors(&format!("match: {{ path: / }}, {keys}"));
     let refused = [
         listener("protocols: [h2]"),
         upstream("budget: {}"),
@@ -271,7 +270,7 @@ fn keys_of_later_versions_are_refused_by_name() {
         upstream("eject: {}"),
         upstream("breaker: {}"),
         upstream("retry: {}"),
-        route("forward: { upstream: users, retry: {} }"),
+        route_errors("match: { path: / }, forward: { upstream: users, retry: {} }"),
         errors("source: {}"),
         errors("observe: { tracing: {} }"),
     ];

@@ -301,6 +301,10 @@ impl RequestHead {
         let len = match request.parse_with_uninit_headers(window, table) {
             Ok(httparse::Status::Complete(len)) => len,
             Ok(httparse::Status::Partial) => return too_large_already(bytes, bounds, request.path).map(|()| false),
+            // Which version it names is known once the line is whole.
+            Err(httparse::Error::Version) if memchr::memchr(b'\n', bytes).is_none() => {
+                return too_large_already(bytes, bounds, request.path).map(|()| false);
+            }
             Err(e) => return Err(explain_request(e, bytes)),
         };
         let (Some(method), Some(target)) = (request.method, request.path) else {
@@ -480,6 +484,18 @@ mod tests {
             assert!(matches!(request(text), Err(HeadError::Malformed(_))), "{text:?}: {:?}", request(text));
         }
         assert_eq!(request("GET / HTTP/2.0\r\n\r\n").unwrap_err(), HeadError::Version);
+    }
+
+    #[test]
+    fn another_version_is_told_from_nonsense_however_the_line_comes() {
+        for (line, error) in [
+            ("GET / HTTP/2.0", HeadError::Version),
+            ("GET / HTTP/x.y", HeadError::Malformed("the request line must end with HTTP/1.1")),
+        ] {
+            assert!((1..=line.len()).all(|n| matches!(request(&line[..n]), Ok(None))), "{line}");
+            assert_eq!(request(&format!("{line}\r\n")).unwrap_err(), error);
+        }
+        assert_eq!(request(&format!("GET / HTTP/2{}", "0".repeat(600))).unwrap_err(), HeadError::TooLarge);
     }
 
     #[test]

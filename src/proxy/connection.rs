@@ -171,7 +171,8 @@ pub async fn request(down: Rc<Downstream>, plane: Rc<Plane>, buf: Buf) -> Next {
     let received = receive::head(&down, rules, core, &mut req).await;
     // Read again only where the head came in more than one piece.
     req.received_us = if req.received == came_with { cx.started_us } else { core.clock.now_us() };
-    let received = received.and_then(|()| receive::decide(&down, rules, &live.snapshot, &mut req));
+    let received = received.and_then(|()| receive::decide(down.peer().ip(), rules, &live.snapshot, &mut req));
+    down.client.set(req.client);
     receive::name(core, &mut req);
     cx.bytes_in = match received {
         Ok(()) => req.head.fields.len as u64,

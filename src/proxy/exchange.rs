@@ -12,7 +12,7 @@ use crate::http::reply::Reply;
 use crate::request::Request;
 use crate::route::Lookup;
 use crate::route::template::Place;
-use crate::snapshot::{Action, Route};
+use crate::snapshot::{Action, Redirect, Respond, Route};
 
 use super::aggregate::{Merged, aggregate};
 use super::answer::Answer;
@@ -46,34 +46,11 @@ pub async fn exchange(
     down: &Rc<Downstream>,
     cx: &mut Context,
 ) -> Response {
-    if receive::is_for_the_gateway(req) {
-        without_route(req, live, plane, down);
-        return about_the_gateway(req);
-    }
-    if let Some(port) = live.snapshot.listeners.get(down.listener).and_then(|rules| rules.https_redirect) {
-        without_route(req, live, plane, down);
-        return to_https(req, port);
-    }
-    let index = match find(req, live, down) {
-        Lookup::Found { route, params } => {
-            req.params = params;
-            route
-        }
-        Lookup::MethodNotAllowed { allow } => {
-            without_route(req, live, plane, down);
-            return not_allowed(req, allow.as_bytes());
-        }
-        Lookup::Redirect { route, path } => {
-            without_route(req, live, plane, down);
-            cx.route = Some(route);
-            return to_path(req, &path);
-        }
-        Lookup::NotFound => {
-            without_route(req, live, plane, down);
-            if req.head.method == Method::CONNECT {
-                return not_allowed(req, ALLOW_ANY);
-            }
-            return Response::Reply(Reply::from_error(Kind::NoRoute, &req.request_id, b""));
+    let index = match route_of(req, live, plane, down) {
+        Ok(index) => index,
+        Err((route, reply)) => {
+            cx.route = route;
+            return Response::Reply(reply);
         }
     };
     let Some(route) = live.snapshot.routes.get(index) else {
@@ -94,6 +71,48 @@ pub async fn exchange(
     }
     req.cut_query();
     act(index, route, req, live, plane, down, cx).await
+}
+
+/// The route that a request takes, or the answer of the gateway to one that takes none, with the route that made it.
+///
+/// # Errors
+/// That answer.
+#[inline]
+pub(super) fn route_of(
+    req: &mut Request,
+    live: &Live,
+    plane: &Plane,
+    down: &Downstream,
+) -> Result<usize, (Option<usize>, Reply)> {
+    if receive::is_for_the_gateway(req) {
+        without_route(req, live, plane, down);
+        return Err((None, about_the_gateway(req)));
+    }
+    if let Some(port) = live.snapshot.listeners.get(down.listener).and_then(|rules| rules.https_redirect) {
+        without_route(req, live, plane, down);
+        return Err((None, to_https(req, port)));
+    }
+    match find(req, live, down) {
+        Lookup::Found { route, params } => {
+            req.params = params;
+            Ok(route)
+        }
+        Lookup::MethodNotAllowed { allow } => {
+            without_route(req, live, plane, down);
+            Err((None, not_allowed(req, allow.as_bytes())))
+        }
+        Lookup::Redirect { route, path } => {
+            without_route(req, live, plane, down);
+            Err((Some(route), to_path(req, &path)))
+        }
+        Lookup::NotFound => {
+            without_route(req, live, plane, down);
+            if req.head.method == Method::CONNECT {
+                return Err((None, not_allowed(req, ALLOW_ANY)));
+            }
+            Err((None, Reply::from_error(Kind::NoRoute, &req.request_id, b"")))
+        }
+    }
 }
 
 async fn act(
@@ -124,26 +143,25 @@ async fn act(
             Ok(merged) => Response::Merged(Box::new(merged)),
             Err(e) => Response::Reply(Reply::from_error(e.kind, &req.request_id, b"")),
         },
-        Action::Respond(respond) => {
-            let mut fields = Vec::new();
-            for (name, value) in respond.fields.iter().filter(|(name, _)| !req.own.replaces(name.as_bytes())) {
-                encode::field_of(name.as_bytes(), |out| value.render(req, Place::Header, out), &mut fields);
-            }
-            Response::Reply(Reply {
-                status: respond.status,
-                fields: fields.into(),
-                body: respond.body.clone(),
-                close: false,
-                kind: None,
-                is_standard: false,
-            })
-        }
-        Action::Redirect(redirect) => {
-            let mut fields = Vec::new();
-            encode::field_of(b"Location", |out| redirect.to.render(req, Place::Location, out), &mut fields);
-            Response::Reply(Reply::without_body(redirect.status, fields))
-        }
+        Action::Respond(respond) => Response::Reply(responded(respond, req)),
+        Action::Redirect(redirect) => Response::Reply(redirected(redirect, req)),
     }
+}
+
+/// The answer of a route that asks no upstream.
+pub(super) fn responded(respond: &Respond, req: &Request) -> Reply {
+    let mut fields = Vec::new();
+    for (name, value) in respond.fields.iter().filter(|(name, _)| !req.own.replaces(name.as_bytes())) {
+        encode::field_of(name.as_bytes(), |out| value.render(req, Place::Header, out), &mut fields);
+    }
+    Reply { body: respond.body.clone(), ..Reply::without_body(respond.status, fields) }
+}
+
+/// The answer of a route that sends the client elsewhere.
+pub(super) fn redirected(redirect: &Redirect, req: &Request) -> Reply {
+    let mut fields = Vec::new();
+    encode::field_of(b"Location", |out| redirect.to.render(req, Place::Location, out), &mut fields);
+    Reply::without_body(redirect.status, fields)
 }
 
 /// The route. A preflight's is the one of the request that it announces, if a filter there answers preflights; otherwise it
@@ -172,16 +190,12 @@ fn without_route(req: &mut Request, live: &Live, plane: &Plane, down: &Downstrea
 }
 
 /// The same URL with `https`.
-fn to_https(req: &Request, port: u16) -> Response {
+fn to_https(req: &Request, port: u16) -> Reply {
     if req.head.method == Method::CONNECT {
         return not_allowed(req, ALLOW_ANY);
     }
     if req.host.is_empty() {
-        return Response::Reply(Reply::from_error(
-            Kind::Malformed("no Host to be redirected to"),
-            &req.request_id,
-            b"",
-        ));
+        return Reply::from_error(Kind::Malformed("no Host to be redirected to"), &req.request_id, b"");
     }
     let mut fields = b"Location: https://".to_vec();
     fields.extend_from_slice(&req.host);
@@ -192,12 +206,12 @@ fn to_https(req: &Request, port: u16) -> Response {
     req.write_uri(&mut fields);
     fields.extend_from_slice(b"\r\n");
     // 308 keeps method and body (RFC 9110 15.4.9).
-    Response::Reply(Reply::without_body(308, fields))
+    Reply::without_body(308, fields)
 }
 
 /// The same URL with this path, which begins with one slash.
 #[cold]
-fn to_path(req: &Request, path: &str) -> Response {
+fn to_path(req: &Request, path: &str) -> Reply {
     let mut fields = b"Location: ".to_vec();
     fields.extend_from_slice(path.as_bytes());
     if let Some(query) = req.query_str() {
@@ -206,22 +220,22 @@ fn to_path(req: &Request, path: &str) -> Response {
     }
     fields.extend_from_slice(b"\r\n");
     // As for `https_redirect`.
-    Response::Reply(Reply::without_body(308, fields))
+    Reply::without_body(308, fields)
 }
 
 #[cold]
-fn about_the_gateway(req: &Request) -> Response {
+fn about_the_gateway(req: &Request) -> Reply {
     if req.head.method != Method::OPTIONS {
         return not_allowed(req, ALLOW_ANY);
     }
     let mut fields = Vec::new();
     encode::field(b"Allow", ALLOW_ANY, &mut fields);
-    Response::Reply(Reply::without_body(204, fields))
+    Reply::without_body(204, fields)
 }
 
 #[cold]
-fn not_allowed(req: &Request, allow: &[u8]) -> Response {
+fn not_allowed(req: &Request, allow: &[u8]) -> Reply {
     let mut line = Vec::new();
     encode::field(b"Allow", allow, &mut line);
-    Response::Reply(Reply::from_error(Kind::MethodNotAllowed, &req.request_id, &line))
+    Reply::from_error(Kind::MethodNotAllowed, &req.request_id, &line)
 }

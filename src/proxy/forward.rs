@@ -65,17 +65,11 @@ pub async fn forward(
     if matches!((req.framing, req.body_limit), (framing::Framing::Length(n), Some(limit)) if n > limit) {
         return Err(Kind::BodyTooLarge.never());
     }
-    if !action.request_headers.is_empty() {
-        let mut edits = std::mem::take(&mut req.edits);
-        action.request_headers.apply(req, Some(Came::with(req)), &mut edits);
-        req.edits = edits;
-    }
+    edit(req, action);
     if !req.mirrors.is_empty() {
         req.tee = mirror::send(req, cx.route, Some(action), live, plane, down);
     }
-    if req.head.fields.upgrade {
-        req.asks_upgrade = upgrade::may_pass(&req.head, req.framing, req.bytes(), &action.upgrade);
-    }
+    ask_upgrade(req, action);
     let with_head = upload::with_head(req);
     if with_head.is_none() && req.behind_head().is_empty() && expects_continue(req) {
         send_continue(down, rules.write_ms, cx).await?;
@@ -117,6 +111,22 @@ pub async fn forward(
         }
         core.metrics.retries.add(1);
         again = true;
+    }
+}
+
+/// Applies the route's changes to the fields of the request.
+pub(super) fn edit(req: &mut Request, action: &Forward) {
+    if !action.request_headers.is_empty() {
+        let mut edits = std::mem::take(&mut req.edits);
+        action.request_headers.apply(req, Some(Came::with(req)), &mut edits);
+        req.edits = edits;
+    }
+}
+
+/// Decides whether the request is passed on as one that asks for another protocol.
+pub(super) fn ask_upgrade(req: &mut Request, action: &Forward) {
+    if req.head.fields.upgrade {
+        req.asks_upgrade = upgrade::may_pass(&req.head, req.framing, req.bytes(), &action.upgrade);
     }
 }
 

@@ -20,6 +20,7 @@ pub mod compress;
 mod connect;
 pub mod connection;
 pub mod exchange;
+pub mod explain;
 pub mod finish;
 pub mod forward;
 pub mod gate;

@@ -76,7 +76,7 @@ pub async fn ask(
 ///
 /// What it tells of the request has the names that nginx' ingress, Traefik and Caddy use, so that services made for these
 /// understand it.
-fn write(filter: &ExtAuth, req: &Request, host: &str, down: &Downstream, out: &mut Vec<u8>) -> bool {
+pub(super) fn write(filter: &ExtAuth, req: &Request, host: &str, down: &Downstream, out: &mut Vec<u8>) -> bool {
     out.extend_from_slice(filter.method.as_str().as_bytes());
     out.push(b' ');
     let start = out.len();

@@ -10,10 +10,10 @@ use crate::http::authority::validate_host;
 use crate::http::encode;
 use crate::http::forwarded::{self, Tells};
 use crate::http::framing::{self, FramingError};
-use crate::http::head::{HeadError, Scan, Span, Version, empty_lines};
+use crate::http::head::{Bounds, HeadError, RequestHead, Scan, Span, Version, empty_lines};
 use crate::http::known::Known;
 use crate::http::target::{Normalized, Target, normalize, split};
-use crate::io::guard;
+use crate::io::{Buf, guard};
 use crate::request::{Request, Said};
 use crate::snapshot::{ListenerSpec, Snapshot};
 
@@ -27,34 +27,60 @@ const EMPTY_BYTES_MAX: usize = 16;
 /// Longest request id that is taken over from a trusted proxy.
 const REQUEST_ID_MAX: usize = 128;
 
+/// A head as it arrives: what of it was looked at, and when to look again. It reads no clock and does no I/O.
+pub struct Arrival {
+    scan: Scan,
+    parse_at: usize,
+    skipped: usize,
+    /// The first size at which an unfinished target can be over its bound.
+    look_at_target: usize,
+}
+
+impl Arrival {
+    /// Of which nothing has come.
+    pub fn new(bounds: &Bounds) -> Self {
+        let look_at_target = bounds.target.saturating_add(LINE_START_MAX);
+        Self { scan: Scan::default(), parse_at: 0, skipped: 0, look_at_target }
+    }
+
+    /// Looks at all that has come, with what was there before. `Ok(true)`: the head is whole.
+    ///
+    /// # Errors
+    /// What the client is to be told; more bytes change nothing about it.
+    #[inline]
+    pub fn look(&mut self, buf: &mut Buf, head: &mut RequestHead, bounds: &Bounds) -> Result<bool, Kind> {
+        let skip = empty_lines(buf.bytes());
+        buf.consume(skip);
+        self.skipped += skip;
+        if self.skipped > EMPTY_BYTES_MAX {
+            return Err(Kind::Malformed("too many empty lines"));
+        }
+        let bytes = buf.bytes();
+        // A head that comes in one piece is parsed at once, without a scan. One that drips in is scanned for its end,
+        // and parsed again only when it has doubled, to see malformed ones early.
+        let over = bytes.len() >= bounds.head || bytes.len() >= self.look_at_target;
+        let nothing_yet = bytes.is_empty() || bytes == b"\r"; // which may become an empty line
+        if !nothing_yet && (bytes.len() >= self.parse_at || over || self.scan.has_end(bytes)) {
+            if bytes.len() >= self.look_at_target {
+                self.look_at_target = usize::MAX;
+            }
+            if head.parse(bytes, bounds).map_err(head_error)? {
+                return Ok(true);
+            }
+            self.parse_at = bytes.len() * 2;
+        }
+        Ok(false)
+    }
+}
+
 /// Reads a whole head into `req`, of which some bytes may be there. Errors are the client's; [`Kind::ClientGone`] means
 /// there is nobody to answer.
 pub async fn head(down: &Downstream, rules: &ListenerSpec, core: &Core, req: &mut Request) -> Result<(), Kind> {
     let due_ms = down.slot.now_ms().saturating_add(rules.request_header_ms.into());
-    let mut scan = Scan::default();
-    let (mut parse_at, mut skipped) = (0, 0);
-    // The first size at which an unfinished target can be over its bound.
-    let mut look_at_target = rules.bounds.target + LINE_START_MAX;
+    let mut arrival = Arrival::new(&rules.bounds);
     loop {
-        let skip = empty_lines(req.buf.bytes());
-        req.buf.consume(skip);
-        skipped += skip;
-        if skipped > EMPTY_BYTES_MAX {
-            return Err(Kind::Malformed("too many empty lines"));
-        }
-        let bytes = req.buf.bytes();
-        // A head that comes in one piece is parsed at once, without a scan. One that drips in is scanned for its end,
-        // and parsed again only when it has doubled, to see malformed ones early.
-        let over = bytes.len() >= rules.bounds.head || bytes.len() >= look_at_target;
-        let nothing_yet = bytes.is_empty() || bytes == b"\r"; // which may become an empty line
-        if !nothing_yet && (bytes.len() >= parse_at || over || scan.has_end(bytes)) {
-            if bytes.len() >= look_at_target {
-                look_at_target = usize::MAX;
-            }
-            if req.head.parse(bytes, &rules.bounds).map_err(head_error)? {
-                return Ok(());
-            }
-            parse_at = bytes.len() * 2;
+        if arrival.look(&mut req.buf, &mut req.head, &rules.bounds)? {
+            return Ok(());
         }
         if req.buf.spare() == 0 {
             let larger = req.buf.larger();
@@ -89,8 +115,11 @@ fn head_error(e: HeadError) -> Kind {
     }
 }
 
-/// Decides path, host, framing and client from a head that was read.
-pub fn decide(down: &Downstream, rules: &ListenerSpec, snapshot: &Snapshot, req: &mut Request) -> Result<(), Kind> {
+/// Decides path, host, framing and client from a head that was read from `peer`.
+///
+/// # Errors
+/// What the client is to be told.
+pub fn decide(peer: Option<IpAddr>, rules: &ListenerSpec, snapshot: &Snapshot, req: &mut Request) -> Result<(), Kind> {
     let Request { buf, head, path, query, host, authority, framing: body, .. } = req;
     let bytes = buf.bytes();
     *body = framing::of_request(head, bytes).map_err(|e| match e {
@@ -151,8 +180,7 @@ pub fn decide(down: &Downstream, rules: &ListenerSpec, snapshot: &Snapshot, req:
     if rules.tls.as_ref().is_some_and(|tls| tls.rules.required) && is_misdirected(req) {
         return Err(Kind::Misdirected);
     }
-    decide_client(down, snapshot, req);
-    down.client.set(req.client);
+    decide_client(peer, snapshot, req);
     Ok(())
 }
 
@@ -166,8 +194,7 @@ fn is_misdirected(req: &Request) -> bool {
 }
 
 /// Who calls: the downstream address, or behind trusted proxies the last one that none of them vouches for.
-fn decide_client(down: &Downstream, snapshot: &Snapshot, req: &mut Request) {
-    let peer = down.peer().ip();
+fn decide_client(peer: Option<IpAddr>, snapshot: &Snapshot, req: &mut Request) {
     req.client = peer;
     req.tells = snapshot.forwarded;
     let trusted = &snapshot.trusted_proxies;

@@ -105,6 +105,11 @@ pub struct Part {
 }
 
 impl Part {
+    /// What its deadline is called in the config.
+    pub fn timeout_key(&self) -> String {
+        format!("parts.{}.timeout", self.name)
+    }
+
     /// Whether its answer is thrown away.
     pub fn is_shadow(&self) -> bool {
         self.shadow_per_million.is_some()

@@ -200,7 +200,18 @@ fn in_order(mut named: Vec<&raw::NamedFilter>) -> Vec<&raw::NamedFilter> {
     named
 }
 
+/// The names of the filters of a route on a listener, in the order in which they run.
+pub fn names(config: &Config, route: &routes::Route, listener: &Listener) -> Vec<String> {
+    chain(config, route, listener).into_iter().map(|named| named.name.value.clone()).collect()
+}
+
 /// Those of all routes, then the listener's, then the route's; each once, and without those that the route refuses.
+fn chain<'c>(config: &'c Config, route: &'c routes::Route, listener: &'c Listener) -> Vec<&'c raw::NamedFilter> {
+    let by_name = |name: &&str| config.filters.iter().find(|filter| filter.name.value == *name);
+    in_order(config.filters_of(route, listener).iter().filter_map(by_name).collect())
+}
+
+/// The same as they run.
 pub(super) fn of(
     route: &routes::Route,
     listener: &Listener,
@@ -209,10 +220,7 @@ pub(super) fn of(
     params: &[String],
     report: &Report,
 ) -> Vec<Filter> {
-    let config = inputs.config;
-    let by_name = |name: &&str| config.filters.iter().find(|filter| filter.name.value == *name);
-    let named = config.filters_of(route, listener).iter().filter_map(by_name).collect();
-    let filters = in_order(named)
+    let filters = chain(inputs.config, route, listener)
         .into_iter()
         .filter_map(|named| {
             if let Some(filter) = common.filters.get(&named.name.value) {

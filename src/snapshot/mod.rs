@@ -43,6 +43,7 @@ use crate::upstream::balance::hash::hash_key;
 use crate::upstream::pool::PoolLimits;
 
 use self::aggregate::Aggregate;
+pub use self::filters::names as filter_names;
 
 /// Everything a worker needs to serve requests.
 pub struct Snapshot {
@@ -162,6 +163,13 @@ pub struct Route {
     pub action: Action,
     /// This core's counters for it.
     pub metrics: RouteMetrics,
+}
+
+impl Route {
+    /// What its deadline is called in the config.
+    pub fn timeout_key(&self) -> String {
+        format!("routes.{}.timeout", self.name)
+    }
 }
 
 /// What a route does.

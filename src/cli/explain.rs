@@ -1,0 +1,118 @@
+//! `ringway explain`: the request that its arguments describe, and what the gateway would do with it.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use clap::Args;
+
+use crate::config::Config;
+use crate::core::Core;
+use crate::proxy::explain::{Asked, Explanation, explain};
+use crate::proxy::plane::Plane;
+
+use super::{snapshot, told};
+
+/// Takes the request that it would be, and says what it would do with it
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The request's method
+    method: String,
+    /// A path with its query, or a whole URL: its scheme chooses a listener with TLS or one without, its host is the Host
+    url: String,
+    /// A header field of the request, as often as needed
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// The address that it comes from
+    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    from: IpAddr,
+    /// The listener that it comes to, by its name; else the first that speaks what the URL's scheme says
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Print credentials as they would be sent, not as ***
+    #[arg(long)]
+    credentials: bool,
+    /// The config (YAML)
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+}
+
+/// What the command prints, and its exit code: 0 where a route is taken, 1 where none is.
+///
+/// # Errors
+/// What is wrong with the arguments, or with what the config names.
+pub(crate) fn run(options: &Options, config: &Config) -> Result<(String, u8), String> {
+    let asked = asked(options, config)?;
+    let (snapshot, metrics) = snapshot(config)?;
+    let core = Rc::new(Core::new(0, metrics.core(0), None));
+    let mut explanation = explain(&Rc::new(Plane::new(core, Box::new(snapshot))), config, &asked);
+    if !options.credentials {
+        told::hide_credentials(&mut explanation, config);
+    }
+    let code = u8::from(explanation.route.is_none());
+    Ok((text(&explanation, options.json)?, code))
+}
+
+fn text(explanation: &Explanation, json: bool) -> Result<String, String> {
+    if !json {
+        return Ok(told::text(explanation));
+    }
+    let text = serde_json::to_string_pretty(explanation).map_err(|e| e.to_string())?;
+    Ok(text + "\n")
+}
+
+/// The request that the arguments describe, byte for byte: what is wrong with it is the gateway's to say.
+fn asked(options: &Options, config: &Config) -> Result<Asked, String> {
+    let url = options.url.as_str();
+    let has_scheme = |scheme: &str| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    let is_tls = match (has_scheme("https://"), has_scheme("http://")) {
+        (true, _) => Some(true),
+        (_, true) => Some(false),
+        _ => None,
+    };
+    let named = options.headers.iter().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("host").then(|| value.trim().to_owned())
+    });
+    let listener = listener(options.listener.as_deref(), is_tls, config)?;
+    let (authority, target) = match is_tls.and_then(|_| url.split_once("://")) {
+        Some((_, rest)) => {
+            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+            let (authority, target) = rest.split_at(end);
+            let slash = if target.starts_with('/') { "" } else { "/" };
+            (authority.to_owned(), format!("{slash}{target}"))
+        }
+        None => {
+            let address = config.listeners.get(listener).map(|listener| listener.address.to_string());
+            (address.unwrap_or_default(), url.to_owned())
+        }
+    };
+    let host = named.clone().unwrap_or(authority);
+    let mut head = format!("{} {target} HTTP/1.1\r\n", options.method);
+    if named.is_none() {
+        head += &format!("Host: {host}\r\n");
+    }
+    for line in &options.headers {
+        head += &format!("{line}\r\n");
+    }
+    head += "\r\n";
+    Ok(Asked { head: head.into_bytes(), from: options.from, listener, server_name: host })
+}
+
+fn listener(name: Option<&str>, is_tls: Option<bool>, config: &Config) -> Result<usize, String> {
+    let speaks = |index: &usize| {
+        let listener = config.listeners.get(*index);
+        listener.is_some_and(|listener| is_tls.is_none_or(|is_tls| listener.tls.is_some() == is_tls))
+    };
+    let Some(name) = name else {
+        let what = if is_tls == Some(true) { "with TLS" } else { "without TLS" };
+        let remedy = "choose one with --listener, or another scheme";
+        return (0..config.listeners.len()).find(speaks).ok_or(format!("no listener {what}; {remedy}"));
+    };
+    let names = || config.listeners.iter().map(|listener| listener.name.value.as_str());
+    let found = names().position(|listener| listener == name);
+    found.ok_or_else(|| format!("no listener `{name}`; there are {}", names().collect::<Vec<_>>().join(", ")))
+}

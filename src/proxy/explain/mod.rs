@@ -1,0 +1,286 @@
+//! What the gateway would do with a request, and why: each step is the one that a real request takes, on a snapshot that no
+//! connection belongs to. Nothing is opened, resolved or sent.
+
+mod filters;
+mod sent;
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::core::Core;
+use crate::error::Kind;
+use crate::http::authority::validate_host;
+use crate::http::reply::{self, Reply};
+use crate::io::{Buf, Stream, memory};
+use crate::request::Request;
+use crate::route::{Verdict, param_names};
+use crate::snapshot::{Action, ListenerSpec, Snapshot};
+use crate::tls::Session;
+
+use super::plane::{Downstream, Peer, Plane};
+use super::receive::{self, Arrival};
+use super::{exchange, to_client};
+
+pub use filters::Step;
+pub use sent::{Endpoint, Sent};
+
+/// What stands for the id that a request would get: as long, and as harmless wherever a template puts it.
+pub const REQUEST_ID: &str = "request-id-xxxxxxxxxxxxxxx";
+
+/// A request to be explained.
+#[derive(Debug)]
+pub struct Asked {
+    /// Its head, as a client would send it.
+    pub head: Vec<u8>,
+    /// The address that it comes from.
+    pub from: IpAddr,
+    /// Index of the listener that it comes to.
+    pub listener: usize,
+    /// The host that the handshake is for, where the listener speaks TLS.
+    pub server_name: String,
+}
+
+/// What would be done with a request.
+#[derive(Debug, Default, Serialize)]
+pub struct Explanation {
+    /// The listener that it comes to.
+    pub listener: String,
+    /// How it was understood, unless it is refused before that.
+    pub request: Option<Understood>,
+    /// The route that it takes.
+    pub route: Option<Taken>,
+    /// Every other route with what is to be said of it: those whose host and path fit first, in the order in which they are
+    /// asked.
+    pub others: Vec<Other>,
+    /// What runs before the action, in order.
+    pub filters: Vec<Step>,
+    /// The answer, where the gateway makes it.
+    pub answer: Option<Answer>,
+    /// What upstreams get.
+    pub sent: Vec<Sent>,
+    /// The largest body, in bytes.
+    pub body_limit: Option<u64>,
+    /// What is waited for, and for how long at most, in ms.
+    pub deadlines: Vec<Deadline>,
+}
+
+/// A request as the gateway reads it.
+#[derive(Debug, Serialize)]
+pub struct Understood {
+    /// Its method.
+    pub method: String,
+    /// Host that routes are matched with.
+    pub host: String,
+    /// Path that routes are matched with: normalised.
+    pub path: String,
+    /// All behind its `?`.
+    pub query: Option<String>,
+    /// Who calls.
+    pub client: String,
+}
+
+/// The route that is taken.
+#[derive(Debug, Serialize)]
+pub struct Taken {
+    /// Its name.
+    pub name: String,
+    /// Its path pattern.
+    pub pattern: String,
+    /// Names of its parameters, and what they match.
+    pub params: Vec<(String, String)>,
+}
+
+/// A route that is not taken.
+#[derive(Debug, Serialize)]
+pub struct Other {
+    /// Its name.
+    pub name: String,
+    /// Its methods, host and pattern.
+    pub matches: String,
+    /// What does not fit: `host`, `path`, `method`, a predicate, or `nothing` where another comes before it.
+    pub differs: &'static str,
+    /// The same in words.
+    pub why: String,
+}
+
+/// An answer that the gateway makes.
+#[derive(Debug, Serialize)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Why, where it is an error.
+    pub why: Option<&'static str>,
+    /// Its head.
+    pub head: String,
+    /// Its body.
+    pub body: String,
+}
+
+/// Something that is waited for.
+#[derive(Debug, Serialize)]
+pub struct Deadline {
+    /// Its key in the config.
+    pub key: String,
+    /// In ms.
+    pub ms: u32,
+}
+
+/// Explains a request to a data plane that serves by the snapshot of `config`.
+#[must_use]
+pub fn explain(plane: &Rc<Plane>, config: &Config, asked: &Asked) -> Explanation {
+    let live = plane.live();
+    let snapshot = &live.snapshot;
+    let Some(rules) = snapshot.listeners.get(asked.listener) else { return Explanation::default() };
+    let mut told = Explanation { listener: rules.name.clone(), ..Explanation::default() };
+    listener_deadlines(rules, &mut told);
+    let down = downstream(plane, rules, asked);
+    let (mut req, decided) = receive(&down, rules, snapshot, &plane.core, asked);
+    if let Err(kind) = decided {
+        told.answer = Some(answer(&Reply::from_error(kind, REQUEST_ID, b""), &req, &plane.core, rules));
+        return told;
+    }
+    told.request = Some(Understood {
+        method: req.head.method.as_str().to_owned(),
+        host: req.host_str().to_owned(),
+        path: req.path_str().to_owned(),
+        query: req.query_str().map(str::to_owned),
+        client: req.client.map(|ip| ip.to_string()).unwrap_or_default(),
+    });
+    let found = exchange::route_of(&mut req, &live, plane, &down);
+    let index = found.as_ref().map_or_else(|(route, _)| *route, |index| Some(*index));
+    routes(&req, snapshot, config, index, &mut told);
+    let index = match found {
+        Ok(index) => index,
+        Err((_, reply)) => {
+            told.answer = Some(answer(&reply, &req, &plane.core, rules));
+            return told;
+        }
+    };
+    let (Some(route), Some(raw)) = (snapshot.routes.get(index), config.routes.get(index)) else { return told };
+    told.deadlines.push(Deadline { key: route.timeout_key(), ms: route.timeout_ms });
+    req.body_limit = route.body_limit;
+    receive::count_forward(&mut req);
+    told.filters = filters::run(&mut req, route, raw, &live, plane, &down, config);
+    told.body_limit = req.body_limit;
+    req.cut_query();
+    let about = sent::About { live: &live, down: &down, config };
+    match &route.action {
+        Action::Forward(action) => about.forward(action, raw, route.timeout_ms, &plane.core, &mut req, &mut told),
+        Action::Aggregate(plan) => about.aggregate(plan, raw, route.timeout_ms, &req, &mut told),
+        Action::Respond(respond) => {
+            let reply = exchange::responded(respond, &req);
+            told.answer = Some(answer(&reply, &req, &plane.core, rules));
+        }
+        Action::Redirect(redirect) => {
+            let reply = exchange::redirected(redirect, &req);
+            told.answer = Some(answer(&reply, &req, &plane.core, rules));
+        }
+    }
+    told
+}
+
+/// A connection that nobody is at the other end of.
+fn downstream(plane: &Plane, rules: &ListenerSpec, asked: &Asked) -> Downstream {
+    let (near, _) = memory::pair();
+    let down = Downstream {
+        stream: Stream::Memory(near),
+        peer: Peer::new(Some(SocketAddr::new(asked.from, 0))),
+        told: Default::default(),
+        place: Default::default(),
+        client: Default::default(),
+        listener: asked.listener,
+        slot: plane.core.deadlines.slot(),
+        session: Default::default(),
+        half_answered: Default::default(),
+        idle_since_ms: Default::default(),
+        served: Default::default(),
+        opened_ms: 0,
+    };
+    if rules.tls.is_some() {
+        let host = validate_host(asked.server_name.as_bytes()).map(|host| host.name.to_ascii_lowercase());
+        let session = Session { server_name: host.unwrap_or_default(), version: "TLSv1.3", client: None };
+        let _ = down.session.set(Rc::new(session)); // it was empty
+    }
+    down
+}
+
+/// Reads and decides a request as a connection does.
+fn receive(
+    down: &Downstream,
+    rules: &ListenerSpec,
+    snapshot: &Snapshot,
+    core: &Core,
+    asked: &Asked,
+) -> (Request, Result<(), Kind>) {
+    let mut req = Request { buf: Buf::with_capacity(asked.head.len()), ..Request::default() };
+    req.session = down.session.get().map(Rc::clone);
+    req.buf.extend(&asked.head);
+    let whole = Arrival::new(&rules.bounds).look(&mut req.buf, &mut req.head, &rules.bounds);
+    let decided = match whole {
+        Ok(true) => receive::decide(down.peer().ip(), rules, snapshot, &mut req),
+        Ok(false) => Err(Kind::HeaderTimeout),
+        Err(kind) => Err(kind),
+    };
+    receive::name(core, &mut req);
+    // A trusted proxy's stays; one that is made here is another each time.
+    let given = req.head.fields.get(b"x-request-id", req.bytes());
+    if given != Some(req.request_id.as_bytes()) {
+        REQUEST_ID.clone_into(&mut req.request_id);
+    }
+    (req, decided)
+}
+
+fn answer(reply: &Reply, req: &Request, core: &Core, rules: &ListenerSpec) -> Answer {
+    let mut head = Vec::new();
+    let keep = !reply.close && req.head.wants_keep_alive();
+    to_client::write_reply_head(reply, req, core, keep, &rules.hsts, &mut head);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let why = reply.kind.map(|kind| reply::row(kind).message);
+    Answer { status: reply.status, why, head: text(&head), body: text(&reply.body) }
+}
+
+/// What is to be said of each route.
+fn routes(req: &Request, snapshot: &Snapshot, config: &Config, taken: Option<usize>, told: &mut Explanation) {
+    let candidates = snapshot.router.explain(req.host_str(), req.path_str(), &req.head.method, req);
+    for candidate in candidates {
+        let Some(raw) = config.routes.get(candidate.route) else { continue };
+        let name = raw.name.value.clone();
+        if taken == Some(candidate.route) {
+            let names = param_names(&raw.matches.path.value).unwrap_or_default();
+            let path = req.path_str();
+            let params =
+                names.into_iter().enumerate().map(|(i, name)| (name, candidate.params.get(i, path).to_owned()));
+            told.route = Some(Taken { name, pattern: raw.matches.path.value.clone(), params: params.collect() });
+            continue;
+        }
+        let methods: Vec<&str> = raw.matches.methods.iter().map(http::Method::as_str).collect();
+        let host = raw.matches.host.as_ref().map(|host| host.value.to_string());
+        let (differs, why) = match candidate.verdict {
+            Verdict::Matches => ("nothing", "it fits too, and the one that is taken comes before it".to_owned()),
+            Verdict::Redirects => ("path", "its path has, or lacks, the slash at the end".to_owned()),
+            Verdict::Method => ("method", format!("it takes {}", methods.join(", "))),
+            Verdict::Predicate { name, why, .. } => ("predicate", format!("{name}: {why}")),
+            Verdict::OtherHost => ("host", format!("it is for {}", host.as_deref().unwrap_or("any host"))),
+            Verdict::OtherPath => ("path", format!("it is for {}", raw.matches.path.value)),
+        };
+        let words = [methods.join(","), format!("{}{}", host.unwrap_or_default(), raw.matches.path.value)];
+        let matches = words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+        told.others.push(Other { name, matches, differs, why });
+    }
+}
+
+fn listener_deadlines(rules: &ListenerSpec, told: &mut Explanation) {
+    let mut add = |key: &str, ms| {
+        told.deadlines.push(Deadline { key: format!("listeners.{}.timeouts.{key}", rules.name), ms });
+    };
+    if let Some(tls) = &rules.tls {
+        add("tls_handshake", tls.handshake_ms);
+    }
+    add("request_header", rules.request_header_ms);
+    add("request_body", rules.request_body_ms);
+    add("keep_alive", rules.keep_alive_ms);
+    add("write", rules.write_ms);
+}

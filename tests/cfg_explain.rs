@@ -1,0 +1,378 @@
+//! `ringway explain`: what it says of a request is what the running gateway does with it.
+
+use crate::support::foreign::{curl, url};
+use crate::support::gateway::{Gateway, run};
+use crate::support::message::ok;
+use crate::support::misbehave::answers_and_closes;
+use crate::support::{Setup, Upstream, temp_dir, tls};
+use serde_json::Value;
+
+/// Exit code and what `ringway explain` prints and complains about.
+fn explain(gateway: &Gateway, args: &[&str]) -> (i32, String, String) {
+    let config = gateway.dir.join("gateway.yaml");
+    run(&[&["explain"], args, &["-c", config.to_str().unwrap()]].concat())
+}
+
+fn json(gateway: &Gateway, args: &[&str]) -> Value {
+    let (code, said, complaint) = explain(gateway, &[args, &["--json", "--credentials"]].concat());
+    assert_eq!((code, complaint.as_str()), (0, ""), "{args:?}: {said}");
+    serde_json::from_str(&said).unwrap()
+}
+
+/// The same of a config that is not run.
+fn of_text(yaml: &str, args: &[&str]) -> (i32, String, String) {
+    let path = temp_dir("explain").join("gateway.yaml");
+    std::fs::write(&path, yaml).unwrap();
+    run(&[&["explain"], args, &["-c", path.to_str().unwrap()]].concat())
+}
+
+/// What came on a connection, with what `explain` says for the id where the gateway made one.
+fn arrived(upstream: &Upstream, conn: usize) -> String {
+    let text = String::from_utf8(upstream.bytes(conn)).unwrap();
+    let id = text.lines().find_map(|line| line.strip_prefix("X-Request-Id: ")).unwrap_or("none").to_owned();
+    if id.len() == REQUEST_ID.len() { text.replace(&id, REQUEST_ID) } else { text }
+}
+
+const REQUEST_ID: &str = "request-id-xxxxxxxxxxxxxxx";
+
+/// A request to be sent by curl, and to be explained.
+struct Case {
+    method: &'static str,
+    target: &'static str,
+    headers: &'static [&'static str],
+    /// Sent by curl alone; of its framing the headers tell.
+    body: &'static str,
+}
+
+const fn case(method: &'static str, target: &'static str, headers: &'static [&'static str]) -> Case {
+    Case { method, target, headers, body: "" }
+}
+
+/// Sends each by curl, and compares what the upstream got with what is explained.
+fn compare(upstream: &Upstream, gateway: &Gateway, cases: &[Case]) {
+    for (conn, Case { method, target, headers, body }) in cases.iter().enumerate() {
+        let url = url(gateway.addr) + target;
+        let mut args = vec!["--path-as-is", "-g", "-o", "/dev/null", "-w", "%{http_code}"];
+        // Told that it is only the method's name, curl would wait for a body.
+        args.extend(if *method == "HEAD" { ["-I", "-q"] } else { ["-X", method] });
+        // What curl would add by itself.
+        let headers: Vec<&str> = ["User-Agent: test", "Accept: */*"].iter().chain(*headers).copied().collect();
+        for header in headers.iter().filter(|header| !header.starts_with("Content-Length")) {
+            args.extend(["-H", header]);
+        }
+        if !body.is_empty() {
+            args.extend(["--data-binary", body]);
+        }
+        args.push(&url);
+        assert_eq!(curl(&args), "200", "{method} {target}");
+        let mut asked = vec![*method, &url];
+        headers.iter().for_each(|header| asked.extend(["-H", header]));
+        let told = json(gateway, &asked);
+        assert_eq!(told["sent"].as_array().unwrap().len(), 1, "{told}");
+        let expected = told["sent"][0]["request"].as_str().unwrap();
+        let got = arrived(upstream, conn);
+        // Behind the head the explanation has nothing of the client's body.
+        let head = got.split_inclusive("\r\n\r\n").next().unwrap();
+        assert_eq!(head, expected, "{method} {target} {headers:?}");
+    }
+}
+
+const FORWARDED: [Case; 17] = [
+    case("GET", "/plain/a?b=c&d", &["X-A: 1", "x-b:2", "X-A: 3"]),
+    case("GET", "/plain/%7Ea/../b/./c%2c", &[]),
+    case("HEAD", "/plain/", &["Connection: close, X-Hop", "X-Hop: 1", "Keep-Alive: 5"]),
+    case("GET", "/plain/te", &["TE: trailers, gzip", "Connection: TE"]),
+    case("GET", "/plain/ws", &["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: dGhlIHNhbXBsZQ=="]),
+    case("GET", "/plain/no-upgrade", &["Connection: Upgrade", "Upgrade: x"]),
+    case("OPTIONS", "/plain/x", &["Max-Forwards: 5"]),
+    case("GET", "/plain/who", &["X-Forwarded-For: 192.0.2.1", "Forwarded: for=x", "Via: 1.0 y", "X-Request-Id: mine"]),
+    case("GET", "/plain/own-host", &["Host: Other.Test:81", "Authorization: Basic eDp5", "Cookie: a=b"]),
+    Case {
+        method: "POST",
+        target: "/plain/post",
+        headers: &["Content-Type: text/plain", "Content-Length: 5"],
+        body: "hello",
+    },
+    Case {
+        method: "PUT",
+        target: "/plain/put",
+        headers: &["Content-Type: x", "Transfer-Encoding: chunked", "Expect:"],
+        body: "hello",
+    },
+    case("GET", "/strip/a/b?c=1", &[]),
+    case("GET", "/add/a", &["X-Debug: 1"]),
+    case("GET", "/v1/42/rest/of/it?keep=1&x=%20y", &["X-In: é in", "X-Debug: 1"]),
+    case("GET", "/pass/a", &["Host: gw.test:8080"]),
+    case("GET", "/literal/a", &[]),
+    case("GET", "/keyed/a?b=1&key=sesame&c=2", &["X-Owner: forged"]),
+];
+
+#[test]
+fn what_an_upstream_gets_is_what_was_explained() {
+    let upstream = Upstream::start(answers_and_closes(ok("hello")));
+    let gateway = Setup::new()
+        .upstream("u", &[&upstream], "")
+        .top("filters:")
+        .top("  key: { api_key: { query: key, keys: [{ sha256: d0c04f4b1951e4aeaaec8223ed2039e542f3aae805a6fa7f6d794e5afff5d272, owner: partner }], principal_header: x-owner } }")
+        .top("  edit: { request_headers: { set: { x-route: \"{path}\" }, remove: [x-debug] } }")
+        .forward_path("/plain/{*rest}", "")
+        .forward_path("/strip/{*rest}", "rewrite: { strip_prefix: /strip }")
+        .forward_path("/add/{*rest}", "rewrite: { add_prefix: /base }")
+        .route(
+            "match: { path: \"/v1/{id}/{*rest}\" }, filters: [edit], forward: { upstream: u, rewrite: { path: \"/v2/{rest}/x-{id}\" }, \
+             request_headers: { set: { x-id: \"{request_id}\", x-ip: \"{client_ip}\", x-q: \"{query.x}{path.id}\", user-agent: gateway }, add: { x-in: \"{header.x-in}\" }, remove: [accept] } }",
+        )
+        .forward_path("/pass/{*rest}", "rewrite: { host: pass }")
+        .forward_path("/literal/{*rest}", "rewrite: { host: inner.test }, request_headers: { set: { via: mine, x-forwarded-for: \"-\" } }")
+        .route("match: { path: \"/keyed/{*rest}\" }, filters: [key, edit], forward: { upstream: u }")
+        .start();
+    compare(&upstream, &gateway, &FORWARDED);
+}
+
+#[test]
+fn what_trusted_proxies_say_is_explained_as_it_is_passed_on() {
+    let upstream = Upstream::start(answers_and_closes(ok("hello")));
+    let gateway = Setup::forward(&upstream).top("trusted_proxies: [127.0.0.0/8, 10.0.0.0/8]").start();
+    let cases = [
+        case(
+            "GET",
+            "/a",
+            &["X-Forwarded-For: 192.0.2.1, 10.1.1.1", "X-Forwarded-Proto: https", "X-Forwarded-Host: outer.test"],
+        ),
+        case("GET", "/b", &["Via: 1.1 edge", "Forwarded: for=192.0.2.1", "X-Request-Id: given-1"]),
+        case("GET", "/c", &["X-Request-Id: a", "X-Request-Id: b", "X-Forwarded-For: nonsense"]),
+    ];
+    compare(&upstream, &gateway, &cases);
+    let told = json(&gateway, &["GET", "/a", "-H", "X-Forwarded-For: 192.0.2.1, 10.1.1.1"]);
+    assert_eq!(told["request"]["client"], "192.0.2.1");
+    let told = json(&gateway, &["GET", "/a", "--from", "2001:db8::1", "-H", "X-Forwarded-For: 192.0.2.1"]);
+    assert_eq!(told["request"]["client"], "2001:db8::1");
+    assert!(told["sent"][0]["request"].as_str().unwrap().contains("X-Forwarded-For: 2001:db8::1\r\n"), "{told}");
+}
+
+#[test]
+fn each_part_of_an_aggregation_gets_what_was_explained() {
+    let [user, orders] = ["{\"id\":7}", "[]"].map(|json| {
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{json}",
+            json.len()
+        );
+        Upstream::start(answers_and_closes(head))
+    });
+    let gateway = Setup::new()
+        .upstream("users", &[&user], "")
+        .upstream("orders", &[&orders], "")
+        .route(
+            "name: report, match: { path: \"/report/{id}\" }, timeout: 5s, aggregate: { parts: [\
+             { name: user, upstream: users, request: { path: \"/user/{path.id}\", query: [page], headers: [x-a], set_headers: { x-b: \"{client_ip}\" } } }, \
+             { name: orders, upstream: orders, timeout: 2s, request: { path: \"/orders?user={parts.user.id}\" } }] }",
+        )
+        .start();
+    let url = url(gateway.addr) + "/report/7?page=2&x=3";
+    assert!(curl(&["-H", "X-A: 1", &url]).contains("\"id\":7"));
+    let told = json(&gateway, &["GET", &url, "-H", "X-A: 1"]);
+    assert_eq!(told["sent"][0]["request"], arrived(&user, 0));
+    let second = told["sent"][1]["request"].as_str().unwrap();
+    assert_eq!(second.replace("~parts.user.id~", "7"), arrived(&orders, 0));
+    assert!(told["sent"][1]["notes"][0].as_str().unwrap().ends_with("ended: user"), "{told}");
+    let deadline =
+        |key: &str| told["deadlines"].as_array().unwrap().iter().find(|d| d["key"] == key).unwrap()["ms"].clone();
+    assert_eq!((deadline("routes.report.timeout"), deadline("parts.orders.timeout")), (5000.into(), 2000.into()));
+}
+
+/// A head without its date and without what its connection says.
+fn undated(head: &str) -> String {
+    let id = |line: &&str| !line.starts_with("Date: ") && !line.starts_with("Connection: ");
+    head.lines().filter(id).collect::<Vec<_>>().join("\n").trim().to_owned()
+}
+
+#[test]
+fn answers_of_the_gateway_are_explained_with_their_heads() {
+    let upstream = Upstream::says("never");
+    let gateway = Setup::new()
+        .upstream("u", &[&upstream], "")
+        .top("filters: { web: { security_headers: {} } }")
+        .route("match: { path: /robots.txt }, filters: [web], respond: { status: 203, headers: { content-type: text/plain, x-path: \"{path}\" }, body: hello }")
+        .route("match: { path: \"/old/{id}\" }, redirect: { to: \"https://new.test/{path.id}?{query}\", status: 307 }")
+        .route("match: { path: /post, methods: [POST] }, forward: { upstream: u }")
+        .route("match: { path: /slash/, trailing_slash: redirect }, forward: { upstream: u }")
+        .start();
+    for (method, target, code) in [
+        ("GET", "/robots.txt", 0),
+        ("GET", "/old/7?a=b", 0),
+        ("GET", "/post", 1),
+        ("GET", "/slash", 0),
+        ("GET", "/nowhere", 1),
+        ("GET", "/%00", 1),
+        ("OPTIONS", "/post", 1),
+    ] {
+        let url = url(gateway.addr) + target;
+        let answered = curl(&["-i", "-X", method, &url]);
+        let (head, body) = answered.split_once("\r\n\r\n").unwrap();
+        let (exit, said, complaint) = explain(&gateway, &[method, &url, "--json"]);
+        assert_eq!((exit, complaint.as_str()), (code, ""), "{method} {target}: {said}");
+        let told: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(undated(told["answer"]["head"].as_str().unwrap()), undated(head), "{method} {target}");
+        let body_told = told["answer"]["body"].as_str().unwrap();
+        let before_id = |text: &str| text.split("\"request_id\"").next().unwrap().to_owned();
+        assert_eq!(before_id(body_told), before_id(body), "{method} {target}");
+        assert!(told["sent"].as_array().unwrap().is_empty(), "{told}");
+    }
+    assert!(upstream.requests().is_empty(), "nothing is opened");
+}
+
+const ROUTES: &str = "listeners:
+  - { name: inside, address: 127.0.0.1:18080 }
+  - { name: outside, address: 127.0.0.1:18081, filters: [limit] }
+upstreams:
+  u: { endpoints: [{ address: no-such-host.invalid:9000, weight: 3 }, 127.0.0.1:1], balance: round_robin, timeouts: { connect: 1s } }
+  v: { endpoints: [127.0.0.1:2] }
+filters:
+  limit: { rate_limit: { rate: 1/s, key: [ip, header.x-token] } }
+  who: { api_key: { header: x-token, keys: [{ sha256: d0c04f4b1951e4aeaaec8223ed2039e542f3aae805a6fa7f6d794e5afff5d272, owner: partner }] } }
+  chaos: { fault: { abort: { status: 503, percent: 100% } } }
+  ask: { ext_auth: { upstream: v, path: /verify } }
+  small: { request_limits: { body: 1KiB } }
+routes:
+  - { name: beta, match: { host: api.test, path: \"/user/{id}\", headers: { x-beta: present } }, forward: { upstream: u } }
+  - { name: post, match: { host: api.test, path: \"/user/{id}\", methods: [POST] }, forward: { upstream: u } }
+  - { name: user, match: { host: api.test, path: \"/user/{id}\", methods: [GET] }, filters: [who, chaos, ask, small], timeout: 7s, forward: { upstream: u } }
+  - { name: rest, match: { host: api.test, path: \"/user/{*rest}\" }, forward: { upstream: u } }
+  - { name: elsewhere, match: { host: other.test, path: \"/user/{id}\" }, forward: { upstream: u } }
+  - { name: split, match: { host: api.test, path: /split }, forward: { split: { u: 0, v: 1 } } }
+admin: off
+";
+
+#[test]
+fn every_route_says_why_it_is_not_taken() {
+    let (code, said, complaint) =
+        of_text(ROUTES, &["GET", "http://api.test/user/7", "-H", "X-Token: sesame", "--listener", "outside"]);
+    assert_eq!((code, complaint.as_str()), (0, ""), "{said}");
+    for line in [
+        "route     user (/user/{id})",
+        "id = 7",
+        "post (POST api.test/user/{id}): method: it takes POST",
+        "rest (api.test/user/{*rest}): nothing: it fits too",
+        "1. limit (rate_limit): key = ip 127.0.0.1 + header.x-token (present); takes 1",
+        "2. who (api_key): needs a key in the field x-token",
+        "3. chaos (fault): answers 503 to 100 %",
+        "4. ask (ext_auth): asks v: GET /verify HTTP/1.1",
+        "5. small (request_limits)",
+        "body      at most 1024 bytes",
+        "upstream  u, round_robin of no-such-host.invalid:9000 (weight 3), 127.0.0.1:1",
+        "| Host: no-such-host.invalid:9000",
+        "routes.user.timeout 7000 ms",
+        "upstreams.u.timeouts.connect 1000 ms",
+    ] {
+        assert!(said.contains(line), "{line}:\n{said}");
+    }
+    assert!(said.contains("beta (api.test/user/{id}): predicate: x-beta"), "{said}");
+    assert!(!said.contains("elsewhere"), "what is for another host is no candidate:\n{said}");
+    let (_, whole, _) = of_text(ROUTES, &["GET", "http://api.test/user/7", "--json"]);
+    let told: Value = serde_json::from_str(&whole).unwrap();
+    let differs = |name: &str| {
+        told["others"].as_array().unwrap().iter().find(|other| other["name"] == name).unwrap()["differs"].clone()
+    };
+    let all = ["beta", "post", "rest", "elsewhere", "split"].map(differs);
+    assert_eq!(all, ["predicate", "method", "nothing", "host", "path"]);
+    assert_eq!(told["filters"][0]["answers"], 401, "{told}");
+}
+
+#[test]
+fn of_a_split_one_upstream_is_shown_with_what_it_is_chosen_from() {
+    let (code, said, _) = of_text(ROUTES, &["GET", "http://api.test/split"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("upstream  v, p2c of 127.0.0.1:2") && said.contains("one of u (0), v (1)"), "{said}");
+}
+
+#[test]
+fn where_no_route_is_taken_the_nearest_ones_are_told() {
+    let (code, said, _) = of_text(ROUTES, &["GET", "http://api.test/usr/7"]);
+    assert_eq!(code, 1, "{said}");
+    let near = said.find("post (").unwrap();
+    assert!(said.contains("route     none") && said.contains("answer    404: no route matches"), "{said}");
+    assert!(near < said.find("split (").unwrap(), "{said}");
+    let (code, said, _) = of_text(ROUTES, &["GET", "http://third.test/user/7"]);
+    assert!(code == 1 && said.contains("host: it is for api.test"), "{said}");
+}
+
+#[test]
+fn no_credential_is_printed_unless_it_is_asked_for() {
+    let yaml = ROUTES.replace("header: x-token", "header: x-token, query: key");
+    let args = [
+        "GET",
+        "http://api.test/user/7?key=sesame&a=b",
+        "-H",
+        "Authorization: Bearer sesame",
+        "-H",
+        "Cookie: s=sesame",
+    ];
+    for more in [&[][..], &["--json"], &["-H", "X-Token: sesame"]] {
+        let (code, said, _) = of_text(&yaml, &[&args[..], more].concat());
+        assert_eq!(code, 0, "{said}");
+        assert!(!said.contains("sesame") && said.contains("***"), "{said}");
+    }
+    let (_, said, _) = of_text(&yaml, &[&args[..], &["--credentials"]].concat());
+    assert!(said.contains("Authorization: Bearer sesame"), "{said}");
+}
+
+#[test]
+fn hostile_arguments_get_the_answer_that_they_would_get() {
+    let pairs = (0..10_000).map(|i| format!("k{i}=v")).collect::<Vec<_>>().join("&");
+    let (many, large, long) = (
+        format!("http://api.test/user/7?{pairs}"),
+        format!("X: {}", "y".repeat(40_000)),
+        format!("/{}", "a".repeat(9000)),
+    );
+    for (args, answer) in [
+        (vec!["GET", "/a b"], "answer    400: the request line must end with HTTP/1.1"),
+        (vec!["GET", "/x#y"], "answer    400: not a request target"),
+        (vec!["G ET", "/x"], "answer    400"),
+        (vec!["GET", "http://a_b:99999/x"], "answer    400: not a valid Host"),
+        (vec!["GET", "/x", "-H", "A\r\nB: c"], "answer    400: "),
+        (vec!["GET", "/x", "-H", "Host: a", "-H", "Host: b"], "answer    400: more than one Host"),
+        (
+            vec!["POST", "/x", "-H", "Content-Length: 5", "-H", "Transfer-Encoding: chunked"],
+            "answer    400: both Transfer-Encoding",
+        ),
+        (vec!["POST", "/x", "-H", "Transfer-Encoding: gzip"], "answer    501"),
+        (vec!["GET", "/x", "-H", &large], "answer    431"),
+        (vec!["GET", &long], "answer    414"),
+        (vec!["GET", &many], "answer    414"),
+        (vec!["", ""], "answer    400"),
+    ] {
+        let (code, said, complaint) = of_text(ROUTES, &args);
+        assert_eq!((code, complaint.as_str()), (1, ""), "{args:?}: {said}");
+        assert!(said.contains(answer), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn wrong_usage_and_wrong_configs_are_exit_code_2() {
+    for (yaml, args, complaint) in [
+        ("listenrs: []", &["GET", "/"][..], "gateway.yaml:1:1: "),
+        (ROUTES, &["GET", "https://api.test/"], "no listener with TLS"),
+        (ROUTES, &["GET", "/", "--listener", "nowhere"], "no listener `nowhere`; there are inside, outside"),
+        (ROUTES, &["GET", "/", "--from", "nobody"], "--from"),
+        (ROUTES, &["GET"], "<URL>"),
+    ] {
+        let (code, said, stderr) = of_text(yaml, args);
+        assert_eq!((code, said.as_str()), (2, ""), "{args:?}");
+        assert!(stderr.contains(complaint), "{complaint}: {stderr}");
+    }
+    let (code, ..) = run(&["explain", "GET", "/", "-c", "/nonexistent"]);
+    assert_eq!(code, 2);
+}
+
+#[test]
+fn a_scheme_chooses_the_listener_and_tls_is_explained() {
+    if !tls::is_on() {
+        return; // which certificates there are is the TLS run's
+    }
+    let upstream = Upstream::says("never");
+    let gateway = Setup::forward(&upstream).start();
+    let told = json(&gateway, &["GET", "https://gw.test/x"]);
+    assert!(told["sent"][0]["request"].as_str().unwrap().contains("X-Forwarded-Proto: https\r\n"), "{told}");
+    assert_eq!(told["sent"][0]["tls"], true);
+    assert_eq!(explain(&gateway, &["GET", "http://gw.test/x"]).0, 2);
+}
