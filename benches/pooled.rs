@@ -42,7 +42,7 @@ pub(crate) fn idle_connection(plane: &Plane) -> MemoryStream {
     let (near, far) = pair();
     let pooled = Pooled { conn: Rc::new(Stream::Memory(near)), opened_ms: 0, requests: 1 };
     let limits = plane.live().snapshot.upstreams[0].pool;
-    plane.core.endpoint(UPSTREAM, &ENDPOINT.into(), "").pool.borrow_mut().put(pooled, 0, &limits);
+    plane.core.endpoint(UPSTREAM, &ENDPOINT.into(), "", &Default::default()).pool.borrow_mut().put(pooled, 0, &limits);
     far
 }
 

@@ -21,9 +21,9 @@ use crate::limit::queue::Queues;
 use crate::observe::access_log::{Record, write_json};
 use crate::observe::format::{self, Asked, Format, Rules};
 use crate::observe::time::TimeCache;
-use crate::shared::CoreMetrics;
 use crate::shared::limits::Wallet;
 use crate::shared::log_ring::Producer;
+use crate::shared::{CoreMetrics, UpstreamMetrics};
 use crate::socket::SocketName;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::last_good::LastGood;
@@ -126,10 +126,16 @@ impl Core {
 
     /// The endpoint at `address` of the upstream `name`: the same one from snapshot to snapshot. `identity` stands for all
     /// else that a connection to it depends on: a connection never serves under another one.
-    pub fn endpoint(&self, name: &str, address: &SocketName, identity: &str) -> Rc<CoreEndpoint> {
+    pub fn endpoint(
+        &self,
+        name: &str,
+        address: &SocketName,
+        identity: &str,
+        metrics: &UpstreamMetrics,
+    ) -> Rc<CoreEndpoint> {
         let mut endpoints = self.endpoints.borrow_mut();
         let key = (name.into(), address.clone(), identity.into());
-        Rc::clone(endpoints.entry(key).or_insert_with(|| Rc::new(Endpoint::new(address.clone()))))
+        Rc::clone(endpoints.entry(key).or_insert_with(|| Rc::new(Endpoint::new(address.clone(), metrics.clone()))))
     }
 
     /// This core's wallet on a limit's process wallet: the same one from snapshot to snapshot.

@@ -229,7 +229,8 @@ fn serve(load: impl FnOnce() -> Result<Config, String>, is_demo: bool) -> Result
         Ok(control.run(beside, || control::say(text)).await)
     });
     let code = done.unwrap_or_else(|what: String| {
-        control::say(format!("{what}\n"));
+        // At once: what is said while it runs never waits for who reads it, and may not be read by the end.
+        let _ = writeln!(std::io::stderr(), "{what}");
         1
     });
     control::last_words();

@@ -355,3 +355,24 @@ fn at_the_cap_a_connection_is_told_503_and_closed() {
     assert_eq!(gateway.metrics().sum("ringway_connections_refused_total", &[]), 1.0);
     assert_eq!(first.get("/x").status, 200, "who was there stays");
 }
+
+#[test]
+fn requests_that_wait_for_an_upstream_are_counted_while_they_do() {
+    let gate = Gate::default();
+    let open = gate.clone();
+    let upstream = Upstream::start(move |conn| {
+        conn.head();
+        open.wait();
+        conn.write(ok("late"));
+    });
+    let gateway = Setup::forward(&upstream).start();
+    let in_flight =
+        |n: f64| (gateway.metrics().sum("ringway_upstream_in_flight", &[("upstream", "u")]) == n).then_some(());
+    eventually("none waits", || in_flight(0.0));
+    let mut clients: Vec<Client> = (0..3).map(|_| Client::connect(&gateway)).collect();
+    clients.iter_mut().for_each(|client| client.send(get("/x")));
+    eventually("three wait", || in_flight(3.0));
+    gate.open();
+    clients.iter_mut().for_each(|client| assert_eq!(client.response().text(), "late"));
+    eventually("none waits any more", || in_flight(0.0));
+}

@@ -341,7 +341,8 @@ impl Drop for Registered {
 
 fn join(core: &Core, snapshot: Box<Snapshot>) -> Live {
     let of = |spec: &crate::snapshot::UpstreamSpec| {
-        let of_core = |e: &crate::snapshot::EndpointSpec| core.endpoint(&spec.name, &e.address, &e.identity);
+        let of_core =
+            |e: &crate::snapshot::EndpointSpec| core.endpoint(&spec.name, &e.address, &e.identity, &spec.metrics);
         spec.endpoints.iter().map(of_core).collect()
     };
     let endpoints = snapshot.upstreams.iter().map(of).collect();

@@ -16,17 +16,16 @@ pub(super) fn upstream(action: &Forward, req: &mut Request, core: &Core) -> usiz
 
 #[inline(never)]
 fn choose(split: &Split, req: &mut Request, core: &Core) -> Option<usize> {
-    let at_random = || split.upstreams.at_random(&mut core.random.borrow_mut());
     match &split.sticky {
-        None => at_random(),
-        Some(Sticky::Header(name)) => match req.fields_named(name.as_bytes()).next() {
-            Some(value) => split.upstreams.of(value.of(req.bytes())),
-            None => at_random(),
-        },
+        None => split.upstreams.pick(None),
+        Some(Sticky::Header(name)) => {
+            let value = req.fields_named(name.as_bytes()).next();
+            split.upstreams.pick(value.map(|value| value.of(req.bytes())))
+        }
         Some(Sticky::Cookie { name, attributes }) => {
             let mut given = req.cookies().filter_map(|pair| cookie_value(pair, name.as_bytes()));
             if let Some(value) = given.find(|value| !value.is_empty()) {
-                return split.upstreams.of(value);
+                return split.upstreams.pick(Some(value));
             }
             drop(given);
             let value = format!("{:016x}", core.random.borrow_mut().next());
@@ -36,7 +35,7 @@ fn choose(split: &Split, req: &mut Request, core: &Core) -> Option<usize> {
                     out.extend_from_slice(part);
                 }
             });
-            split.upstreams.of(value.as_bytes())
+            split.upstreams.pick(Some(value.as_bytes()))
         }
     }
 }

@@ -115,7 +115,7 @@ fn route(raw: &routes::Route, inputs: &Inputs<'_>, common: &Common, report: &Rep
     let filters = config.listeners.iter().map(of).collect();
     let name = &raw.name.value;
     let action = match &raw.action {
-        routes::Action::Forward(raw) => Action::Forward(Box::new(forward(raw, config, &params, report)?)),
+        routes::Action::Forward(raw) => Action::Forward(Box::new(forward(raw, inputs, &params, report)?)),
         routes::Action::Aggregate(raw) => Action::Aggregate(Box::new(parts::aggregate(
             raw,
             parts::Inputs {
@@ -146,12 +146,13 @@ fn route(raw: &routes::Route, inputs: &Inputs<'_>, common: &Common, report: &Rep
     })
 }
 
-fn forward(raw: &raw_forward::Forward, config: &Config, params: &[String], report: &Report) -> Option<Forward> {
-    let index = |name: &str| config.upstreams.iter().position(|upstream| upstream.name.value == name);
+fn forward(raw: &raw_forward::Forward, inputs: &Inputs<'_>, params: &[String], report: &Report) -> Option<Forward> {
+    let index = |name: &str| inputs.config.upstreams.iter().position(|upstream| upstream.name.value == name);
     let upstream = raw.target.upstreams().find_map(|name| index(&name.value))?;
     let split = match &raw.target {
         Target::Upstream(_) => None,
-        Target::Split(raw) => Some(Box::new(split(raw, index))),
+        // Not the seed that its upstreams draw endpoints by.
+        Target::Split(raw) => Some(Box::new(split(raw, index, inputs.seed.rotate_left(32)))),
     };
     let rewrite = match &raw.rewrite.path {
         RawPath::Keep => PathRewrite::Keep,
@@ -193,7 +194,7 @@ fn forward(raw: &raw_forward::Forward, config: &Config, params: &[String], repor
     })
 }
 
-fn split(raw: &raw_split::Split, index: impl Fn(&str) -> Option<usize>) -> Split {
+fn split(raw: &raw_split::Split, index: impl Fn(&str) -> Option<usize>, seed: u64) -> Split {
     let weights = raw.weights.iter().filter_map(|(name, weight)| Some((index(&name.value)?, &*name.value, *weight)));
     let sticky = raw.sticky.as_ref().map(|sticky| match sticky {
         raw_split::Sticky::Header(name) => Sticky::Header(name.clone()),
@@ -202,7 +203,7 @@ fn split(raw: &raw_split::Split, index: impl Fn(&str) -> Option<usize>) -> Split
             Sticky::Cookie { name: name.clone(), attributes: format!("; Path=/; HttpOnly; SameSite=Lax{age}") }
         }
     });
-    Split { upstreams: upstream::split::Split::new(weights), sticky }
+    Split { upstreams: upstream::split::Split::new(weights, seed), sticky }
 }
 
 /// `None` within if nothing is changed.

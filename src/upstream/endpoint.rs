@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::pool::Pool;
+use crate::shared::UpstreamMetrics;
 use crate::socket::SocketName;
 
 /// An endpoint and what this core has open to it.
@@ -14,14 +15,16 @@ pub struct Endpoint<T> {
     in_flight: Cell<u32>,
     /// Idle connections.
     pub pool: RefCell<Pool<T>>,
+    /// Counts of its upstream on this core.
+    metrics: UpstreamMetrics,
     /// It is in no snapshot that new requests are served by: what is idle is closed, what is under way is not.
     pub drains: Cell<bool>,
 }
 
 impl<T> Endpoint<T> {
     /// An endpoint without connections.
-    pub fn new(address: SocketName) -> Self {
-        Self { address, in_flight: Cell::new(0), pool: RefCell::default(), drains: Cell::new(false) }
+    pub fn new(address: SocketName, metrics: UpstreamMetrics) -> Self {
+        Self { address, in_flight: Cell::new(0), pool: RefCell::default(), metrics, drains: Cell::new(false) }
     }
 
     /// Requests that wait for it or receive from it now.
@@ -32,6 +35,7 @@ impl<T> Endpoint<T> {
     /// Counts one request as in flight until the guard is dropped.
     pub fn enter(self: &Rc<Self>) -> InFlight<T> {
         self.in_flight.set(self.in_flight.get() + 1);
+        self.metrics.in_flight.add(1);
         InFlight { endpoint: Rc::clone(self) }
     }
 }
@@ -51,6 +55,7 @@ impl<T> InFlight<T> {
 impl<T> Drop for InFlight<T> {
     fn drop(&mut self) {
         self.endpoint.in_flight.set(self.endpoint.in_flight.get().saturating_sub(1));
+        self.endpoint.metrics.in_flight.add(-1);
     }
 }
 
@@ -60,12 +65,13 @@ mod tests {
 
     #[test]
     fn in_flight_counts_down_however_a_request_ends() {
-        let endpoint: Rc<Endpoint<()>> = Rc::new(Endpoint::new(SocketName::Unix("/a".into())));
+        let metrics = UpstreamMetrics::default();
+        let endpoint: Rc<Endpoint<()>> = Rc::new(Endpoint::new(SocketName::Unix("/a".into()), metrics.clone()));
         let one = endpoint.enter();
         let two = endpoint.enter();
-        assert_eq!(endpoint.in_flight(), 2);
+        assert_eq!((endpoint.in_flight(), metrics.in_flight.get()), (2, 2));
         drop(one);
         drop(two);
-        assert_eq!(endpoint.in_flight(), 0);
+        assert_eq!((endpoint.in_flight(), metrics.in_flight.get()), (0, 0));
     }
 }
