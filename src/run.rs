@@ -204,6 +204,7 @@ fn check(path: &Path, processes: u64, print: bool, plugins: &plugin::Registry) -
 
 fn serve(load: impl FnOnce() -> Result<Config, String>, is_demo: bool) -> Result<u8, String> {
     raise_open_files();
+    crate::io::let_long_files_fail();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime
         .map_err(|e| format!("the control runtime can not start: {e}; check the limit of open files (`ulimit -n`)"))?;

@@ -1,6 +1,7 @@
 //! The access log's file under load and in trouble: rotated by logrotate, on a full disk, in a directory that is gone, and a
 //! named pipe. No line is lost, cut or written twice where there is room; no request waits; it is told once.
 
+use crate::support::foreign::curl;
 use crate::support::gateway::{self, BINARY, Gateway, Process};
 use crate::support::load::Stop;
 use crate::support::{Client, Setup, eventually, free_port, names, temp_dir, tls};
@@ -195,4 +196,27 @@ fn a_directory_that_is_gone_is_told_once_and_the_log_is_back_when_it_is() {
     // One that was removed without a word is made anew as well.
     std::fs::remove_file(&log).unwrap();
     eventually("a new file", || log.exists().then_some(()));
+}
+
+#[test]
+fn a_file_that_may_not_grow_any_more_ends_nothing() {
+    let dir = temp_dir("long");
+    let log = dir.join("access.log");
+    let (port, admin) = (free_port(), free_port());
+    let config = dir.join("gateway.yaml");
+    let yaml = format!(
+        "workers: 1\nadmin: {{ address: '127.0.0.1:{admin}' }}\nlisteners: [{{ address: '127.0.0.1:{port}' }}]\n\
+         observe: {{ access_log: {{ to: {} }} }}\nroutes: [{{ match: {{ path: /a }}, respond: {{}} }}]\n",
+        log.display()
+    );
+    std::fs::write(&config, yaml).unwrap();
+    // 4 KiB.
+    let mut process =
+        Process::spawn(Command::new("prlimit").arg("--fsize=4096").arg(BINARY).args(["run", "-c"]).arg(&config));
+    eventually("it listens", || process.output().contains("listening on").then_some(()));
+    let ask = |n: u32| curl(&["-o", "/dev/null", "-w", "%{http_code} ", &format!("http://127.0.0.1:{port}/a?[1-{n}]")]);
+    assert_eq!(ask(100), "200 ".repeat(100));
+    eventually("it is told", || process.output().contains("can not be written").then_some(()));
+    assert_eq!(ask(1), "200 ");
+    assert!(process.exited().is_none());
 }

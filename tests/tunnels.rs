@@ -9,6 +9,7 @@ use crate::support::names::{CONNECTIONS, REQUESTS_ACTIVE, SENT, TUNNELS, TUNNELS
 use crate::support::upstream::{Conn, Ending};
 use crate::support::wire::show;
 use crate::support::{Client, Gate, Seeded, Setup, Upstream, eventually};
+use std::net::TcpListener;
 use std::time::Duration;
 
 const ASK: &str = "GET /ws HTTP/1.1\r\nHost: gw.test\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n";
@@ -554,4 +555,30 @@ fn a_426_names_the_protocols_and_nothing_else_does() {
     assert_eq!((told.fields.get("upgrade"), told.fields.get("connection")), (Some("websocket"), Some("Upgrade")));
     let other = client.get("/400");
     assert!(!other.fields.has("upgrade") && !other.fields.has("connection"), "{other:?}");
+}
+
+#[test]
+fn what_the_kernel_holds_for_a_slow_side_is_not_lost_to_silence() {
+    const ALL: usize = 200_000;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    rustix::net::sockopt::set_socket_recv_buffer_size(&listener, 8 << 10).unwrap(); // accepted ones inherit it
+    let upstream = Upstream::listen(listener, |conn| {
+        conn.request();
+        conn.write(SWITCH);
+        for _ in 0..ALL / 8_000 {
+            conn.wire.exact(8_000, &mut |_| {}).unwrap();
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        conn.write("all");
+        conn.until_ended();
+    });
+    let gateway =
+        Setup::new().upstream("u", &[&upstream], "timeouts: { tunnel_idle: 1s, body: 1s }").forward_all("").start();
+    let mut client = Client::connect(&gateway);
+    switched(&mut client);
+    client.send(vec![b'x'; ALL]);
+    says(&mut client, "all");
+    // One that takes nothing is silent for all that.
+    client.is_cut_off();
+    assert_eq!(gateway.log_of("/ws")["end"], end::TUNNEL_IDLE);
 }

@@ -114,9 +114,9 @@ pub enum Normalized<'a> {
 /// A [`TargetError`], always 400.
 pub fn split<'a>(method: &Method, raw: &'a [u8]) -> Result<Target<'a>, TargetError> {
     if *method == Method::CONNECT {
-        // RFC 9112 3.2.3: host and port, both required.
+        // RFC 9112 3.2.3: host and port, both required; nothing listens on port 0 (RFC 9110 9.3.6).
         let host = validate_host(raw).map_err(|_| TargetError::Authority)?;
-        return host.port.map(|_| Target::Authority(raw)).ok_or(TargetError::Authority);
+        return host.port.filter(|port| *port != 0).map(|_| Target::Authority(raw)).ok_or(TargetError::Authority);
     }
     match raw.first() {
         Some(b'/') => split_query(raw).map(|(path, query)| Target::Origin { path, query }),
@@ -417,6 +417,7 @@ mod tests {
         assert_eq!(get("http://h?b"), absolute(false, b"h", b"/", Some(b"b")));
         assert_eq!(split(&Method::OPTIONS, b"*"), Ok(Target::Asterisk));
         assert_eq!(split(&Method::CONNECT, b"h:443"), Ok(Target::Authority(b"h:443")));
+        assert_eq!(split(&Method::CONNECT, b"h:0"), Err(TargetError::Authority));
 
         for bad in ["", "*", "a", "h:443", "ftp://h/", "http:/h", "http:h", "?a", "*?a", "//"] {
             assert_eq!(get(bad).is_ok(), bad == "//", "{bad}");

@@ -270,17 +270,42 @@ struct Shared<'c> {
     first: Cell<Option<Side>>,
     /// Directions that wait for their side to take what has come.
     writing: Cell<u32>,
+    /// Bytes that the kernel has and neither side has taken, when they were looked at last since a byte has passed.
+    untaken: Cell<usize>,
 }
 
 impl<'c> Shared<'c> {
     fn new(core: &'c Core, idle_ms: u32, now_ms: u64) -> Self {
-        Self { core, idle_ms, moved_ms: Cell::new(now_ms), first: Cell::new(None), writing: Cell::new(0) }
+        Self {
+            core,
+            idle_ms,
+            moved_ms: Cell::new(now_ms),
+            first: Cell::new(None),
+            writing: Cell::new(0),
+            untaken: Cell::new(usize::MAX),
+        }
     }
 
     /// When it has been silent for too long.
     fn due_ms(&self) -> u64 {
         let idle_ms = if self.first.get().is_some() { self.idle_ms.min(HALF_IDLE_MS) } else { self.idle_ms };
         self.moved_ms.get().saturating_add(idle_ms.into())
+    }
+
+    /// A byte has passed.
+    fn moved(&self, now_ms: u64) {
+        self.moved_ms.set(now_ms);
+        self.untaken.set(usize::MAX);
+    }
+
+    /// Whether a side has taken of what the kernel has for it, which can be megabytes, since it was looked at last: it is slow
+    /// then, and not silent.
+    fn is_taken(&self, untaken: usize, now_ms: u64) -> bool {
+        let taken = untaken > 0 && untaken < self.untaken.replace(untaken);
+        if taken {
+            self.moved_ms.set(now_ms);
+        }
+        taken
     }
 }
 
@@ -319,13 +344,22 @@ impl Way<'_> {
                 Ok((Ok(n), filled)) => return Ok((n, filled)),
                 Ok((Err(_), _)) => return Err(self.side.broken()),
                 // Who is slow to take is not silent: that is bounded by how long it may take nothing.
-                Err(Fired::Deadline) if self.shared.writing.get() > 0 => self.shared.moved_ms.set(self.slot.now_ms()),
+                Err(Fired::Deadline) if self.shared.writing.get() > 0 => self.shared.moved(self.slot.now_ms()),
                 Err(Fired::Deadline) if self.slot.now_ms() < self.shared.due_ms() => {}
+                Err(Fired::Deadline) if self.shared.is_taken(self.untaken(), self.slot.now_ms()) => {}
                 // The other side, which has ended before, was reset.
                 Err(Fired::Gone) => return Err(self.to.side().broken()),
                 Err(fired) => return Err(kind_of(fired, Kind::TunnelIdle)),
             }
         }
+    }
+
+    fn untaken(&self) -> usize {
+        let to = match &self.to {
+            To::Client { down, .. } => down.stream.unacknowledged(),
+            To::Upstream { stream, .. } => stream.unacknowledged(),
+        };
+        to + self.from.unacknowledged()
     }
 
     async fn write(&self, buf: Buf) -> Result<Buf, Kind> {
@@ -343,7 +377,7 @@ impl Way<'_> {
             }
         };
         self.shared.writing.set(self.shared.writing.get() - 1);
-        self.shared.moved_ms.set(self.slot.now_ms());
+        self.shared.moved(self.slot.now_ms());
         written
     }
 
@@ -361,7 +395,7 @@ impl Way<'_> {
 /// Passes what comes until the side it comes from has ended, and that too. One buffer at a time: who is slow to take slows
 /// down who sends.
 async fn pass(way: Way<'_>, early: Buf) -> Result<(), Kind> {
-    let Shared { core, moved_ms, .. } = way.shared;
+    let core = way.shared.core;
     let mut buf = early;
     let mut size = IDLE_BYTES;
     loop {
@@ -383,7 +417,7 @@ async fn pass(way: Way<'_>, early: Buf) -> Result<(), Kind> {
             way.end();
             return Ok(());
         }
-        moved_ms.set(way.slot.now_ms());
+        way.shared.moved(way.slot.now_ms());
         size = next_size(size, n);
         buf = filled;
     }
