@@ -453,11 +453,8 @@ impl Facts for Request {
     }
 
     fn query(&self, name: &str) -> Option<&str> {
-        let pairs = self.query_str()?.split('&');
-        pairs
-            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-            .find(|(key, _)| *key == name)
-            .map(|(_, value)| value)
+        let value = self.pairs().find_map(|pair| pair_value(pair, name.as_bytes()))?;
+        std::str::from_utf8(value).ok()
     }
 
     fn header(&self, name: &str) -> Option<&[u8]> {
@@ -499,9 +496,12 @@ impl Asked for Request {
     }
 }
 
-    use crate::http::head::Bounds;
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::http::head::Bounds;
+    use crate::io::Buffers;
+
     #[test]
     fn all_cookies_and_pairs_are_given_as_they_are_compared() {
         let text =
@@ -528,9 +528,6 @@ mod tests {
             }
         }
     }
-
-    use super::*;
-    use crate::io::Buffers;
 
     #[test]
     fn pairs_of_a_query_are_taken_out_in_place() {
