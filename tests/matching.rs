@@ -3,7 +3,7 @@
 use crate::routes::{naming, table};
 use crate::support::client::post;
 use crate::support::foreign::{curl, curl_trust, url};
-use crate::support::{Client, Gateway, Setup, Upstream, temp_dir, tls};
+use crate::support::{Client, Gateway, Setup, Upstream, free_port, temp_dir, tls};
 use std::collections::HashMap;
 use std::time::Instant;
 
@@ -337,6 +337,34 @@ fn a_cookie_keeps_a_client_with_one_upstream_and_names_nothing() {
     let junk = format!("v={}", "\"%00,".repeat(1600));
     assert_eq!(gateway.ask(format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: {junk}\r\n\r\n")).status, 200);
     assert!(gateway.ask("GET / HTTP/1.1\r\nHost: a\r\nCookie: v=\r\n\r\n").fields.has("set-cookie"), "empty is none");
+}
+
+#[test]
+fn an_upstream_that_does_not_answer_keeps_no_client() {
+    let port = free_port();
+    let gateway = Setup::new()
+        .upstream_at("dead", &format!("[\"127.0.0.1:{port}\"]"), "")
+        .route(r#"match: { path: "/{*rest}" }, forward: { split: { dead: 1 }, sticky: { cookie: v } }"#)
+        .start();
+    for _ in 0..2 {
+        let answer = gateway.get("/");
+        assert_eq!((answer.status, answer.fields.has("set-cookie")), (503, false));
+    }
+}
+
+#[test]
+fn a_proxy_that_writes_the_scheme_in_capitals_gets_a_secure_cookie() {
+    let up = Upstream::says("up");
+    let gateway = Setup::new()
+        .upstream("up", &[&up], "")
+        .top("trusted_proxies: [127.0.0.1/32]")
+        .route(r#"match: { path: "/{*rest}" }, forward: { split: { up: 1 }, sticky: { cookie: v } }"#)
+        .start();
+    for (scheme, is_secure) in [("https", true), ("HTTPS", true), ("https, http", true), ("http", false)] {
+        let answer = gateway.ask(format!("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: {scheme}\r\n\r\n"));
+        let cookie = answer.fields.get("set-cookie").unwrap();
+        assert_eq!(cookie.ends_with("; Secure"), is_secure, "{scheme}: {cookie}");
+    }
 }
 
 #[test]
