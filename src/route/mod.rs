@@ -28,7 +28,8 @@
 //! 6. **Of one pattern**: the route with more predicates first, then as in the config.
 //!
 //! A route whose predicates or methods do not fit is passed over; only when nothing else fits is the answer "method not
-//! allowed", if one failed by its method alone. Nothing allocates but that answer, and values of a query that are escaped. The path is matched as it is: the codec has removed dot segments before.
+//! allowed", if one failed by its method alone. Nothing allocates but that answer, values of a query that are escaped, and what many
+//! predicates gather of a query or of cookies. The path is matched as it is: the codec has removed dot segments before.
 
 use std::fmt;
 
