@@ -1,6 +1,7 @@
 //! One request as the filters and the route's action see it. Its memory is reused from request to request.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -407,6 +408,17 @@ pub fn pair_value<'p>(pair: &'p [u8], name: &[u8]) -> Option<&'p [u8]> {
     means(written, Source::Query, name).then_some(value)
 }
 
+/// A name or a value of the query as it is meant.
+fn meant(written: Option<&[u8]>) -> Cow<'_, [u8]> {
+    let written = written.unwrap_or_default();
+    if memchr::memchr2(b'%', b'+', written).is_none() {
+        return written.into();
+    }
+    let mut decoded = Vec::with_capacity(written.len());
+    percent::decode(written, Source::Query, &mut decoded);
+    decoded.into()
+}
+
 impl Facts for Request {
     fn session(&self) -> Option<&Session> {
         self.session.as_deref()
@@ -441,11 +453,8 @@ impl Facts for Request {
     }
 
     fn query(&self, name: &str) -> Option<&str> {
-        let pairs = self.query_str()?.split('&');
-        pairs
-            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-            .find(|(key, _)| *key == name)
-            .map(|(_, value)| value)
+        let value = self.pairs().find_map(|pair| pair_value(pair, name.as_bytes()))?;
+        std::str::from_utf8(value).ok()
     }
 
     fn header(&self, name: &str) -> Option<&[u8]> {
@@ -459,14 +468,30 @@ impl Asked for Request {
         match place {
             Place::Header => self.fields_named(name).any(|value| is_meant(value.of(self.bytes()))),
             Place::Cookie => self.cookies().filter_map(|pair| cookie_value(pair, name)).any(is_meant),
-            Place::Query => self.pairs().filter_map(|pair| pair_value(pair, name)).any(|value| {
-                if memchr::memchr2(b'%', b'+', value).is_none() {
-                    return is_meant(value);
+            Place::Query => {
+                let values = self.pairs().filter_map(|pair| pair_value(pair, name));
+                values.map(|value| meant(Some(value))).any(|value| is_meant(&value))
+            }
+        }
+    }
+
+    fn each<'r>(&'r self, place: Place, take: &mut dyn FnMut(Cow<'r, [u8]>, Cow<'r, [u8]>)) {
+        match place {
+            Place::Header => {}
+            Place::Cookie => {
+                for pair in self.cookies() {
+                    let Some(at) = memchr::memchr(b'=', pair) else { continue };
+                    let (name, value) = (pair.get(..at), pair.get(at + 1..));
+                    let plain = |text: Option<&'r [u8]>| Cow::from(text.unwrap_or_default().trim_ascii());
+                    take(plain(name), plain(value));
                 }
-                let mut decoded = Vec::with_capacity(value.len());
-                percent::decode(value, Source::Query, &mut decoded);
-                is_meant(&decoded)
-            }),
+            }
+            Place::Query => {
+                for pair in self.pairs() {
+                    let at = memchr::memchr(b'=', pair).unwrap_or(pair.len());
+                    take(meant(pair.get(..at)), meant(pair.get(at + 1..)));
+                }
+            }
         }
     }
 }
@@ -474,7 +499,35 @@ impl Asked for Request {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::head::Bounds;
     use crate::io::Buffers;
+
+    #[test]
+    fn all_cookies_and_pairs_are_given_as_they_are_compared() {
+        let text =
+            b"GET /?a=1&%61=%31&b&=c+d&a%3D=x%00 HTTP/1.1\r\nCookie: a = 1;b;=c; d=\"e=f\"\r\ncookie: a=\r\n\r\n";
+        let mut req = Request { buf: Buffers::default().take(1024), ..Request::default() };
+        req.buf.extend(text);
+        assert!(req.head.parse(text, &Bounds { head: 4096, fields: 20, target: 100 }).unwrap());
+        req.query = text.get(6..34).map(|part| Span::within(text, part));
+        req.query = req.query.map(|_| Span::within(req.buf.bytes(), req.buf.bytes().get(6..34).unwrap_or_default()));
+        let each = |place| {
+            let mut all: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+            req.each(place, &mut |name, value| all.push((name.into_owned(), value.into_owned())));
+            all
+        };
+        let pair = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+        let cookies = [pair("a", "1"), pair("", "c"), pair("d", "\"e=f\""), pair("a", "")];
+        assert_eq!(each(Place::Cookie), cookies);
+        let pairs = [pair("a", "1"), pair("a", "1"), pair("b", ""), pair("", "c d"), pair("a=", "x\0")];
+        assert_eq!(each(Place::Query), pairs);
+        for (place, all) in [(Place::Cookie, each(Place::Cookie)), (Place::Query, each(Place::Query))] {
+            for (name, value) in all.iter().filter(|(name, _)| !name.is_empty()) {
+                let name = std::str::from_utf8(name).unwrap_or_default();
+                assert!(req.has(place, name, &|other| other == value), "{name}");
+            }
+        }
+    }
 
     #[test]
     fn pairs_of_a_query_are_taken_out_in_place() {

@@ -3,7 +3,7 @@
 use crate::routes::{naming, table};
 use crate::support::client::post;
 use crate::support::foreign::{curl, curl_trust, url};
-use crate::support::{Client, Gateway, Setup, Upstream, temp_dir, tls};
+use crate::support::{Client, Gateway, Setup, Upstream, free_port, temp_dir, tls};
 use std::collections::HashMap;
 use std::time::Instant;
 
@@ -242,6 +242,21 @@ fn hostile_requests_have_named_outcomes_and_block_no_core() {
         // In a debug build on a busy machine; one engine that backtracks or is rebuilt for each byte takes seconds.
         assert!(begin.elapsed().as_millis() < 1000, "{path:.40} {:?}", begin.elapsed());
     }
+    // As many predicates as one pattern may have, over as many pairs as are let in: read for each of them, it took 140 ms
+    // in a release build and seconds in this one.
+    let many: Vec<(String, String)> = (0..256)
+        .map(|i| {
+            let of = |kind: &str| (0..8).map(|k| format!("{kind}{k}: absent, ")).collect::<String>();
+            let last = format!("z: {{ equals: v{i} }}");
+            (format!("m{i}"), format!("path: /m, query: {{ {}{last} }}, cookies: {{ {}{last} }}", of("q"), of("c")))
+        })
+        .collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|(name, matches)| (name.as_str(), matches.as_str())).collect();
+    let full = naming(&many).listener("bounds: { head: 64KiB, target: 16KiB }").start();
+    let cookies = format!("Cookie: {}z=v255", "n=;".repeat(15_000));
+    let begin = Instant::now();
+    assert_eq!(asked(&full, &format!("/m?{}z=v255", "x&".repeat(3900)), &[&cookies]), "m255");
+    assert!(begin.elapsed().as_millis() < 1000, "{:?}", begin.elapsed());
     let strict = naming(&[("query", "path: /a, query: { last: present }")]).start();
     let answer = strict.get(&format!("/a?{}last", "a&".repeat(10_000)));
     assert_eq!(answer.status, 414, "beyond the bound of targets nothing is looked at");
@@ -322,6 +337,34 @@ fn a_cookie_keeps_a_client_with_one_upstream_and_names_nothing() {
     let junk = format!("v={}", "\"%00,".repeat(1600));
     assert_eq!(gateway.ask(format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: {junk}\r\n\r\n")).status, 200);
     assert!(gateway.ask("GET / HTTP/1.1\r\nHost: a\r\nCookie: v=\r\n\r\n").fields.has("set-cookie"), "empty is none");
+}
+
+#[test]
+fn an_upstream_that_does_not_answer_keeps_no_client() {
+    let port = free_port();
+    let gateway = Setup::new()
+        .upstream_at("dead", &format!("[\"127.0.0.1:{port}\"]"), "")
+        .route(r#"match: { path: "/{*rest}" }, forward: { split: { dead: 1 }, sticky: { cookie: v } }"#)
+        .start();
+    for _ in 0..2 {
+        let answer = gateway.get("/");
+        assert_eq!((answer.status, answer.fields.has("set-cookie")), (503, false));
+    }
+}
+
+#[test]
+fn a_proxy_that_writes_the_scheme_in_capitals_gets_a_secure_cookie() {
+    let up = Upstream::says("up");
+    let gateway = Setup::new()
+        .upstream("up", &[&up], "")
+        .top("trusted_proxies: [127.0.0.1/32]")
+        .route(r#"match: { path: "/{*rest}" }, forward: { split: { up: 1 }, sticky: { cookie: v } }"#)
+        .start();
+    for (scheme, is_secure) in [("https", true), ("HTTPS", true), ("https, http", true), ("http", false)] {
+        let answer = gateway.ask(format!("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: {scheme}\r\n\r\n"));
+        let cookie = answer.fields.get("set-cookie").unwrap();
+        assert_eq!(cookie.ends_with("; Secure"), is_secure, "{scheme}: {cookie}");
+    }
 }
 
 #[test]

@@ -181,9 +181,17 @@ fn fields_are_renamed_removed_set_appended_to_and_added_in_that_order() {
     assert_eq!(answer.fields.all("x-new"), ["1", "2"]);
     assert!(!answer.fields.has("x-old"));
     assert_eq!((answer.fields.get("vary"), answer.fields.get("x-s")), (Some("Accept, Cookie, Origin"), Some("/p")));
-    // Without the old name, what has the new one stays.
-    gateway.ask("GET /p HTTP/1.1\r\nHost: a\r\nx-user: own\r\n\r\n");
-    assert_eq!(last(&upstream).fields.get("x-user"), Some("own"));
+    // The twin with `_` is the same name, as it is to `remove`, `set` and predicates.
+    gateway.ask("GET /p HTTP/1.1\r\nHost: a\r\nX_Legacy_User: twin\r\naccept_language: en\r\n\r\n");
+    let seen = last(&upstream).fields;
+    assert_eq!((seen.all("x-user"), seen.has("x_legacy_user")), (vec!["twin"], false));
+    assert_eq!((seen.all("accept-language"), seen.has("accept_language")), (vec!["en, de"], false));
+    // Without the old name the client can not say the new one either.
+    for lines in ["x-user: own\r\nx_user: own", "X-Legacy-User: a\r\nConnection: x-legacy-user\r\nx-user: own"] {
+        gateway.ask(format!("GET /p HTTP/1.1\r\nHost: a\r\n{lines}\r\n\r\n"));
+        let seen = last(&upstream).fields;
+        assert!(!seen.has("x-user") && !seen.has("x_user") && !seen.has("x-legacy-user"), "{lines}");
+    }
 }
 
 #[test]
@@ -212,6 +220,52 @@ fn a_rename_opens_no_way_around_what_a_filter_decides() {
         .ask("GET /p HTTP/1.1\r\nHost: a\r\nx-key: key\r\nx-free: admin\r\nX_Who: admin\r\nConnection: x-who\r\n\r\n");
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(last(&upstream).fields.get("x-who"), Some("o"));
+}
+
+#[test]
+fn a_client_can_not_claim_under_the_new_name_what_a_service_did_not_say() {
+    let says = Upstream::start(answers("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
+    let upstream = Upstream::says("");
+    let gateway = Setup::new()
+        .top("filters: { ask: { ext_auth: { upstream: auth, path: /auth, response_headers: [x-role] } } }")
+        .upstream("auth", &[&says], "")
+        .upstream("u", &[&upstream], "")
+        .route(r#"match: { path: "/{*rest}" }, filters: [ask], forward: { upstream: u, request_headers: { rename: { x-role: x-legacy-role } } }"#)
+        .start();
+    for name in ["X-Legacy-Role", "x_legacy_role", "X-Role", "x_role"] {
+        assert_eq!(gateway.ask(format!("GET /p HTTP/1.1\r\nHost: a\r\n{name}: admin\r\n\r\n")).status, 200);
+        let seen = last(&upstream);
+        let role = ["x-role", "x_role", "x-legacy-role", "x_legacy_role"].iter().find(|name| seen.fields.has(name));
+        assert_eq!(role, None, "{name}");
+    }
+}
+
+#[test]
+fn a_value_of_the_query_is_the_one_that_predicates_have_compared() {
+    let upstream = Upstream::says("");
+    let gateway = Setup::new()
+        .upstream("u", &[&upstream], "")
+        .route(r#"match: { path: /n, query: { user: { equals: admin } } }, forward: { upstream: u, request_headers: { set: { x-user: "{query.user}" } } }"#)
+        .start();
+    for query in ["user=admin", "us%65r=admin", "user=a%64min&user=bob", "%75ser=admin&user=bob"] {
+        assert_eq!(gateway.get(&format!("/n?{query}")).status, 200, "{query}");
+        let user = last(&upstream).fields.get("x-user").map(str::to_owned);
+        assert!(matches!(user.as_deref(), Some("admin" | "a%64min")), "{query}: {user:?}");
+    }
+}
+
+#[test]
+fn a_path_too_long_for_an_expression_is_414_and_not_passed_on_as_it_is() {
+    let upstream = Upstream::says("");
+    let gateway = Setup::new()
+        .upstream("u", &[&upstream], "")
+        .listener("bounds: { head: 64KiB, target: 60KiB }")
+        .route(r#"match: { path: "/{*rest}" }, forward: { upstream: u, rewrite: { regex: { match: "/(.*)", to: "/public/{1}" } } }"#)
+        .start();
+    assert_eq!(gateway.get(&format!("/{}", "a".repeat(8000))).status, 200);
+    assert_eq!(gateway.get(&format!("/{}", "a".repeat(8 << 10))).status, 414);
+    upstream.reparse();
+    assert_eq!(upstream.requests().len(), 1);
 }
 
 #[test]
@@ -389,6 +443,16 @@ fn forwarded_is_written_instead_of_or_beside_the_x_fields() {
     // With both, the X fields decide; a Forwarded that would swallow what follows is dropped.
     let seen = ask("both", "127.0.0.0/8", "Forwarded: for=\"10.9.9.9\r\nX-Forwarded-For: 10.8.8.8\r\n");
     assert_eq!((seen.get("x-client"), seen.get("forwarded")), (Some("10.8.8.8"), Some(element.as_str())));
+    // In front of a hop that is malformed the client may have said anything.
+    let malformed = "Forwarded: for=10.9.9.9\r\nForwarded: for=10.8.8.8:99\r\nForwarded: for=127.0.0.2\r\n";
+    let seen = ask("forwarded", "127.0.0.0/8", malformed);
+    assert_eq!(seen.get("forwarded"), Some(format!("for=127.0.0.2, {element}").as_str()));
+    // Empty elements are none, and none are written.
+    for chain in ["for=10.7.7.7,", "for=10.7.7.7 , ,", ",for=10.7.7.7"] {
+        let seen = ask("forwarded", "127.0.0.0/8", &format!("Forwarded: {chain}\r\nForwarded: ,\r\n"));
+        assert_eq!(seen.get("forwarded"), Some(format!("for=10.7.7.7, {element}").as_str()), "{chain}");
+        assert_eq!(seen.get("x-client"), Some("10.7.7.7"), "{chain}");
+    }
     for hidden in ["for=unknown", "for=_secret", "for=a b", "for=[::1]"] {
         let seen = ask("forwarded", "127.0.0.0/8", &format!("Forwarded: for=10.9.9.9, {hidden}\r\n"));
         assert_eq!(seen.get("x-client"), Some("127.0.0.1"), "{hidden}");

@@ -71,19 +71,41 @@ const OWN_FIELDS: [&str; 8] =
 const WHOLE_ANSWER_FIELDS: [&str; 4] = ["accept-encoding", "expect", "if-", "range"];
 
 /// Fields that are no lists: a second member would be another meaning, or none (RFC 9110 5.6.1, RFC 6265 3).
-const NO_LISTS: [&str; 12] = [
+const NO_LISTS: [&str; 34] = [
+    "access-control-allow-credentials",
+    "access-control-allow-origin",
+    "access-control-max-age",
+    "access-control-request-method",
     "age",
     "authorization",
+    "content-disposition",
     "content-location",
+    "content-range",
     "content-type",
+    "cookie",
+    "cross-origin-embedder-policy",
+    "cross-origin-opener-policy",
+    "cross-origin-resource-policy",
     "date",
     "etag",
     "expires",
+    "from",
+    "if-modified-since",
+    "if-range",
+    "if-unmodified-since",
     "last-modified",
     "location",
+    "max-forwards",
+    "origin",
+    "range",
+    "referer",
     "retry-after",
+    "server",
     "set-cookie",
+    "strict-transport-security",
     "user-agent",
+    "x-content-type-options",
+    "x-frame-options",
 ];
 
 /// The changes to a message; `params` are what their templates may name.
@@ -298,6 +320,11 @@ mod tests {
             ("rename: { x-real-ip: a }", "the gateway decides"),
             ("append: { via: a }", "the gateway decides"),
             ("append: { Set-Cookie: a=b }", "is no list"),
+            ("append: { Cookie: a=b }", "is no list"),
+            ("append: { origin: a }", "is no list"),
+            ("append: { range: a }", "is no list"),
+            ("append: { If-Modified-Since: a }", "is no list"),
+            ("append: { Strict-Transport-Security: a }", "is no list"),
             ("set: { a: '{deadline_ms}' }", "when its request is sent"),
         ] {
             let told = read(text).unwrap_err();

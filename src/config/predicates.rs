@@ -49,7 +49,10 @@ pub(super) fn decode(block: &Block<'_>) -> Option<Vec<Predicate>> {
                 continue;
             };
             if predicates.iter().any(|other| other.place == place && other.name == name) {
-                at_key.error(format!("{} is here twice", quote(&name)), "remove one; case does not matter");
+                at_key.error(
+                    format!("{} is here twice", quote(&name)),
+                    "remove one; case does not matter, nor does `_` for `-` in fields",
+                );
                 all_right = false;
             }
             predicates.push(Predicate { place, name, test });
@@ -77,7 +80,8 @@ fn name(at_key: &Value<'_>, place: Place, text: &str) -> Option<String> {
         at_key.error(format!("{} {what}", quote(text)), remedy);
         return None;
     }
-    Some(if place == Place::Header { text.to_ascii_lowercase() } else { text.to_owned() })
+    // To some upstreams `_` and `-` are the same in the name of a field, and so they are to predicates.
+    Some(if place == Place::Header { text.to_ascii_lowercase().replace('_', "-") } else { text.to_owned() })
 }
 
 fn test(value: &Value<'_>, place: Place) -> Option<Test> {

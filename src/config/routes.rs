@@ -157,15 +157,37 @@ impl Draft<'_> {
 
 /// All routes, in the order of the file.
 pub(super) fn decode<'d>(value: &Value<'d>, defined: &Defined<'_>, report: &Report) -> Option<Vec<Draft<'d>>> {
-    let drafts = value.list_of(0..=ROUTES_MAX, |item| route(item, defined, report))?;
+    let mut drafts = value.list_of(0..=ROUTES_MAX, |item| route(item, defined, report))?;
+    number_names(&mut drafts);
     check_names(&drafts);
     let readable = drafts.iter().filter_map(|draft| Some((draft.name.as_ref()?, draft.matches.as_ref()?)));
     router(&readable.collect::<Vec<_>>(), report);
     Some(drafts)
 }
 
-/// Two routes whose names are derived and the same also conflict, which is told then, unless they differ in what a name
-/// does not show.
+/// Routes whose names are derived and the same, but which differ in what a name does not show (values of predicates, the
+/// priority), are numbered from the second on: `/a #2`. Those that do not differ conflict, which is told by the router.
+fn number_names(drafts: &mut [Draft<'_>]) {
+    let mut groups: HashMap<String, Vec<usize>> = HashMap::with_capacity(drafts.len());
+    for at in 0..drafts.len() {
+        let Some(draft) = drafts.get(at).filter(|draft| !draft.name_given) else { continue };
+        let Some(name) = draft.name.as_ref().map(|name| name.value.clone()) else { continue };
+        let group = groups.entry(name).or_default();
+        let is_one_of_them = group.iter().filter_map(|other| drafts.get(*other)).any(|other| draft.has_match_of(other));
+        if is_one_of_them {
+            continue;
+        }
+        group.push(at);
+        let number = group.len();
+        if let Some(name) = drafts.get_mut(at).and_then(|draft| draft.name.as_mut())
+            && number > 1
+        {
+            name.value.push_str(&format!(" #{number}"));
+        }
+    }
+}
+
+/// Two routes whose names are derived and the same also conflict, which is told then.
 fn check_names(drafts: &[Draft<'_>]) {
     let mut earlier: HashMap<&str, &Draft<'_>> = HashMap::with_capacity(drafts.len());
     for draft in drafts {

@@ -36,7 +36,10 @@ fn what_is_wrong_with_predicates_is_told() {
         "headers: { X-A: yes }",
         &["match.headers.X-A: `yes` is not a word that is known here (present, absent, { equals: yes }"],
     );
-    matching("headers: { x-a: present, X-A: absent }", &["`x-a` is here twice (remove one; case does not matter)"]);
+    matching(
+        "headers: { x-a: present, X-A: absent }",
+        &["`x-a` is here twice (remove one; case does not matter, nor does `_` for `-` in fields)"],
+    );
     matching("headers: { host: present }", &["`host` is matched by a key of its own (use `host` of match)"]);
     matching("headers: { 'a b': present }", &["`a b` is not the name of a header field"]);
     matching("cookies: { 'a=b': present }", &["`a=b` is not the name of a cookie"]);
@@ -130,10 +133,27 @@ fn routes_for_the_same_requests_name_both_lines() {
         );
         assert!(read(&text).is_ok(), "{one} | {other}");
     }
-    let unnamed = refused(
-        "- { match: { path: /a, headers: { x: { equals: a } } }, respond: {} }\n- { match: { path: /a, headers: { x: { equals: b } } }, respond: {} }\n",
-    );
-    assert!(unnamed.len() == 1 && unnamed[0].contains("a route `/a header.x` already exists on line 4"), "{unnamed:?}");
+    for (one, other) in [("x-a: present", "x_a: present"), ("X_A: { equals: 1 }", "x-a: { equals: 1 }")] {
+        let with = |test: &str| format!("path: /a, headers: {{ {test} }}");
+        let errors = conflict(&with(one), &with(other));
+        assert!(errors.len() == 1 && errors[0].contains("the same predicates"), "{errors:?}");
+    }
+    let both = refused("- { match: { path: /a, headers: { x-a: present, x_a: absent } }, respond: {} }\n");
+    assert!(both.len() == 1 && both[0].contains("`x-a` is here twice"), "{both:?}");
+}
+
+#[test]
+fn names_that_do_not_show_what_differs_are_numbered() {
+    let unnamed = |matches: &[&str]| -> String {
+        matches.iter().map(|matches| format!("- {{ match: {{ {matches} }}, respond: {{}} }}\n")).collect()
+    };
+    let with = |value: &str| format!("path: /a, headers: {{ x: {{ equals: {value} }} }}");
+    let all = [&with("a"), &with("b"), "path: /a", &with("c"), "path: /a, priority: 2"];
+    let config = read(&format!("listeners: [{{ address: 127.0.0.1:80 }}]\nroutes:\n{}", unnamed(&all))).unwrap();
+    let names: Vec<&str> = config.routes.iter().map(|route| route.name.value.as_str()).collect();
+    assert_eq!(names, ["/a header.x", "/a header.x #2", "/a", "/a header.x #3", "/a #2"]);
+    let errors = refused(&unnamed(&[&with("a"), &with("b"), &with("a")]));
+    assert!(errors.len() == 1 && errors[0].contains("see the route `/a header.x` on line "), "{errors:?}");
 }
 
 #[test]

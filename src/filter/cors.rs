@@ -5,6 +5,7 @@
 //! without that a script would see a network error where it should see a 401 or a 429. What an upstream says of its own is
 //! replaced: two answers to one question are none (Fetch 3.2.5 fails on a list).
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use http::Method;
@@ -101,6 +102,10 @@ impl Asked for Announced<'_> {
             }
         }
         req.has(place, name, is_meant)
+    }
+
+    fn each<'r>(&'r self, place: Place, take: &mut dyn FnMut(Cow<'r, [u8]>, Cow<'r, [u8]>)) {
+        self.0.each(place, take);
     }
 }
 

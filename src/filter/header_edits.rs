@@ -3,14 +3,15 @@
 
 use crate::http::encode::Edits;
 use crate::http::head::{Field, Fields};
-use crate::http::known::Known;
+use crate::http::known::{Known, is_same_name};
 use crate::request::Request;
 use crate::route::template::{Place, Template};
 
 /// A list of changes, made in the order of its fields.
 #[derive(Clone, Debug, Default)]
 pub struct HeaderEdits {
-    /// Fields of the first name get the second, and take the place of those that have it.
+    /// Fields of the first name get the second, and take the place of those that have it. In requests the second name is
+    /// theirs alone: what came under it is not believed.
     pub rename: Vec<(String, String)>,
     /// Names to remove.
     pub remove: Vec<String>,
@@ -31,22 +32,25 @@ pub struct Came<'m> {
     pub bytes: &'m [u8],
     /// Whether what tells who calls is believed.
     pub is_trusted: bool,
+    /// Whether a client wrote them, and not the upstream.
+    pub is_request: bool,
 }
 
 impl<'m> Came<'m> {
     /// Those of a request.
     pub fn with(req: &'m Request) -> Self {
-        Self { fields: &req.head.fields, bytes: req.bytes(), is_trusted: req.from_trusted }
+        Self { fields: &req.head.fields, bytes: req.bytes(), is_trusted: req.from_trusted, is_request: true }
     }
 
-    /// The values of that name which go on, as `edits` has it so far.
+    /// The values of that name, or of its twin with `_`, which go on, as `edits` has it so far.
     fn values(self, name: &'m [u8], edits: &Edits) -> Vec<Vec<u8>> {
         let goes_on = |field: &&Field| {
             !self.fields.is_listed(field, self.bytes)
                 && (!matches!(field.known, Known::Forwarded | Known::ForwardedOther) || self.is_trusted)
                 && !edits.removes(field.name, self.bytes)
         };
-        let came = self.fields.named(name, self.bytes).filter(goes_on).map(|field| field.value.of(self.bytes));
+        let is_it = |field: &&Field| is_same_name(field.name.of(self.bytes), name);
+        let came = self.fields.iter().filter(is_it).filter(goes_on).map(|field| field.value.of(self.bytes));
         let added = edits.added().filter(|(added, _)| added.eq_ignore_ascii_case(name)).map(|(_, value)| value);
         came.chain(added).map(<[u8]>::to_vec).collect()
     }
@@ -83,6 +87,10 @@ impl HeaderEdits {
 fn rename(old: &[u8], new: &[u8], came: Option<Came<'_>>, edits: &mut Edits) {
     let values = came.map(|came| came.values(old, edits)).unwrap_or_default();
     if values.is_empty() {
+        // Without the field that a filter writes, or that a Connection option takes away, a client could claim its new name.
+        if came.is_some_and(|came| came.is_request) {
+            edits.drop_came(new);
+        }
         return;
     }
     // What a filter has decided about that name stands: a client could else claim anything under the old one.
@@ -126,7 +134,7 @@ mod tests {
         let req = Request { request_id: "id".into(), ..Request::default() };
         let mut edits = Edits::default();
         before(&mut edits);
-        let came = Came { fields: &head.fields, bytes: text.as_bytes(), is_trusted: false };
+        let came = Came { fields: &head.fields, bytes: text.as_bytes(), is_trusted: false, is_request: true };
         list.apply(&req, Some(came), &mut edits);
         let mut out = Vec::new();
         edits.write_added(&mut out);
@@ -158,12 +166,27 @@ mod tests {
     #[test]
     fn a_new_name_takes_the_place_of_what_had_it_unless_that_was_decided() {
         let list = HeaderEdits { rename: vec![("x-old".into(), "X-New".into())], ..HeaderEdits::default() };
-        assert_eq!(written(&list, "x-new: 1\r\n", |_| {}), "", "stays where it is");
+        assert_eq!(written(&list, "X_Old: 1\r\nx-new: 2\r\nx_new: 3\r\n", |_| {}), "X-New: 1\r\n", "its twin");
         assert_eq!(written(&list, "X-OLD: 1\r\nx-new: 2\r\nx-old: 3\r\n", |_| {}), "X-New: 1\r\nX-New: 3\r\n");
         let filter = |edits: &mut Edits| edits.set(b"x-new", |out| out.extend_from_slice(b"jwt"));
         assert_eq!(written(&list, "x-old: 1\r\n", filter), "x-new: jwt\r\n");
         assert_eq!(written(&list, "x-old: 1\r\n", |edits| edits.remove(b"x-new")), "", "nobody may say it");
         assert_eq!(written(&list, "x-old: 1\r\nConnection: x-old\r\n", |_| {}), "");
         assert_eq!(written(&list, "", |edits| edits.add(b"x-old", |out| out.push(b'1'))), "X-New: 1\r\n");
+    }
+
+    #[test]
+    fn a_new_name_is_that_of_the_old_one_alone_in_requests() {
+        let text = b"GET / HTTP/1.1\r\nHost: x\r\nx-new: 1\r\n\r\n";
+        let mut head = RequestHead::default();
+        assert!(head.parse(text, &Bounds { head: 4096, fields: 20, target: 10 }).unwrap());
+        for is_request in [true, false] {
+            let came = Came { fields: &head.fields, bytes: text, is_trusted: false, is_request };
+            let mut edits = Edits::default();
+            edits.add(b"x-new", |out| out.push(b'o'));
+            rename(b"x-old", b"x-new", Some(came), &mut edits);
+            assert_eq!((edits.replaces(b"x-new"), edits.replaces(b"X_New")), (is_request, is_request));
+            assert_eq!(edits.added().count(), 1, "the operator's own stays");
+        }
     }
 }

@@ -25,21 +25,33 @@ pub struct Element<'v> {
     pub host: Option<&'v [u8]>,
 }
 
-/// The elements of a field's value, in their order; `None` if it is malformed: nothing of it can be believed, and what is put
-/// behind it might be taken for a part of it.
+/// The value without the empty elements around it, which nobody should write (RFC 9110 5.6.1.1).
+pub fn trimmed(mut value: &[u8]) -> &[u8] {
+    while let [b',' | b' ' | b'\t', rest @ ..] | [rest @ .., b',' | b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+/// The elements of a field's value, in their order, without empty ones (RFC 9110 5.6.1.2); `None` if it is malformed: nothing
+/// of it can be believed, and what is put behind it might be taken for a part of it.
 pub fn elements(value: &[u8]) -> Option<Vec<Element<'_>>> {
     let mut elements = Vec::new();
-    let mut element = Element::default();
+    let mut element = None;
     let mut rest = value.trim_ascii();
     loop {
         match rest.split_first() {
             None => break,
             Some((b',', behind)) => {
-                elements.push(std::mem::take(&mut element));
+                elements.extend(element.take());
                 rest = behind.trim_ascii_start();
             }
-            Some((b';', behind)) => rest = behind.trim_ascii_start(),
+            Some((b';', behind)) => {
+                element.get_or_insert_with(Element::default);
+                rest = behind.trim_ascii_start();
+            }
             Some(_) => {
+                let element = element.get_or_insert_with(Element::default);
                 let (name, behind) = token(rest)?;
                 let (said, behind) = match behind.strip_prefix(b"=")? {
                     [b'"', quoted @ ..] => quoted_text(quoted)?,
@@ -65,7 +77,7 @@ pub fn elements(value: &[u8]) -> Option<Vec<Element<'_>>> {
             }
         }
     }
-    elements.push(element);
+    elements.extend(element);
     Some(elements)
 }
 
@@ -156,7 +168,12 @@ mod tests {
         };
         assert_eq!(nodes("for=a, For=\"b,for=c\";by=x ,proto=http; ;"), Some(vec![Some("a"), Some("b,for=c"), None]));
         assert_eq!(nodes("for=\"a\\\"b\""), Some(vec![None]), "escapes");
-        assert_eq!(nodes(""), Some(vec![None]));
+        for text in ["", ",", " ,, ,"] {
+            assert_eq!(nodes(text), Some(vec![]), "{text}");
+        }
+        assert_eq!(nodes(",for=a,,for=b, "), Some(vec![Some("a"), Some("b")]));
+        assert_eq!(trimmed(b" ,for=a,,for=b ,\t,"), b"for=a,,for=b");
+        assert_eq!(trimmed(b", ,"), b"");
         for text in
             ["for", "for=", "for=\"a", "for=\"a\\", "for=a b", "for=[::1]", "for=a;for=b", "=a", "for =a", "for=\"a\"b"]
         {

@@ -40,7 +40,7 @@ pub(super) async fn open(
     down: &Downstream,
     cx: &mut Context,
 ) -> Result<Connected, Error> {
-    let upstream = split::upstream(action, req, &plane.core);
+    let (upstream, new_cookie) = split::upstream(action, req, &plane.core);
     let (Some(spec), Some(rules)) = (live.snapshot.upstreams.get(upstream), live.snapshot.listeners.get(down.listener))
     else {
         return Err(Kind::Internal.never());
@@ -63,6 +63,9 @@ pub(super) async fn open(
     cx.upstream_until_us = core.clock.now_us();
     let lease = checked_out.inspect_err(|e| count_failure(spec, *e))?;
     spec.metrics.requests.add(1);
+    if let Some(cookie) = new_cookie {
+        cookie.give(action, req);
+    }
     Ok(Connected { lease, fields: Vec::new() })
 }
 

@@ -55,7 +55,7 @@ pub async fn forward(
     down: &Rc<Downstream>,
     cx: &mut Context,
 ) -> Result<Answer, Error> {
-    let upstream = split::upstream(action, req, &plane.core);
+    let (upstream, new_cookie) = split::upstream(action, req, &plane.core);
     let (Some(spec), Some(rules)) = (live.snapshot.upstreams.get(upstream), live.snapshot.listeners.get(down.listener))
     else {
         return Err(Kind::Internal.never());
@@ -97,6 +97,9 @@ pub async fn forward(
         cx.upstream_until_us = core.clock.now_us();
         let (error, reused) = match result {
             Ok(answer) => {
+                if let Some(cookie) = new_cookie {
+                    cookie.give(action, req);
+                }
                 if action.way_back.is_some() || !action.response_headers.is_empty() {
                     way_back::edit(action, spec, req, answer.buf.bytes());
                 }

@@ -4,38 +4,78 @@ use crate::core::Core;
 use crate::request::{Request, cookie_value};
 use crate::snapshot::{Forward, Split, Sticky};
 
+/// The value of a cookie that a client is to get, once the upstream that it stands for has answered: one that is down would
+/// else keep the client.
+pub(super) struct NewCookie(u64);
+
 /// The index of the upstream that a request goes to: by chance, or by the value that sticks. A client without the cookie gets
 /// one; what a client sends is only hashed, so that it can name nothing.
 #[inline]
-pub(super) fn upstream(action: &Forward, req: &mut Request, core: &Core) -> usize {
-    match &action.split {
-        None => action.upstream,
-        Some(split) => choose(split, req, core).unwrap_or(action.upstream),
-    }
+pub(super) fn upstream(action: &Forward, req: &Request, core: &Core) -> (usize, Option<NewCookie>) {
+    let Some(split) = &action.split else { return (action.upstream, None) };
+    let (chosen, cookie) = choose(split, req, core);
+    (chosen.unwrap_or(action.upstream), cookie)
 }
 
 #[inline(never)]
-fn choose(split: &Split, req: &mut Request, core: &Core) -> Option<usize> {
+fn choose(split: &Split, req: &Request, core: &Core) -> (Option<usize>, Option<NewCookie>) {
     match &split.sticky {
-        None => split.upstreams.pick(None),
+        None => (split.upstreams.pick(None), None),
         Some(Sticky::Header(name)) => {
             let value = req.fields_named(name.as_bytes()).next();
-            split.upstreams.pick(value.map(|value| value.of(req.bytes())))
+            (split.upstreams.pick(value.map(|value| value.of(req.bytes()))), None)
         }
-        Some(Sticky::Cookie { name, attributes }) => {
+        Some(Sticky::Cookie { name, .. }) => {
             let mut given = req.cookies().filter_map(|pair| cookie_value(pair, name.as_bytes()));
             if let Some(value) = given.find(|value| !value.is_empty()) {
-                return split.upstreams.pick(Some(value));
+                return (split.upstreams.pick(Some(value)), None);
             }
-            drop(given);
-            let value = format!("{:016x}", core.random.borrow_mut().next());
-            let secure: &[u8] = if req.scheme() == b"https" { b"; Secure" } else { b"" };
-            req.own.add(b"Set-Cookie", |out| {
-                for part in [name.as_bytes(), b"=", value.as_bytes(), attributes.as_bytes(), secure] {
-                    out.extend_from_slice(part);
-                }
-            });
-            split.upstreams.pick(Some(value.as_bytes()))
+            let cookie = NewCookie(core.random.borrow_mut().next());
+            (split.upstreams.pick(Some(cookie.text().as_bytes())), Some(cookie))
+        }
+    }
+}
+
+impl NewCookie {
+    fn text(&self) -> String {
+        format!("{:016x}", self.0)
+    }
+
+    /// Hands it to the client, with the answer.
+    pub(super) fn give(self, action: &Forward, req: &mut Request) {
+        let sticky = action.split.as_ref().and_then(|split| split.sticky.as_ref());
+        let Some(Sticky::Cookie { name, attributes }) = sticky else { return };
+        let value = self.text();
+        let secure: &[u8] = if is_https(req.scheme()) { b"; Secure" } else { b"" };
+        req.own.add(b"Set-Cookie", |out| {
+            for part in [name.as_bytes(), b"=", value.as_bytes(), attributes.as_bytes(), secure] {
+                out.extend_from_slice(part);
+            }
+        });
+    }
+}
+
+/// Whether the client asked over TLS. Schemes have no case (RFC 3986 3.1), and of a list the first is the client's.
+fn is_https(scheme: &[u8]) -> bool {
+    let first = scheme.split(|byte| *byte == b',').next().unwrap_or_default();
+    first.trim_ascii().eq_ignore_ascii_case(b"https")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_https;
+
+    #[test]
+    fn a_scheme_has_no_case_and_the_first_of_several_is_the_clients() {
+        for (scheme, expected) in [
+            ("https", true),
+            ("HTTPS", true),
+            ("Https , http", true),
+            ("http, https", false),
+            ("httpsx", false),
+            ("", false),
+        ] {
+            assert_eq!(is_https(scheme.as_bytes()), expected, "{scheme}");
         }
     }
 }

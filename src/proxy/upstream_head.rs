@@ -8,6 +8,7 @@ use crate::http::known::Known;
 use crate::http::upgrade;
 use crate::request::Request;
 use crate::route::facts::Timed;
+use crate::route::rewrite::PathRewrite;
 use crate::route::template::Place;
 use crate::snapshot::{Forward, HostPolicy};
 
@@ -32,6 +33,10 @@ pub fn write(
 ) -> bool {
     out.extend_from_slice(req.head.method.as_str().as_bytes());
     out.push(b' ');
+    // Nor is one a request for an expression: matching would keep the core, and what it does not see would go on as it is.
+    if matches!(action.rewrite, PathRewrite::Regex(_)) && req.path.len() > TARGET_BYTES_MAX {
+        return false;
+    }
     let start = out.len();
     write_target(req, action, out);
     // One that the client has sent as long as this was allowed to.
@@ -124,10 +129,15 @@ pub fn write_who(req: &Request, peer: &str, replaced: impl Fn(&[u8]) -> bool, ou
     }
 }
 
-/// What a trusted proxy said of the hops before. A field that is malformed is no beginning: what follows would be lost in it.
+/// What a trusted proxy said of the hops before. A field that is malformed is no beginning, as what follows would be lost in
+/// it, and nor is what stands in front of it: it would pass for what that hop has said.
 fn write_hops(req: &Request, out: &mut Vec<u8>) {
-    let said = req.head.fields.all(Known::Forwarded).map(|field| field.value.of(req.bytes()));
-    for value in said.filter(|value| req.from_trusted && !value.is_empty() && forwarded::elements(value).is_some()) {
+    if !req.from_trusted {
+        return;
+    }
+    let said = || req.head.fields.all(Known::Forwarded).map(|field| forwarded::trimmed(field.value.of(req.bytes())));
+    let malformed = said().enumerate().filter(|(_, value)| forwarded::elements(value).is_none()).last();
+    for value in said().skip(malformed.map_or(0, |(at, _)| at + 1)).filter(|value| !value.is_empty()) {
         out.extend_from_slice(value);
         out.extend_from_slice(b", ");
     }

@@ -11,7 +11,7 @@ use crate::snapshot::{Forward, HostPolicy, UpstreamSpec, WayBack};
 /// Notes the changes to the answer that has come; `bytes` are those that its head is in.
 pub fn edit(action: &Forward, spec: &UpstreamSpec, req: &mut Request, bytes: &[u8]) {
     let mut edits = std::mem::take(&mut req.answer_edits); // all else of the request is read
-    let came = Came { fields: &req.answer.fields, bytes, is_trusted: true };
+    let came = Came { fields: &req.answer.fields, bytes, is_trusted: true, is_request: false };
     if let Some(way_back) = &action.way_back {
         lead_back(way_back, action, spec, req, came, &mut edits);
     }

@@ -54,8 +54,8 @@ pub fn location(location: &str, rewrite: &PathRewrite, ends: &Ends<'_>, out: &mu
         out.extend_from_slice(text.as_bytes());
     }
     if at_path == start {
-        // Two slashes would be another host, and none another path.
-        let slashes = out.iter().skip(start).take_while(|byte| matches!(byte, b'/' | b'\\')).count();
+        // Two slashes would be another host, and none another path. Browsers drop tabs (WHATWG URL 4.4).
+        let slashes = out.iter().skip(start).take_while(|byte| matches!(byte, b'/' | b'\\' | b'\t')).count();
         out.drain(start..start + slashes);
         out.insert(start, b'/');
     }
@@ -132,6 +132,8 @@ mod tests {
         assert_eq!(led(&rewrite, "", "http://up:9000/v2?x").as_deref(), Some("/?x"));
         assert_eq!(led(&rewrite, "gw", "/v2//evil.com").as_deref(), Some("/evil.com"));
         assert_eq!(led(&rewrite, "gw", "/v2/\\evil.com").as_deref(), Some("/evil.com"));
+        assert_eq!(led(&rewrite, "gw", "/v2/\t/evil.com").as_deref(), Some("/evil.com"));
+        assert_eq!(led(&rewrite, "gw", "/v2/\t\\\t/evil.com").as_deref(), Some("/evil.com"));
         assert_eq!(led(&PathRewrite::Keep, "gw", "http://up:9000").as_deref(), Some("https://gw"));
         assert_eq!(led(&PathRewrite::Keep, "gw", "/x"), None);
     }

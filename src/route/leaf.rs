@@ -148,16 +148,18 @@ impl Search<'_> {
     /// in any case and never given.
     fn judge(&mut self, accepts: Set, route: u32, predicates: &[Predicate], passed: Passed) -> Option<u32> {
         let method = self.trace.as_ref().map_or(self.method, |trace| trace.method);
-        let failed = predicates.iter().find(|predicate| !predicate.holds(self.asked));
+        let failed = predicates.iter().find(|predicate| !self.seen.holds(predicate));
         let fits = failed.is_none() && accepts & method != 0;
         if failed.is_none() && !fits {
             self.refused |= accepts;
         }
         let Some(trace) = &mut self.trace else { return fits.then_some(route) };
         let verdict = match failed {
-            Some(failed) => {
-                Verdict::Predicate { place: failed.place, name: failed.name.clone(), why: failed.why_not(self.asked) }
-            }
+            Some(failed) => Verdict::Predicate {
+                place: failed.place,
+                name: failed.name.clone(),
+                why: failed.why_not(self.seen.asked),
+            },
             None if fits => Verdict::Matches,
             None => Verdict::Method,
         };

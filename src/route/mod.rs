@@ -28,7 +28,8 @@
 //! 6. **Of one pattern**: the route with more predicates first, then as in the config.
 //!
 //! A route whose predicates or methods do not fit is passed over; only when nothing else fits is the answer "method not
-//! allowed", if one failed by its method alone. Nothing allocates but that answer, and values of a query that are escaped. The path is matched as it is: the codec has removed dot segments before.
+//! allowed", if one failed by its method alone. Nothing allocates but that answer, values of a query that are escaped, and what many
+//! predicates gather of a query or of cookies. The path is matched as it is: the codec has removed dot segments before.
 
 use std::fmt;
 
@@ -54,6 +55,7 @@ pub mod query;
 mod reference;
 pub mod replace;
 pub mod rewrite;
+mod seen;
 pub mod template;
 
 pub use explain::{Candidate, Verdict};
@@ -219,13 +221,14 @@ impl Router {
         let mut search = path::Search::new(path, self.methods.bit(method), asked);
         match self.hosts.find(host, |level| level.find(&mut search)) {
             Some((route, params)) => Lookup::Found { route: route as usize, params },
-            None => self.not_found(host, path, method, asked, search.refused),
+            None => self.not_found(host, path, search),
         }
     }
 
     #[cold]
-    fn not_found(&self, host: &str, path: &str, method: &Method, asked: &dyn Asked, refused: method::Set) -> Lookup {
-        if let Some(redirect) = self.redirect(host, path, method, asked) {
+    fn not_found(&self, host: &str, path: &str, search: path::Search<'_>) -> Lookup {
+        let refused = search.refused;
+        if let Some(redirect) = self.redirect(host, path, search) {
             return redirect;
         }
         match refused {
@@ -235,7 +238,7 @@ impl Router {
     }
 
     /// Where the request would be known with, or without, a slash at the end of its path.
-    fn redirect(&self, host: &str, path: &str, method: &Method, asked: &dyn Asked) -> Option<Lookup> {
+    fn redirect(&self, host: &str, path: &str, before: path::Search<'_>) -> Option<Lookup> {
         // To many `//name` is another host, and to browsers `/\name` too: a location must not begin so.
         if self.redirects.is_empty() || path.starts_with("//") || path.starts_with("/\\") {
             return None;
@@ -247,7 +250,7 @@ impl Router {
             None if path.len() == usize::from(u16::MAX) => return None,
             None => format!("{path}/"),
         };
-        let mut search = path::Search::new(&other, self.methods.bit(method), asked);
+        let mut search = before.again(&other);
         let (route, _) = self.hosts.find(host, |level| level.find(&mut search))?;
         self.redirects.binary_search(&route).ok()?;
         Some(Lookup::Redirect { route: route as usize, path: other })

@@ -16,6 +16,7 @@ use super::method::Set;
 use super::params::Params;
 use super::pattern::{Pattern, Segment};
 use super::predicates::{Asked, Predicate};
+use super::seen::Seen;
 
 /// No node, or no entry of a side table. Nothing is found there.
 const NONE: u32 = u32::MAX;
@@ -53,7 +54,7 @@ const NEW_NODE: Node = Node { end: NO_ROUTE, rest: NO_ROUTE, param: NONE, affixe
 pub(super) struct Search<'p> {
     pub(super) path: &'p [u8],
     pub(super) method: Set,
-    pub(super) asked: &'p dyn Asked,
+    pub(super) seen: Seen<'p>,
     /// Methods of the routes that match all but the method.
     pub(super) refused: Set,
     pub(super) params: Params,
@@ -79,8 +80,21 @@ struct Rest {
 impl<'p> Search<'p> {
     #[inline]
     pub(super) fn new(path: &'p str, method: Set, asked: &'p dyn Asked) -> Self {
+        Self::with(path, method, Seen::new(asked))
+    }
+
+    #[inline]
+    fn with(path: &'p str, method: Set, seen: Seen<'p>) -> Self {
         let (params, best_params) = (Params::default(), Params::default());
-        Search { path: path.as_bytes(), method, asked, refused: 0, params, best: None, best_params, trace: None }
+        Search { path: path.as_bytes(), method, seen, refused: 0, params, best: None, best_params, trace: None }
+    }
+
+    /// The search for another path of the same request.
+    pub(super) fn again<'q>(self, path: &'q str) -> Search<'q>
+    where
+        'p: 'q,
+    {
+        Search::with(path, self.method, self.seen)
     }
 }
 

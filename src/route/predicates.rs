@@ -1,5 +1,7 @@
 //! What a route wants of a request beside host, path and method: its header fields, cookies and the pairs of its query.
 
+use std::borrow::Cow;
+
 use crate::expression::Expression;
 
 /// Where in the request a predicate looks.
@@ -33,7 +35,7 @@ pub enum Test {
 pub struct Predicate {
     /// Where to look.
     pub place: Place,
-    /// The name of the field (in lower case), the cookie or the key of the query (as it is meant, not as it is escaped).
+    /// The name of the field (in lower case, with `-` for `_`), the cookie or the key of the query (as it is meant, not as it is escaped).
     pub name: String,
     /// What its values must be.
     pub test: Test,
@@ -44,6 +46,10 @@ pub trait Asked {
     /// Whether the request has a value of this name for which `is_meant` says so. Names of header fields are the same in any
     /// case; values are as they are meant: those of a query without the encoding that a URL gave them.
     fn has(&self, place: Place, name: &str, is_meant: &dyn Fn(&[u8]) -> bool) -> bool;
+
+    /// Gives every cookie, or every pair of the query, with its name, both as [`Asked::has`] compares them. Nobody asks for
+    /// header fields, which are few.
+    fn each<'r>(&'r self, _place: Place, _take: &mut dyn FnMut(Cow<'r, [u8]>, Cow<'r, [u8]>)) {}
 }
 
 /// A request without fields and query.

@@ -31,7 +31,12 @@ impl Replace {
     pub fn expression(text: &str) -> Result<Expression, Invalid> {
         // By itself first, so that a brace that closes the group below is no way out of it.
         Expression::parse(text)?;
-        let whole = Expression::parse(&format!("^(?:{text})$"))?;
+        if text.is_empty() {
+            return Err(Invalid::new("is empty", "no path is: every path begins with a slash"));
+        }
+        let whole = Expression::parse(&format!("^(?:{text})$"));
+        // A comment of `(?x)` at its end goes on to the end of the line, which means nothing there.
+        let whole = whole.or_else(|fault| Expression::parse(&format!("^(?:{text}\n)$")).map_err(|_| fault))?;
         if whole.regex().captures_len() > GROUPS_MAX + 1 {
             return Err(Invalid::new("has too many groups", format!("at most {GROUPS_MAX}; (?:…) is none")));
         }
@@ -112,6 +117,8 @@ mod tests {
         assert_eq!(replaced(old, "/x", "/old/a/x"), None);
         assert_eq!(replaced("/a|/b", "/c", "/b").as_deref(), Some("/c"), "the whole path without ^ and $");
         assert_eq!(replaced("/a|/b", "/c", "/bc"), None);
+        assert_eq!(replaced("(?x) /a  # it) ends", "/c", "/a").as_deref(), Some("/c"), "a comment");
+        assert_eq!(replaced("(?x) /a  # it) ends", "/c", "/a\n"), None);
         assert_eq!(replaced("/(a)?b", "/{1}-{header.x-h}", "/b").as_deref(), Some("/-a%252Fb"));
     }
 
@@ -133,6 +140,7 @@ mod tests {
         assert!(why("a)|(b").contains("unopened group"), "{}", why("a)|(b"));
         assert!(why(&"(a)".repeat(17)).contains("too many groups"));
         let bad = |to: &str| Replace::new(Replace::expression("/(a)").unwrap(), to).unwrap_err().to_string();
+        assert!(why("").contains("is empty"));
         assert!(bad("/{2}").contains("there is no value `{2}`"), "{}", bad("/{2}"));
         assert!(bad("{1}").contains("does not begin with a slash"));
         assert!(bad("/%{1}").contains("two hexadecimal digits"));

@@ -63,7 +63,7 @@ impl About<'_> {
         req: &mut Request,
         told: &mut Explanation,
     ) {
-        let index = split::upstream(action, req, core);
+        let (index, _) = split::upstream(action, req, core);
         let Some(mut sent) = self.upstream(index) else { return };
         sent.notes.extend(chosen(raw));
         edit(req, action);
