@@ -66,7 +66,7 @@ reasons! {
         RouteTimeout = "route_timeout", "The route's total time passed before the head of the answer: 504.";
         NoEndpoint = "no_endpoint", "The upstream has no endpoint to ask: all drain, or its names do not resolve: 503.";
         PartFailed = "part_failed", "A part without which an aggregation has no answer failed: `parts` in the log says which and why.";
-        Overloaded = "overloaded", "A cap or a budget of the gateway is used up: 503.";
+        Overloaded = "overloaded", "A cap, a budget or the descriptors of the gateway are used up: 503.";
         Drain = "drain", "The gateway stops and the drain time is over.";
         Internal = "internal", "A defect of the gateway: 500.";
     }

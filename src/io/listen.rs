@@ -279,7 +279,8 @@ fn reserve_fd() -> Option<OwnedFd> {
     File::open("/dev/null").ok().map(OwnedFd::from)
 }
 
-fn is_exhausted(e: &io::Error) -> bool {
+/// Whether it is for want of descriptors or memory: this process' own, or the system's.
+pub fn is_exhausted(e: &io::Error) -> bool {
     matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
