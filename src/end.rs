@@ -104,7 +104,7 @@ reasons! {
         BadRequest = "bad_request", "A malformed request: never resumed (RFC 9112 section 11.2).";
         Tunnel = "tunnel", "It was a tunnel, which both sides have ended.";
         Aborted = "aborted", "The answer could not be completed, or the client left within a request.";
-        Overloaded = "overloaded", "Accepted over the cap: 503 and closed.";
+        Overloaded = "overloaded", "Accepted over a cap: closed, with 503 or without a word.";
         Drain = "drain", "The gateway stops.";
         TlsHandshake = "tls_handshake", "The TLS handshake did not come to its end.";
         ProxyHeader = "proxy_header", "A trusted proxy sent no PROXY header, a bad one, or half of one.";
