@@ -53,6 +53,8 @@ pub struct Core {
     pub metrics: CoreMetrics,
     /// Set once the worker is to finish what runs and accept no more.
     pub draining: Cell<bool>,
+    /// Until when one of its endpoints is avoided, in ms since the process began: picks look no closer after that.
+    pub avoids_until_ms: Cell<u64>,
     /// Request ids.
     pub ids: RequestIds,
     /// The last good answers of parts.
@@ -102,6 +104,7 @@ impl Core {
             buffers: Rc::default(),
             metrics,
             draining: Cell::new(false),
+            avoids_until_ms: Cell::new(0),
             ids: RequestIds::new(random_u64()),
             last_good: LastGood::default(),
             shadows: Cell::new(0),

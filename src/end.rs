@@ -66,7 +66,7 @@ reasons! {
         RouteTimeout = "route_timeout", "The route's total time passed before the head of the answer: 504.";
         NoEndpoint = "no_endpoint", "The upstream has no endpoint to ask: all drain, or its names do not resolve: 503.";
         PartFailed = "part_failed", "A part without which an aggregation has no answer failed: `parts` in the log says which and why.";
-        Overloaded = "overloaded", "A cap or a budget of the gateway is used up: 503.";
+        Overloaded = "overloaded", "A cap, a budget or the descriptors of the gateway are used up: 503.";
         Drain = "drain", "The gateway stops and the drain time is over.";
         Internal = "internal", "A defect of the gateway: 500.";
     }
@@ -104,7 +104,7 @@ reasons! {
         BadRequest = "bad_request", "A malformed request: never resumed (RFC 9112 section 11.2).";
         Tunnel = "tunnel", "It was a tunnel, which both sides have ended.";
         Aborted = "aborted", "The answer could not be completed, or the client left within a request.";
-        Overloaded = "overloaded", "Accepted over the cap: 503 and closed.";
+        Overloaded = "overloaded", "Accepted over a cap: closed, with 503 or without a word.";
         Drain = "drain", "The gateway stops.";
         TlsHandshake = "tls_handshake", "The TLS handshake did not come to its end.";
         ProxyHeader = "proxy_header", "A trusted proxy sent no PROXY header, a bad one, or half of one.";

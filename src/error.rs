@@ -99,8 +99,10 @@ pub enum Kind {
     Truncated,
     /// Nothing passed a tunnel for `tunnel_idle`.
     TunnelIdle,
-    /// The worker has as many connections as it may.
+    /// The gateway has as many connections as it may.
     Overloaded,
+    /// The gateway has no file descriptor, or no memory, for a connection to the endpoint.
+    Exhausted,
     /// Aggregations hold as much memory as they may.
     MemoryFull,
     /// The drain time was over.
@@ -184,6 +186,7 @@ impl Kind {
             Self::NoEndpoint
             | Self::RouteTimeout
             | Self::Overloaded
+            | Self::Exhausted
             | Self::MemoryFull
             | Self::PasswordsBusy
             | Self::KeysMissing

@@ -281,6 +281,79 @@ fn a_retry_goes_to_another_endpoint() {
     assert_eq!([client.get("/a").text(), client.get("/b").text()], ["first", "second"]);
 }
 
+/// An address that refuses connections.
+fn refuses() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// The endpoints of an upstream, of which the first refuses connections.
+fn behind_one_that_refuses(upstreams: &[Upstream]) -> String {
+    let addresses = std::iter::once(refuses()).chain(upstreams.iter().map(|upstream| upstream.addr));
+    format!("[{}]", addresses.map(|address| format!("\"{address}\"")).collect::<Vec<_>>().join(", "))
+}
+
+#[test]
+fn an_endpoint_that_refuses_connections_costs_no_request_whatever_the_balancer_and_the_method() {
+    for balance in BALANCERS {
+        let upstreams = three();
+        let endpoints = behind_one_that_refuses(&upstreams);
+        let gateway = Setup::new().workers("2").upstream_at("u", &endpoints, &by(balance)).forward_all("").start();
+        let mut clients: Vec<Client> = (0..4).map(|_| Client::connect(&gateway)).collect();
+        for n in 0..200 {
+            for client in &mut clients {
+                assert_eq!(client.ask(asks(&format!("user-{n}"))).status, 200, "{balance}");
+            }
+            let client = &mut clients[n % 4];
+            assert_eq!(client.ask(post("/x", "body")).status, 200, "{balance}: nothing had been sent");
+            let chunked = format!("POST /x HTTP/1.1\r\nHost: a\r\nX-User: {n}\r\nTransfer-Encoding: chunked\r\n\r\n");
+            assert_eq!(client.ask(chunked + "4\r\nbody\r\n0\r\n\r\n").status, 200, "{balance}: nor of a stream");
+        }
+        let shares: Vec<usize> = upstreams.iter().map(|upstream| upstream.requests().len()).collect();
+        assert_eq!(shares.iter().sum::<usize>(), 1200, "{balance}: each once");
+        assert!(shares.iter().all(|share| *share > 200), "{balance}: {shares:?}");
+        let (failed, lost) = (gateway.metrics().sum(names::RETRIES, &[]), gateway.process.output());
+        assert!(
+            (1.0..60.0).contains(&failed),
+            "{balance}: it is asked about once a second and core, not {failed} times"
+        );
+        assert!(lost.contains("no connection: Connection refused"), "{balance}: {lost}");
+    }
+}
+
+#[test]
+fn an_endpoint_that_comes_back_is_asked_again() {
+    let fine = Upstream::says("fine");
+    let back = refuses();
+    let endpoints = format!("[\"{back}\", \"{}\"]", fine.addr);
+    let gateway = Setup::new().upstream_at("u", &endpoints, &by("round_robin")).forward_all("").start();
+    let mut client = Client::connect(&gateway);
+    (0..4).for_each(|_| assert_eq!(client.get("/x").text(), "fine"));
+    let _back = named(TcpListener::bind(back).unwrap(), "back", &Gate::default());
+    eventually("it is asked again", || (client.get("/x").text() == "back").then_some(()));
+}
+
+#[test]
+fn parts_go_elsewhere_too_where_nobody_listens_and_without_anybody_else_the_upstream_is_unreachable() {
+    let fine = Upstream::start(answers(json("\"fine\"")));
+    let endpoints = format!("[\"{}\", \"{}\"]", refuses(), fine.addr);
+    let part = "aggregate: { parts: [{ name: p, upstream: u, request: { path: /part } }] }";
+    let gateway = Setup::new()
+        .upstream_at("u", &endpoints, &by("least_request"))
+        .upstream_at("alone", &format!("[\"{}\"]", refuses()), "")
+        .route(&format!("match: {{ path: /all }}, {part}"))
+        .route("match: { path: /alone }, forward: { upstream: alone }")
+        .start();
+    let mut client = Client::connect(&gateway);
+    for _ in 0..20 {
+        assert_eq!(client.get("/all").json()["data"]["p"], "fine");
+    }
+    let hosts: Vec<Option<String>> = fine.requests().iter().map(|r| r.fields.get("host").map(String::from)).collect();
+    assert!(hosts.iter().all(|host| *host == Some(fine.addr.to_string())), "{hosts:?}");
+    let retries = gateway.metrics().sum(names::RETRIES, &[]);
+    client.get("/alone").is_gateways_own(503);
+    assert_eq!(gateway.metrics().sum(names::RETRIES, &[]), retries, "there is nobody else");
+}
+
 fn json(text: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{text}", text.len()).into()
 }

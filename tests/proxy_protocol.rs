@@ -353,6 +353,30 @@ fn what_the_header_said_is_said_on() {
 }
 
 #[test]
+fn a_client_that_a_proxy_on_a_unix_socket_names_is_told_with_a_destination_that_says_nothing() {
+    let server = haproxy(
+        "frontend f\n  bind @listen@ accept-proxy\n  http-request return status 200 content-type text/plain lf-string \
+         \"%[src] %[src_port] %[dst] %[dst_port]\"\n",
+    );
+    let path = temp_dir("named").join("a.sock");
+    for version in ["v1", "v2"] {
+        let keys = format!("proxy_protocol: {version}");
+        let gateway = Setup::new()
+            .top("trusted_proxies: [unix]")
+            .upstream_at("u", &format!("[\"{}\"]", server.addr), &keys)
+            .another_listener(&format!("name: local, address: \"unix:{}\"", path.display()))
+            .forward_all("")
+            .start();
+        // HAProxy shows no port where it is 0.
+        for (client, told) in [("192.0.2.9", "192.0.2.9  0.0.0.0 "), ("2001:db8::9", "2001:db8::9  :: ")] {
+            let request = format!("GET /x HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {client}\r\n\r\n");
+            assert_eq!(Client::unix(&path).ask(request).text(), told, "{version}");
+        }
+        drop(gateway);
+    }
+}
+
+#[test]
 fn each_request_has_a_connection_with_a_header_of_its_own() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();

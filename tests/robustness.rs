@@ -2,7 +2,8 @@
 
 use crate::support::client::get;
 use crate::support::message::ok;
-use crate::support::misbehave::answers;
+use crate::support::misbehave::{answers, answers_and_closes};
+use crate::support::names::REFUSED;
 use crate::support::{
     Client, Link, PATIENCE, Setup, Upstream, eventually, eventually_within, free_port, gateway, temp_dir, tls,
 };
@@ -225,4 +226,59 @@ fn an_access_log_that_can_not_be_opened_is_said_plainly() {
                    directory must exist and be writable for the gateway's user\n";
     let yaml = Setup::forward(&upstream).yaml(free_port(), free_port(), "/nonexistent/access.log".as_ref());
     refused(&yaml, &[plainly]);
+}
+
+#[test]
+fn clients_over_the_cap_leave_descriptors_for_the_upstreams_of_those_within() {
+    // Each request needs a new connection, and its descriptor.
+    let upstream =
+        Upstream::start(answers_and_closes("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"));
+    let gateway = Setup::forward(&upstream).plain().descriptors(256).start();
+    let mut within: Vec<Client> = (0..5).map(|_| Client::connect(&gateway)).collect();
+    within.iter_mut().for_each(|client| assert_eq!(client.get("/x").status, 200));
+    let over: Vec<Client> = (0..600).map(|_| Client::arrive(&gateway)).collect();
+    eventually("the flood is refused", || (gateway.metrics().sum(REFUSED, &[]) > 400.0).then_some(()));
+    for _ in 0..10 {
+        within.iter_mut().for_each(|client| assert_eq!(client.get("/x").status, 200));
+    }
+    drop(over);
+    drop(within);
+    let counts = eventually("all of them are closed, as the counts say", || {
+        let metrics = gateway.metrics();
+        let of = |name: &str| metrics.sum(name, &[]);
+        let accepted = of("ringway_connections_accepted_total");
+        (accepted == of("ringway_connections_closed_total") && accepted >= 605.0).then_some(metrics)
+    });
+    let overloaded = counts.sum("ringway_connections_closed_total", &[("reason", "overloaded")]);
+    assert_eq!(overloaded, counts.sum(REFUSED, &[]), "whether they were told or not");
+}
+
+#[test]
+fn without_a_descriptor_for_the_upstream_it_is_the_gateway_that_is_overloaded() {
+    let gate = crate::support::Gate::default();
+    let waits = gate.clone();
+    let upstream = Upstream::start(move |conn| {
+        while conn.request().is_some() {
+            waits.wait();
+            conn.write(ok("ok"));
+        }
+    });
+    let gateway = Setup::new()
+        .upstream("u", &[&upstream], "")
+        .route("match: { path: /here }, respond: { status: 200, body: here }")
+        .forward_all("")
+        .plain()
+        .descriptors(256)
+        .start();
+    let mut clients: Vec<Client> = (0..140).map(|_| Client::connect(&gateway)).collect();
+    clients.iter_mut().for_each(|client| assert_eq!(client.get("/here").text(), "here"));
+    clients.iter_mut().for_each(|client| client.send(get("/x")));
+    let line = gateway.wait_log(|line| line["end"] == "overloaded");
+    assert_eq!(line["status"], 503, "{line}");
+    gate.open();
+    let answers: Vec<_> = clients.iter_mut().map(Client::response).collect();
+    let lost = answers.iter().filter(|answer| answer.status != 200);
+    assert!(lost.clone().count() > 0 && lost.clone().all(|answer| answer.json()["code"] == 50313));
+    assert!(gateway.process.output().contains("the gateway's own limit"), "{}", gateway.process.output());
+    assert_eq!(gateway.metrics().sum("ringway_upstream_failures_total", &[]), 0.0, "the upstream is not to blame");
 }

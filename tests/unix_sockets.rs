@@ -127,6 +127,39 @@ fn limits_take_all_clients_of_a_socket_for_one_and_lists_of_networks_hold_none_o
 }
 
 #[test]
+fn a_cap_is_for_all_workers_together_and_exact() {
+    for all in ["", "connections: 15"] {
+        let (each, most) = if all.is_empty() { (11, [11, 11]) } else { (11, [11, 4]) };
+        let setup = Setup::new().workers("2").plain().top(all).listener(&format!("bounds: {{ connections: {each} }}"));
+        let (gateway, path) = with_socket(
+            setup.route("match: { path: \"/{*rest}\" }, respond: { status: 200, body: ok }"),
+            &format!(", bounds: {{ connections: {each} }}"),
+        );
+        let mut kept = Vec::new();
+        let connects: [&dyn Fn() -> Client; 2] = [&|| Client::unix(&path), &|| Client::connect(&gateway)];
+        for (connect, most) in connects.into_iter().zip(most) {
+            for _ in 0..most {
+                let mut client = connect();
+                assert_eq!(client.get("/x").status, 200, "whichever worker it comes to");
+                kept.push(client);
+            }
+            for _ in 0..3 {
+                connect().response().is_gateways_own(503);
+            }
+        }
+        let workers =
+            ["0", "1"].map(|worker| gateway.metrics().sum("ringway_worker_connections", &[("worker", worker)]));
+        assert!(workers.iter().sum::<f64>() == (most[0] + most[1]) as f64, "{workers:?}");
+        drop(kept);
+        eventually("places are free again", || {
+            let mut client = Client::unix(&path);
+            client.try_send(get("/x")).ok()?;
+            client.try_response().is_ok_and(|answer| answer.status == 200).then_some(())
+        });
+    }
+}
+
+#[test]
 fn the_mode_is_as_configured_and_the_path_is_gone_behind_the_end() {
     for (keys, mode) in [("", 0o660), (", mode: 0600", 0o600), (", mode: \"0666\"", 0o666)] {
         let (mut gateway, path) = with_socket(Setup::new(), keys);

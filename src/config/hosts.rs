@@ -93,8 +93,8 @@ pub(super) fn listen_name(text: &str) -> Result<SocketName, Invalid> {
     }
 }
 
-/// The path of a Unix socket.
-fn unix_path(path: &str) -> Result<&str, Invalid> {
+/// The path of a Unix socket, in the one spelling that it is compared and shown by.
+fn unix_path(path: &str) -> Result<String, Invalid> {
     let invalid =
         |what: &str, remedy: String| Err(Invalid::new(format!("is not the path of a socket: {what}"), remedy));
     if path.starts_with('@') {
@@ -104,12 +104,18 @@ fn unix_path(path: &str) -> Result<&str, Invalid> {
         );
     }
     // Relative to which directory would depend on who starts the gateway.
-    if !path.starts_with('/') || path.ends_with('/') {
+    if !path.starts_with('/') || path.ends_with('/') || path.ends_with("/.") {
         return invalid("it is not the absolute path of a file", "like unix:/run/app.sock".into());
     }
     if path.contains(char::is_control) {
         return invalid("it has control characters", "remove them".into());
     }
+    // Where it leads depends on what is a link: two spellings of one path could not be told.
+    if path.split('/').any(|part| part == "..") {
+        return invalid("it has `..`", "write the path that is meant, like unix:/run/app.sock".into());
+    }
+    let parts = path.split('/').filter(|part| !part.is_empty() && *part != ".");
+    let path: String = parts.flat_map(|part| ["/", part]).collect();
     if path.len() > UNIX_PATH_BYTES_MAX {
         let what = format!("it has {} bytes", path.len());
         return invalid(&what, format!("Linux takes at most {UNIX_PATH_BYTES_MAX}"));
@@ -132,7 +138,7 @@ pub(super) fn overlap(a: &SocketName, b: &SocketName) -> bool {
 /// `ip:port`, `host:port` or `unix:/path` of an endpoint.
 pub(super) fn endpoint_address(text: &str) -> Result<EndpointAddress, Invalid> {
     match text.strip_prefix("unix:") {
-        Some(path) => unix_path(path).map(|path| EndpointAddress::Unix(path.to_owned())),
+        Some(path) => unix_path(path).map(EndpointAddress::Unix),
         None => address(text).map(EndpointAddress::Tcp),
     }
 }
@@ -252,6 +258,9 @@ mod tests {
             "unix:",
             "unix:x",
             "unix:/x/",
+            "unix:/x/.",
+            "unix:/x/../y",
+            "unix:/..",
             "unix:@x",
             "unix:/a\nb",
             "a b:80",
@@ -281,6 +290,8 @@ mod tests {
             ("0.0.0.0:0", "127.0.0.1:0", false),
             ("unix:/a", "unix:/a", true),
             ("unix:/a", "unix:/b", false),
+            ("unix:/d/a", "unix://d//a", true),
+            ("unix:/d/a", "unix:/./d/./a", true),
             ("unix:/a", "127.0.0.1:1", false),
         ];
         for (a, b, expected) in pairs {

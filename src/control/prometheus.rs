@@ -94,7 +94,8 @@ impl Scrape {
         let accepted = self.cores(|c| c.connections_accepted.get());
         out.counter("ringway_connections_accepted", "Downstream connections accepted.", None, accepted)?;
         let refused = self.cores(|c| c.connections_refused.get());
-        let help = "Downstream connections answered 503 and closed at the cap.";
+        let help =
+            "Downstream connections closed at a cap, with 503 or without a word; accepted and closed count them too.";
         out.counter("ringway_connections_refused", help, None, refused)?;
         let rows =
             Closed::ALL.iter().map(|r| (["reason"], [r.code()], self.cores(|c| c.connections_closed.get(r.index()))));

@@ -148,7 +148,12 @@ impl ExtAuth {
         self.metrics.failed.add(1);
         match kind {
             // Nobody is to blame but the request or the gateway itself: that opens no door.
-            Kind::TargetTooLong | Kind::MemoryFull | Kind::Internal | Kind::Drained | Kind::ClientGone => {
+            Kind::TargetTooLong
+            | Kind::MemoryFull
+            | Kind::Exhausted
+            | Kind::Internal
+            | Kind::Drained
+            | Kind::ClientGone => {
                 note_refusal(&self.name, &self.metrics, req);
                 return Flow::Reply(Reply::from_error(kind, &req.request_id, b""));
             }

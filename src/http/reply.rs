@@ -79,6 +79,7 @@ pub fn row(kind: Kind) -> Row {
         Kind::NoEndpoint => (503, 1, "the upstream has no endpoint to ask", false),
         Kind::Connect => (503, 2, "the upstream can not be reached", false),
         Kind::Overloaded => (503, 3, "the gateway has as many connections as it may", true),
+        Kind::Exhausted => (503, 13, "the gateway has no file descriptor left for the upstream", false),
         Kind::Drained => (503, 4, "the gateway is stopping", true),
         Kind::MemoryFull => (503, 5, "the gateway holds as many answers as it may", false),
         Kind::PasswordsBusy => (503, 6, "as many passwords are being verified as may", false),

@@ -94,6 +94,8 @@ enum Inner {
     Unix {
         ready: TcpStream,
         stop: RefCell<Option<Waker>>,
+        /// One was accepted in this turn.
+        was_first: Cell<bool>,
     },
 }
 
@@ -107,9 +109,11 @@ impl Listener {
                 std.set_nonblocking(runtime::is_epoll())?;
                 Inner::Tcp { listener: TcpListener::from_std(std)?, canceller: Cell::new(None) }
             }
-            SocketName::Unix(_) => {
-                Inner::Unix { ready: TcpStream::from_std(bound.fd.into())?, stop: RefCell::default() }
-            }
+            SocketName::Unix(_) => Inner::Unix {
+                ready: TcpStream::from_std(bound.fd.into())?,
+                stop: RefCell::default(),
+                was_first: Cell::new(false),
+            },
         };
         Ok(Self { inner, stopped: Cell::new(false), reserve: Cell::new(reserve_fd()) })
     }
@@ -128,7 +132,7 @@ impl Listener {
                 let accepted = listener.cancelable_accept(handle).await;
                 accepted.map(|(tcp, address)| (Stream::Tcp(TcpIo::new(tcp)), Some(address)))
             }
-            Inner::Unix { ready, stop } => self.accept_unix(ready, stop).await,
+            Inner::Unix { ready, stop, was_first } => self.accept_unix(ready, stop, was_first).await,
         };
         match accepted {
             Ok(accepted) => Ok(accepted),
@@ -142,12 +146,19 @@ impl Listener {
         &self,
         ready: &TcpStream,
         stop: &RefCell<Option<Waker>>,
+        was_first: &Cell<bool>,
     ) -> io::Result<(Stream, Option<SocketAddr>)> {
         loop {
-            match rustix::net::accept_with(self.inner_fd(), SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-                Ok(fd) => return Ok((Stream::Tcp(TcpIo::adopt(fd)?), None)),
-                Err(rustix::io::Errno::AGAIN) => {} // nothing yet, or another worker was the first
-                Err(e) => return Err(e.into()),
+            // One in a turn: a worker that takes whatever waits would leave nothing to the others.
+            if !was_first.take() {
+                match rustix::net::accept_with(self.inner_fd(), SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+                    Ok(fd) => {
+                        was_first.set(true);
+                        return Ok((Stream::Tcp(TcpIo::adopt(fd)?), None));
+                    }
+                    Err(rustix::io::Errno::AGAIN) => {} // nothing yet, or another worker was the first
+                    Err(e) => return Err(e.into()),
+                }
             }
             let mut readable = pin!(ready.readable(false));
             let stopped_or_ready = poll_fn(|cx| {
@@ -279,7 +290,8 @@ fn reserve_fd() -> Option<OwnedFd> {
     File::open("/dev/null").ok().map(OwnedFd::from)
 }
 
-fn is_exhausted(e: &io::Error) -> bool {
+/// Whether it is for want of descriptors or memory: this process' own, or the system's.
+pub fn is_exhausted(e: &io::Error) -> bool {
     matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 

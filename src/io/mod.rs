@@ -7,6 +7,7 @@ pub mod buffers;
 mod clock;
 pub mod deadline;
 pub mod dial;
+pub mod files;
 pub mod listen;
 pub mod memory;
 pub mod records;

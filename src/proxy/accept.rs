@@ -5,13 +5,15 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::context::Context;
-use crate::core::ms;
+use crate::core::{Core, ms};
 use crate::end::{Closed, End, Handshake};
 use crate::error::Kind;
 use crate::http::reply::{self, Reply};
 use crate::io::listen::{AcceptError, Listener};
 use crate::io::recycle::Recycler;
 use crate::io::{self, Buf, Stream, guard};
+use crate::shared::places::Place;
+use crate::snapshot::{ListenerSpec, Snapshot};
 
 use super::connection::{Next, request, serve};
 use super::finish::finish;
@@ -20,21 +22,18 @@ use super::plane::{Downstream, Peer, Plane};
 
 /// First pause after descriptors ran out, in ms; it doubles up to the last.
 const BACK_OFF_MS: (u64, u64) = (10, 1_000);
-/// Connections over the cap that are answered at the same time.
-const REFUSING_MAX: usize = 256;
 /// Longest time the answer to a connection over the cap may take, in ms.
 const REFUSAL_MS: u64 = 1_000;
 
 /// Accepts on `listener`, number `index` of the config, until it is stopped; then serves what the kernel had queued.
 pub async fn accept(listener: Rc<Listener>, index: usize, plane: Rc<Plane>) {
     let requests = Rc::new(Recycler::default());
-    let open = Rc::new(Cell::new(0_usize));
     let mut back_off_ms = BACK_OFF_MS.0;
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 back_off_ms = BACK_OFF_MS.0;
-                start(stream, peer, index, &plane, &open, &requests, request);
+                start(stream, peer, index, &plane, &requests, request);
             }
             Err(AcceptError::Stopped) => break,
             Err(AcceptError::Aborted) => plane.core.metrics.accept_errors.add(1),
@@ -49,7 +48,7 @@ pub async fn accept(listener: Rc<Listener>, index: usize, plane: Rc<Plane>) {
         }
     }
     for (stream, peer) in listener.drain_queue() {
-        start(stream, peer, index, &plane, &open, &requests, request);
+        start(stream, peer, index, &plane, &requests, request);
     }
 }
 
@@ -59,7 +58,6 @@ pub fn start<F, M>(
     peer: Option<SocketAddr>,
     listener: usize,
     plane: &Rc<Plane>,
-    open: &Rc<Cell<usize>>,
     requests: &Rc<Recycler<F>>,
     make: M,
 ) where
@@ -69,15 +67,18 @@ pub fn start<F, M>(
     plane.core.deadlines.set_now(ms(plane.core.clock.now_us()));
     let live = plane.live();
     let rules = live.snapshot.listeners.get(listener);
-    let is_full = plane.serving.get() >= live.snapshot.connections_max
-        || open.get() >= rules.map_or(0, |rules| rules.connections_max);
+    let counted = rules.and_then(|rules| Counted::take(&live.snapshot, rules));
     let stream = match rules.and_then(|rules| rules.tls.as_ref()) {
         None => stream,
         // A handshake only to say no would cost more than it says.
-        Some(_) if is_full => return plane.core.metrics.connections_refused.add(1),
+        Some(_) if counted.is_none() => return count_refused(&plane.core),
         Some(tls) => match stream.into_tls(&tls.rules.config, &plane.core.buffers) {
             Ok(stream) => stream,
-            Err(_) => return plane.core.metrics.handshakes.add(Handshake::Protocol.index(), 1),
+            Err(_) => {
+                plane.core.metrics.handshakes.add(Handshake::Protocol.index(), 1);
+                plane.core.metrics.connections_accepted.add(1);
+                return plane.core.metrics.connections_closed.add(Closed::TlsHandshake.index(), 1);
+            }
         },
     };
     let core = Rc::clone(&plane.core);
@@ -98,38 +99,42 @@ pub fn start<F, M>(
     });
     // Behind a proxy it is not known yet who the client is.
     let is_over = |rules| !greet::is_from_proxy(&down, rules) && down.take_place(rules).is_err();
-    if is_full || rules.is_some_and(is_over) {
-        if down.stream.tls().is_some() || plane.refusing.get() >= REFUSING_MAX {
-            plane.core.metrics.connections_refused.add(1);
+    let counted = counted.filter(|_| !rules.is_some_and(is_over));
+    let Some(counted) = counted else {
+        count_refused(&plane.core);
+        if down.stream.tls().is_some() || plane.refusing.get() >= live.snapshot.refusals_max {
             return; // closed without a word: the answer must not cost more than the cap saves
         }
         plane.refusing.set(plane.refusing.get() + 1);
         io::spawn(refuse(down, Rc::clone(plane)), on_panic);
         return;
-    }
-    let counted = Counted::new(open, plane);
+    };
     io::spawn(serve(down, Rc::clone(plane), Rc::clone(requests), make, counted), on_panic);
 }
 
-/// One of the connections that the caps of its listener and of the process are about.
+/// A connection's places under the caps of its listener and of the process.
 pub struct Counted {
-    open: Rc<Cell<usize>>,
-    plane: Rc<Plane>,
+    _listener: Place,
+    _process: Option<Place>,
 }
 
 impl Counted {
-    fn new(open: &Rc<Cell<usize>>, plane: &Rc<Plane>) -> Self {
-        open.set(open.get() + 1);
-        plane.serving.set(plane.serving.get() + 1);
-        Self { open: Rc::clone(open), plane: Rc::clone(plane) }
+    /// `None` if either has no place left.
+    fn take(snapshot: &Snapshot, rules: &ListenerSpec) -> Option<Self> {
+        let process = match &snapshot.connections {
+            Some(cap) => Some(cap.take()?),
+            None => None,
+        };
+        Some(Self { _listener: rules.connections.take()?, _process: process })
     }
 }
 
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.open.set(self.open.get().saturating_sub(1));
-        self.plane.serving.set(self.plane.serving.get().saturating_sub(1));
-    }
+/// Over a cap: accepted, refused and closed at once.
+#[cold]
+fn count_refused(core: &Core) {
+    core.metrics.connections_accepted.add(1);
+    core.metrics.connections_refused.add(1);
+    core.metrics.connections_closed.add(Closed::Overloaded.index(), 1);
 }
 
 /// A connection over the cap: 503 and closed, without waiting for its request.
@@ -141,9 +146,6 @@ async fn refuse(down: Rc<Downstream>, plane: Rc<Plane>) {
 
 async fn refuse_answered(down: &Downstream, plane: &Plane) {
     let core = &plane.core;
-    core.metrics.connections_accepted.add(1);
-    core.metrics.connections_refused.add(1);
-    core.metrics.connections_closed.add(Closed::Overloaded.index(), 1);
     let mut req = plane.take_request();
     core.ids.next(&mut req.request_id);
     let mut answer = Reply::from_error(Kind::Overloaded, &req.request_id, b"Retry-After: 1\r\nConnection: close\r\n");

@@ -14,7 +14,7 @@ use crate::http::head::{ResponseHead, Scan};
 use crate::io::buffers::ANSWER_BYTES;
 use crate::io::{Buf, guard};
 
-use super::checkout::{Lease, Wanted, count_failure};
+use super::checkout::{Lease, Picked, Wanted, count_failure};
 use super::forward::{ANSWER_BOUNDS, INTERIM_MAX, bad_head};
 use super::upload::write_upstream;
 
@@ -80,7 +80,7 @@ pub struct Call<'a> {
 
 impl Call<'_> {
     /// Sends `out`, which is the whole request, to endpoint number `endpoint`: one try, and a second one if the first met a
-    /// connection that the upstream was about to close; to another endpoint, if there is one. `idle` is a connection that was quiet a moment ago.
+    /// connection that the upstream was about to close, or none; to another endpoint, if there is one. `idle` is a connection that was quiet a moment ago.
     ///
     /// # Errors
     /// How it broke. Failures of the upstream are counted here.
@@ -98,11 +98,16 @@ impl Call<'_> {
         loop {
             let lease = match idle.take() {
                 Some(lease) => lease,
-                None => self
-                    .wanted
-                    .check_out(endpoint, core.clock.now_us(), again)
-                    .await
-                    .inspect_err(|e| count_failure(spec, *e))?,
+                None => {
+                    let mut picked = Picked { index: endpoint, key: self.key, fresh_only: again, again };
+                    let checked_out = self.wanted.check_out(&mut picked, core.clock.now_us()).await;
+                    let lease = checked_out.inspect_err(|e| count_failure(spec, *e))?;
+                    if picked.index != endpoint {
+                        rename(out.vec(), spec.host_of(endpoint), spec.host_of(picked.index));
+                        endpoint = picked.index;
+                    }
+                    lease
+                }
             };
             let replayable = lease.is_reused() && self.safe && !again;
             if replayable {

@@ -7,6 +7,7 @@ use crate::end::Failure;
 use crate::error::{Error, Kind, Side};
 use crate::http::proxy_protocol;
 use crate::io::dial::DialError;
+use crate::io::listen::is_exhausted;
 use crate::io::tls::HandshakeError;
 use crate::io::{Fired, Slot, Stream, dial, guard};
 use crate::snapshot::UpstreamSpec;
@@ -40,6 +41,19 @@ impl Lease {
     }
 }
 
+/// Which endpoint was picked for a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Picked {
+    /// Its index.
+    pub index: usize,
+    /// What it was chosen by, if it was.
+    pub key: Option<u64>,
+    /// Connections that have carried requests are not good enough.
+    pub fresh_only: bool,
+    /// One endpoint has failed already: no other is tried.
+    pub again: bool,
+}
+
 /// Where a connection is wanted to, and until when.
 #[derive(Clone, Copy)]
 pub struct Wanted<'a> {
@@ -61,6 +75,9 @@ impl Wanted<'_> {
     /// The endpoint to ask, by its index; `key` is what [`UpstreamSpec::key_of`] makes of the request.
     #[inline]
     pub fn pick(&self, key: Option<u64>) -> Result<usize, Error> {
+        if self.slot.now_ms() < self.core.avoids_until_ms.get() {
+            return self.pick_sound(key, None).ok_or_else(|| self.no_endpoint());
+        }
         let picked = self.spec.balance.borrow_mut().pick(key, |i| self.load(i), |_| true);
         picked.ok_or_else(|| self.no_endpoint())
     }
@@ -68,9 +85,18 @@ impl Wanted<'_> {
     /// The same for a request that has just failed at an endpoint: another one, if there is any.
     #[cold]
     pub fn pick_again(&self, key: Option<u64>, failed: Option<usize>) -> Result<usize, Error> {
+        self.pick_sound(key, failed).map_or_else(|| self.pick(key), Ok)
+    }
+
+    /// One that can be reached, as far as is known; else one that can not, but never `failed`.
+    #[cold]
+    fn pick_sound(&self, key: Option<u64>, failed: Option<usize>) -> Option<usize> {
+        let now_ms = self.slot.now_ms();
         let is_other = |i: usize| Some(i) != failed;
-        let other = self.spec.balance.borrow_mut().pick(key, |i| self.load(i), is_other);
-        other.map_or_else(|| self.pick(key), Ok)
+        let is_sound = |i: usize| is_other(i) && self.endpoints.get(i).is_some_and(|at| !at.is_avoided(now_ms));
+        let mut balance = self.spec.balance.borrow_mut();
+        let sound = balance.pick(key, |i| self.load(i), is_sound);
+        sound.or_else(|| balance.pick(key, |i| self.load(i), is_other))
     }
 
     fn load(&self, index: usize) -> u32 {
@@ -100,33 +126,80 @@ impl Wanted<'_> {
         Some(Lease { stream: conn, in_flight: endpoint.enter(), opened_ms, requests })
     }
 
-    /// An idle connection to endpoint number `index` that is quiet at `now_us` since the process began, or a new one; only a
-    /// new one if `fresh_only`.
-    pub async fn check_out(&self, index: usize, now_us: u64, fresh_only: bool) -> Result<Lease, Error> {
-        let Self { spec, core, slot, .. } = *self;
-        if !fresh_only && let Some(lease) = self.take_idle(index, now_us) {
+    /// An idle connection to an endpoint that is quiet at `now_us` since the process began, or a new one; only a new one if
+    /// `picked` says so. Where none comes about, one other endpoint is tried: nothing has been sent, so that is safe for every
+    /// request. `picked` names it from then on.
+    pub async fn check_out(&self, picked: &mut Picked, now_us: u64) -> Result<Lease, Error> {
+        if !picked.fresh_only
+            && let Some(lease) = self.take_idle(picked.index, now_us)
+        {
             return Ok(lease);
         }
-        let endpoint = self.endpoints.get(index).ok_or(Kind::NoEndpoint.never())?;
+        // Boxed: dialling is rare, and its state would be carried by every request.
+        Box::pin(self.dial(picked)).await
+    }
+
+    async fn dial(&self, picked: &mut Picked) -> Result<Lease, Error> {
+        let kind = match self.dial_one(picked.index).await {
+            Ok(lease) => return Ok(lease),
+            Err(kind) => kind,
+        };
+        let is_unsent = matches!(kind, Kind::Connect | Kind::ConnectTimeout | Kind::UpstreamTls);
+        let other = (is_unsent && !picked.again).then(|| self.pick_sound(picked.key, Some(picked.index))).flatten();
+        let Some(other) = other else { return Err(kind.never()) };
+        count_failure(self.spec, kind.never());
+        self.core.metrics.retries.add(1);
+        (picked.index, picked.again) = (other, true);
+        self.dial_one(other).await.map_err(Kind::never)
+    }
+
+    /// A new connection to endpoint number `index`, and what is learnt of it thereby.
+    async fn dial_one(&self, index: usize) -> Result<Lease, Kind> {
+        let Self { spec, core, slot, .. } = *self;
+        let endpoint = self.endpoints.get(index).ok_or(Kind::NoEndpoint)?;
+        let avoid = |until_ms: u64| core.avoids_until_ms.set(core.avoids_until_ms.get().max(until_ms));
         core.metrics.pool_misses.add(1);
         let in_flight = endpoint.enter();
         let now_ms = slot.now_ms();
+        if let Some(until_ms) = endpoint.tries(now_ms) {
+            avoid(until_ms);
+        }
         let due_ms = self.due_ms.min(now_ms.saturating_add(spec.connect_ms.into()));
-        // Boxed: dialling is rare, and its state would be carried by every request.
-        match guard(slot, due_ms, Box::pin(self.connect(index, &endpoint.address))).await {
+        let kind = match guard(slot, due_ms, self.connect(index, &endpoint.address)).await {
             Ok(Ok(stream)) => {
                 core.metrics.connects.add(1);
-                Ok(Lease { stream: Rc::new(stream), in_flight, opened_ms: now_ms, requests: 0 })
+                endpoint.connects();
+                return Ok(Lease { stream: Rc::new(stream), in_flight, opened_ms: now_ms, requests: 0 });
             }
-            Ok(Err(kind)) => {
-                core.metrics.connect_failures.add(1);
-                Err(kind.never())
-            }
-            Err(fired) => {
-                core.metrics.connect_failures.add(1);
-                Err(self.fired(fired, Kind::ConnectTimeout).never())
-            }
+            Ok(Err(kind)) => kind,
+            Err(fired) => self.fired(fired, Kind::ConnectTimeout),
+        };
+        core.metrics.connect_failures.add(1);
+        if kind.side() == Side::Upstream {
+            avoid(endpoint.fails(slot.now_ms()));
         }
+        if kind == Kind::ConnectTimeout {
+            self.not_reached(&endpoint.address, &format!("none within `timeouts.connect` ({} ms)", spec.connect_ms));
+        }
+        Err(kind)
+    }
+
+    /// Tells the operator why there is no connection.
+    #[cold]
+    fn not_reached(&self, address: &SocketName, why: &str) {
+        self.core.note(format!("upstream {}: {address}: no connection: {why}", self.spec.name));
+    }
+
+    /// What it means that no connection came about.
+    #[cold]
+    fn refused(&self, address: &SocketName, e: &std::io::Error) -> Kind {
+        if is_exhausted(e) {
+            // No fault of the upstream: the next one would not be reached either.
+            self.not_reached(address, &format!("{e}: the gateway's own limit; raise it (`ulimit -n`, LimitNOFILE=)"));
+            return Kind::Exhausted;
+        }
+        self.not_reached(address, &e.to_string());
+        Kind::Connect
     }
 
     /// What it means that a wait was given up in this phase.
@@ -142,7 +215,9 @@ impl Wanted<'_> {
         if let Some(version) = spec.proxy_protocol {
             proxy_protocol::write(version, self.client.and_then(Downstream::ends), &mut preface);
         }
-        let Some(tls) = &spec.tls else { return dial::dial(address, preface).await.map_err(|_| Kind::Connect) };
+        let Some(tls) = &spec.tls else {
+            return dial::dial(address, preface).await.map_err(|e| self.refused(address, &e));
+        };
         let note = |why: &str| core.note(format!("upstream {}: {address}: no TLS: {why}", spec.name));
         let Some(name) = spec.endpoints.get(index).and_then(|endpoint| endpoint.server_name.as_ref()) else {
             note("its host is no name that a certificate can be for; set `tls.server_name`");
@@ -159,7 +234,7 @@ impl Wanted<'_> {
                 counter.add(1);
                 Ok(stream)
             }
-            Err(DialError::Connect(_)) => Err(Kind::Connect),
+            Err(DialError::Connect(e)) => Err(self.refused(address, &e)),
             Err(DialError::Tls(HandshakeError::Tls(e))) => {
                 note(&format!("{e}; see `tls.ca`, `tls.server_name` and `tls.client`"));
                 Err(Kind::UpstreamTls)

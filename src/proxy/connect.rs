@@ -13,7 +13,7 @@ use crate::http::reply;
 use crate::request::Request;
 use crate::snapshot::{Forward, ListenerSpec, Route};
 
-use super::checkout::{Lease, Wanted, count_failure};
+use super::checkout::{Lease, Picked, Wanted, count_failure};
 use super::forward::OUT_BYTES;
 use super::plane::{Downstream, Live, Plane};
 use super::split;
@@ -57,9 +57,10 @@ pub(super) async fn open(
     down.slot.watch(down.stream.watch_fd(), rules.half_close_is_gone);
     let now_us = core.clock.now_us();
     cx.upstream_from_us = Some(now_us);
-    let index = wanted.pick(spec.key_of(req, cx.route, core))?;
-    cx.endpoint = Some(index);
-    let checked_out = wanted.check_out(index, now_us, true).await;
+    let key = spec.key_of(req, cx.route, core);
+    let mut picked = Picked { index: wanted.pick(key)?, key, fresh_only: true, again: false };
+    let checked_out = wanted.check_out(&mut picked, now_us).await;
+    cx.endpoint = Some(picked.index);
     cx.upstream_until_us = core.clock.now_us();
     let lease = checked_out.inspect_err(|e| count_failure(spec, *e))?;
     spec.metrics.requests.add(1);

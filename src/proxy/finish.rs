@@ -59,7 +59,7 @@ pub fn end_of(kind: Kind) -> End {
         Kind::UpstreamBodyTimeout => End::UpstreamTimeoutBody,
         Kind::Truncated => End::UpstreamTruncated,
         Kind::TunnelIdle => End::TunnelIdle,
-        Kind::Overloaded | Kind::MemoryFull | Kind::PasswordsBusy => End::Overloaded,
+        Kind::Overloaded | Kind::Exhausted | Kind::MemoryFull | Kind::PasswordsBusy => End::Overloaded,
         Kind::Drained => End::Drain,
         Kind::Internal => End::Internal,
     }

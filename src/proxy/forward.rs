@@ -17,7 +17,7 @@ use crate::request::Request;
 use crate::snapshot::{Forward, Route, UpstreamSpec};
 
 use super::answer::Answer;
-use super::checkout::{Lease, Wanted, count_failure};
+use super::checkout::{Lease, Picked, Wanted, count_failure};
 use super::mirror;
 use super::plane::{Downstream, Live, Plane};
 use super::retry::{Try, may_retry};
@@ -149,8 +149,11 @@ async fn attempt(
     let key = call.spec.key_of(req, cx.route, call.core);
     let index = if fresh_only { wanted.pick_again(key, cx.endpoint) } else { wanted.pick(key) };
     let index = index.map_err(|e| (e, false))?;
+    let mut picked = Picked { index, key, fresh_only, again: fresh_only };
+    let checked_out = wanted.check_out(&mut picked, now_us).await;
+    let index = picked.index;
     cx.endpoint = Some(index);
-    let lease = wanted.check_out(index, now_us, fresh_only).await.map_err(|e| (e, false))?;
+    let lease = checked_out.map_err(|e| (e, false))?;
     let reused = lease.is_reused();
     let failed = |e: Error| (e, reused);
     call.spec.metrics.requests.add(1);

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 
 use crate::core::{Core, CoreEndpoint};
@@ -59,10 +59,8 @@ pub struct Plane {
     call_memory: RefCell<Vec<Box<CallMemory>>>,
     #[allow(clippy::vec_box)]
     fanouts: RefCell<Vec<Box<Memory>>>,
-    /// Connections that are served, for the cap of all listeners together.
-    pub serving: Cell<usize>,
     /// Connections over a cap that are being told so.
-    pub refusing: Cell<usize>,
+    pub refusing: Cell<u64>,
 }
 
 /// Who is at the other end of a client connection.
@@ -143,7 +141,11 @@ impl Downstream {
         let ip = self.client.get()?;
         let destination = match self.told.get() {
             Some(told) => told.destination,
-            None => self.stream.local_address()?,
+            // A Unix socket has none, while the client that a proxy names has one.
+            None => self.stream.local_address().unwrap_or_else(|| match ip {
+                IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+                IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+            }),
         };
         // Of a client that another proxy names, the port is not known.
         let port = self.peer().address.filter(|_| self.peer().ip() == Some(ip)).map_or(0, |address| address.port());
@@ -192,7 +194,6 @@ impl Plane {
             calls: OnceCell::new(),
             call_memory: RefCell::default(),
             fanouts: RefCell::default(),
-            serving: Cell::new(0),
             refusing: Cell::new(0),
         }
     }

@@ -3,6 +3,8 @@
 //! Once, on a fresh connection, when a reused one broke before any byte of the answer: the upstream had most likely closed
 //! it while idle. Only idempotent methods, since it can not be known (RFC 9110 9.2.2), and only if the whole request is
 //! still at hand.
+//!
+//! A connection that did not come about is another matter, since nothing was sent: see `checkout.rs`.
 
 use crate::error::{Error, Retry};
 

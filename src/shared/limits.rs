@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::in_flight::InFlight;
+use super::places::Places;
 use super::wallet::Table;
 
 /// All limits of this process. Control locks it where snapshots are built; the request path holds what it gives.
@@ -13,6 +14,7 @@ pub struct Limits {
     cores: u64,
     wallets: Mutex<BTreeMap<WalletKey, Wallet>>,
     in_flight: Mutex<BTreeMap<(Box<str>, u32), InFlight>>,
+    places: Mutex<BTreeMap<Box<str>, Places>>,
 }
 
 /// Its name, whether processes share it, and for how many keys it is.
@@ -33,7 +35,7 @@ impl Limits {
     /// No limits yet, in a process with `cores` cores.
     #[must_use]
     pub fn new(cores: usize) -> Self {
-        Self { cores: cores as u64, wallets: Mutex::default(), in_flight: Mutex::default() }
+        Self { cores: cores as u64, wallets: Mutex::default(), in_flight: Mutex::default(), places: Mutex::default() }
     }
 
     /// The process wallet of the rate limit `name`, for `keys_max` keys, made if it is not there.
@@ -50,6 +52,13 @@ impl Limits {
     pub fn in_flight(&self, name: &str, keys_max: u32) -> InFlight {
         let mut all = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
         all.entry((name.into(), keys_max)).or_insert_with(|| InFlight::new(keys_max)).clone()
+    }
+
+    /// The places of the cap `name`, made if they are not there.
+    #[must_use]
+    pub fn places(&self, name: &str) -> Places {
+        let mut all = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(name.into()).or_default().clone()
     }
 }
 

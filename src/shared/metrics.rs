@@ -184,7 +184,7 @@ pub struct CoreBlock {
     pub connections_active: Gauge,
     /// Downstream connections closed, by [`Closed::index`].
     pub connections_closed: Counters<{ Closed::COUNT }>,
-    /// Connections answered 503 and closed because the worker's cap was reached.
+    /// Connections closed at a cap, with 503 or without a word.
     pub connections_refused: Counter,
     /// TLS handshakes with clients, by [`Handshake::index`].
     pub handshakes: Counters<{ Handshake::COUNT }>,

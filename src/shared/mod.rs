@@ -7,6 +7,7 @@ pub mod log_ring;
 pub mod mailbox;
 pub mod metrics;
 pub mod passwords;
+pub mod places;
 pub mod wallet;
 
 use std::sync::Arc;

@@ -17,6 +17,7 @@ use crate::config::{Config, Errors, Located, Report, forward as raw_forward, rou
 use crate::filter::header_edits::HeaderEdits;
 use crate::http::head::Bounds;
 use crate::http::target;
+use crate::io::files;
 use crate::jwt;
 use crate::route::param_names;
 use crate::route::query::QueryEdits;
@@ -26,6 +27,7 @@ use crate::route::template::Template;
 use crate::shared::limits::Limits;
 use crate::shared::metrics::{NO_ROUTE, Registry};
 use crate::shared::passwords::Asker;
+use crate::shared::places::Cap;
 use crate::socket::SocketName;
 use crate::tls::{self, Material};
 use crate::upstream;
@@ -93,7 +95,9 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Snapshot, Errors> {
         routes,
         upstreams: config.upstreams.iter().enumerate().map(|(i, raw)| upstream(i, raw, inputs, &report)).collect(),
         listeners: config.listeners.iter().enumerate().map(listener).collect(),
-        connections_max: config.connections.map_or(usize::MAX, |most| share(most, inputs.workers)),
+        // Not the name of any listener's.
+        connections: config.connections.map(|most| cap("all", most, inputs)),
+        refusals_max: files::refusals(files::limit(), inputs.workers),
         rate_limits: common.rate_limits.clone(),
         mirrors: common.mirrors(),
         errors: config.errors.clone(),
@@ -349,7 +353,7 @@ fn listener(index: usize, raw: &Listener, inputs: &Inputs<'_>, common: &Common, 
         https_redirect: raw.https_redirect,
         filters: filters::without_route(raw, inputs.config, common),
         logged_fields: Vec::new(),
-        connections_max: share(raw.bounds.connections, workers),
+        connections: cap(&format!("listener {}", raw.name.value), raw.bounds.connections, inputs),
         per_client: raw.bounds.connections_per_client.map(|max| PerClient {
             // Not the name of any filter: those have no spaces. There are no more clients than connections.
             counts: inputs.limits.in_flight(&format!("listener {}", raw.name.value), raw.bounds.connections),
@@ -375,6 +379,11 @@ fn listener(index: usize, raw: &Listener, inputs: &Inputs<'_>, common: &Common, 
         max_age_ms: raw.max_age.map_or(u32::MAX, |age| millis(age.get())),
         half_close_is_gone: raw.half_close == HalfClose::Gone,
     }
+}
+
+/// A cap of connections of the process, whichever workers they are on.
+fn cap(name: &str, most: u32, inputs: &Inputs<'_>) -> Cap {
+    Cap { places: inputs.limits.places(name), max: usize::try_from(most).unwrap_or(usize::MAX) }
 }
 
 /// A count that is per process, shared out among workers; each gets at least its part.

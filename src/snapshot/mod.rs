@@ -34,6 +34,7 @@ use crate::route::rewrite::PathRewrite;
 use crate::route::template::Template;
 use crate::shared::in_flight::InFlight;
 use crate::shared::limits::Wallet;
+use crate::shared::places::Cap;
 use crate::shared::{self, RouteMetrics, UpstreamMetrics};
 use crate::socket::SocketName;
 use crate::tls;
@@ -55,8 +56,10 @@ pub struct Snapshot {
     pub upstreams: Vec<UpstreamSpec>,
     /// In the order of the config.
     pub listeners: Vec<ListenerSpec>,
-    /// Connections this worker may have, on all listeners together.
-    pub connections_max: usize,
+    /// Connections that the process may have on all listeners together, if that is bounded.
+    pub connections: Option<Cap>,
+    /// Connections over a cap that this worker answers at the same time.
+    pub refusals_max: u64,
     /// Rate limits, for each core's chores.
     pub rate_limits: Vec<RateLimitSpec>,
     /// Who gets copies of requests, by the number that their filter has.
@@ -105,8 +108,8 @@ pub struct ListenerSpec {
     pub filters: Vec<Filter>,
     /// Fields of answers that the access log shows, in lower case.
     pub logged_fields: Vec<String>,
-    /// Connections this worker may have on it.
-    pub connections_max: usize,
+    /// Connections that the process may have on it.
+    pub connections: Cap,
     /// Connections that one client may have on it, on all workers together.
     pub per_client: Option<PerClient>,
     /// Bounds of request heads.

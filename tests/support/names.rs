@@ -14,6 +14,7 @@ pub const LOG_DROPPED: &str = "ringway_log_lines_dropped_total";
 /// Access log lines left out by sampling.
 pub const LOG_UNSAMPLED: &str = "ringway_log_lines_unsampled_total";
 /// Downstream connections open now.
+pub const REFUSED: &str = "ringway_connections_refused_total";
 pub const CONNECTIONS: &str = "ringway_connections_active";
 pub const ACCEPTED: &str = "ringway_connections_accepted_total";
 pub const REQUESTS_ACTIVE: &str = "ringway_requests_active";

@@ -119,7 +119,7 @@ impl From<Error> for Failed {
             Kind::ConnectTimeout | Kind::FirstByteTimeout | Kind::RouteTimeout | Kind::UpstreamBodyTimeout => {
                 PartReason::Timeout
             }
-            Kind::Connect | Kind::UpstreamTls | Kind::NoEndpoint => PartReason::Connect,
+            Kind::Connect | Kind::Exhausted | Kind::UpstreamTls | Kind::NoEndpoint => PartReason::Connect,
             Kind::Reset | Kind::Truncated => PartReason::Reset,
             Kind::BadResponse(_) => PartReason::BadBody,
             kind => {
