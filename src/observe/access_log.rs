@@ -66,7 +66,8 @@ pub struct Record<'a> {
 const LINE_BYTES_TYPICAL: usize = 512;
 
 /// Appends the line for `r`, with its newline, to `out`. Text that is not UTF-8 is shown with U+FFFD in its place;
-/// control characters, C1 and DEL among them, are escaped, so that a line is safe to show on a terminal.
+/// control characters, C1 and DEL among them, and what breaks or turns round a line of Unicode are escaped, so that a line is
+/// safe to show on a terminal.
 pub fn write_json(r: &Record<'_>, clock: &mut TimeCache, out: &mut Vec<u8>) {
     out.reserve(LINE_BYTES_TYPICAL + r.host.len() + r.path.len());
     out.extend_from_slice(b"{\"time\":\"");
@@ -263,6 +264,11 @@ const fn special(b: u8) -> bool {
     (b < 0x20) | (b == b'"') | (b == b'\\') | (b >= 0x7f)
 }
 
+/// What breaks a line for readers that know Unicode, or shows text in another order than it has.
+const fn moves_text(c: char) -> bool {
+    matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 #[cold]
 fn escaped(text: &[u8], out: &mut Vec<u8>) {
     for chunk in text.utf8_chunks() {
@@ -273,7 +279,7 @@ fn escaped(text: &[u8], out: &mut Vec<u8>) {
                 '\n' => out.extend_from_slice(b"\\n"),
                 '\r' => out.extend_from_slice(b"\\r"),
                 '\t' => out.extend_from_slice(b"\\t"),
-                c if c.is_control() => drop(write!(out, "\\u{:04x}", u32::from(c))),
+                c if c.is_control() || moves_text(c) => drop(write!(out, "\\u{:04x}", u32::from(c))),
                 c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
             }
         }
@@ -369,6 +375,19 @@ mod tests {
     }
 
     #[test]
+    fn no_line_is_broken_or_turned_round_by_unicode() {
+        let moving = ['\u{2028}', '\u{2029}', '\u{202a}', '\u{202e}', '\u{2066}', '\u{2069}'];
+        let still = ['\u{2027}', '\u{202f}', '\u{2065}', '\u{206a}', 'é'];
+        for c in moving.into_iter().chain(still) {
+            let path = format!("/a{c}b");
+            let r = Record { path: path.as_bytes(), ..record() };
+            let shown = String::from_utf8(line(&r)).unwrap();
+            assert_eq!(shown.contains(c), still.contains(&c), "{:04x}", u32::from(c));
+            assert_eq!(parse(&r)["path"], *path);
+        }
+    }
+
+    #[test]
     fn hostile_text_is_shown_lossily_and_never_breaks_the_line() {
         let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
         let mut random = move || {
@@ -384,7 +403,7 @@ mod tests {
                     0 => bytes.push((random() % 0x20) as u8),
                     1 => bytes.extend(b"\"\\/\x7f\r\n".get((random() % 6) as usize)),
                     2 => bytes.push((random() % 256) as u8),
-                    3 => bytes.extend("\u{85}é\u{2028}🦀\u{fffd}".as_bytes()),
+                    3 => bytes.extend("\u{85}é\u{2028}\u{202e}🦀\u{fffd}".as_bytes()),
                     _ => bytes.push(b'a' + (random() % 26) as u8),
                 }
             }

@@ -385,7 +385,7 @@ impl Line<'_> {
             What::Fact(fact) => self.fact(*fact, *style),
             What::Header(name, shown) => self.value(self.asked.header(name), *shown, *style),
             What::AnswerHeader(name, shown) => self.value(self.asked.answer_header(name), *shown, *style),
-            What::Query(name, shown) => self.value(value_of(self.asked.query(), name), *shown, *style),
+            What::Query(name, shown) => self.pair(name, *shown, *style),
         }
         if self.out.len() == start && *style != Style::Json {
             self.out.extend_from_slice(MISSING);
@@ -394,17 +394,43 @@ impl Line<'_> {
 
     fn value(&mut self, value: Option<&[u8]>, shown: Shown, style: Style) {
         let Some(value) = value else { return };
-        let cut = value.get(..VALUE_BYTES_MAX).unwrap_or(value);
+        let redact = self.redact;
         match shown {
-            Shown::Hidden => return put(HIDDEN, style, self.out),
-            Shown::All => put(cut, style, self.out),
-            Shown::Url { with_query } => {
-                let out = &mut *self.out;
-                self.redact.url(cut, with_query, &mut |piece| put(piece, style, out));
-            }
+            Shown::Hidden => put(HIDDEN, style, self.out),
+            Shown::All => self.cut(style, |write| write(value)),
+            Shown::Url { with_query } => self.cut(style, |write| redact.url(value, with_query, write)),
         }
-        if cut.len() < value.len() {
-            self.out.extend_from_slice(CUT);
+    }
+
+    /// The first value of a query key.
+    fn pair(&mut self, name: &str, shown: Shown, style: Style) {
+        let Some((pair, from)) = pair_of(self.asked.query(), name) else { return };
+        let value = pair.get(from..).unwrap_or_default();
+        // Another key may stand behind a `;` in it.
+        match self.redact.hidden_from(pair).filter(|_| shown == Shown::All) {
+            Some(at) => {
+                let shown = value.get(..at.saturating_sub(from)).unwrap_or_default();
+                self.cut(style, |write| {
+                    write(shown);
+                    write(HIDDEN);
+                });
+            }
+            None => self.value(Some(value), shown, style),
+        }
+    }
+
+    /// Appends pieces of a value up to its longest length. Secrets are out of them already: what is cut is not recognised.
+    fn cut(&mut self, style: Style, pieces: impl FnOnce(&mut dyn FnMut(&[u8]))) {
+        let out = &mut *self.out;
+        let (mut left, mut is_cut) = (VALUE_BYTES_MAX, false);
+        pieces(&mut |piece| {
+            let shown = piece.get(..left).unwrap_or(piece);
+            put(shown, style, out);
+            left -= shown.len();
+            is_cut |= shown.len() < piece.len();
+        });
+        if is_cut {
+            out.extend_from_slice(CUT);
         }
     }
 
@@ -489,12 +515,12 @@ impl Line<'_> {
     }
 }
 
-/// The first value of a query key.
-fn value_of<'q>(query: Option<&'q [u8]>, name: &str) -> Option<&'q [u8]> {
+/// The first pair of a query with this key, and where its value begins.
+fn pair_of<'q>(query: Option<&'q [u8]>, name: &str) -> Option<(&'q [u8], usize)> {
     query?.split(|b| *b == b'&').find_map(|pair| {
         let at = memchr::memchr(b'=', pair).unwrap_or(pair.len());
         let key = pair.get(..at)?;
-        text::decoded(key, true).eq(name.bytes()).then(|| pair.get(at + 1..).unwrap_or_default())
+        text::decoded(key, true).eq(name.bytes()).then_some((pair, at + 1))
     })
 }
 
@@ -683,6 +709,20 @@ mod tests {
         assert_eq!(template("{query} {query.TOKEN}"), "a=1&TOKEN=***&%74oken=***&access_token=*** ***");
         assert_eq!(template("{target}"), "/a\\\"b%0a?a=1&TOKEN=***&%74oken=***&access_token=***");
         assert_eq!(template("{response_header.location}"), "https://a/cb?id_token=***&x=1");
+        let of_query = |query: &'static str, text: &str| {
+            let asked = Request { query: Some(query), ..request() };
+            line(Format::template(text, &redact()).unwrap(), &record(), &asked)
+        };
+        for (query, shown) in [
+            ("foo=1;token=S3CR3T", "1;token=***\n"),
+            ("foo=1;a=b;%74oken=S3CR3T;c&foo=2", "1;a=b;%74oken=***\n"),
+            ("a=2;token=S3CR3T&foo=1;b", "1;b\n"),
+            ("foo;token=S3CR3T", "-\n"),
+            ("foo", "-\n"),
+        ] {
+            assert_eq!(of_query(query, "{query.foo}"), shown, "{query}");
+        }
+        assert!(!of_query("token;x=S3CR3T", "{query} {query.token;x}").contains("***"), "no key that is hidden");
         assert_eq!(template("{header.long}"), format!("{}...", "x".repeat(1024)));
         assert_eq!(
             Format::template("{response_header.X-B}{response_header.a}{response_header.x-b}", &redact())
@@ -690,6 +730,20 @@ mod tests {
                 .answer_headers(),
             ["a", "x-b"]
         );
+    }
+
+    #[test]
+    fn a_url_is_cut_behind_its_secrets() {
+        let referer = |url: String| {
+            let asked = Request { headers: vec![("referer", url.into_bytes())], query: None, principal: None };
+            line(Format::template("{header.referer}", &redact()).unwrap(), &record(), &asked)
+        };
+        let filler = "x".repeat(1100);
+        assert_eq!(referer(format!("https://u:S3CR3T{filler}@h/a")), "https://***@h/a\n");
+        assert_eq!(referer(format!("https://h/?token=S3CR3T{filler}&b=1")), "https://h/?token=***&b=1\n");
+        assert_eq!(referer(format!("https://h/{filler}")), format!("https://h/{}...\n", "x".repeat(1024 - 10)));
+        assert_eq!(referer(format!("https://h/{}", "x".repeat(1024 - 10))).len(), 1025);
+        assert!(referer(format!("https://h/{}?token=S", "x".repeat(1024 - 17))).ends_with("?token=...\n"));
     }
 
     #[test]

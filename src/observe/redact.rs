@@ -89,8 +89,8 @@ impl Redact {
         }
     }
 
-    /// Where in a pair its hidden part begins.
-    fn hidden_from(&self, pair: &[u8]) -> Option<usize> {
+    /// Where in a pair of a query its hidden part begins.
+    pub fn hidden_from(&self, pair: &[u8]) -> Option<usize> {
         let mut at = 0;
         for part in pair.split(|b| *b == b';') {
             if let Some(equals) = memchr::memchr(b'=', part)
