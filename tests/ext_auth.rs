@@ -40,6 +40,22 @@ fn as_name(path: &str, name: &str) -> String {
 }
 
 #[test]
+fn a_service_whose_first_endpoint_refuses_connections_is_asked_at_the_other() {
+    let (upstream, service) = (Upstream::says("hi"), Upstream::start(answers(says(204, "", ""))));
+    let refuses = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gateway = Setup::new()
+        .upstream("u", &[&upstream], "")
+        .upstream_at("auth", &format!("[\"{refuses}\", \"{}\"]", service.addr), "balance: least_request")
+        .top("filters: { gate: { ext_auth: { upstream: auth, path: /verify } } }")
+        .forward_all("filters: [gate]")
+        .start();
+    let mut client = Client::connect(&gateway);
+    for _ in 0..20 {
+        assert_eq!(client.get("/x").status, 200);
+    }
+}
+
+#[test]
 fn what_the_service_is_told() {
     let (upstream, service) = (Upstream::says("hi"), Upstream::start(answers(says(204, "", ""))));
     let keys = "gate: { ext_auth: { upstream: auth, path: \"/v?of={host}\", headers: [authorization, cookie, x-tenant], method: POST } }";

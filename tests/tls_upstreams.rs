@@ -42,6 +42,22 @@ fn all_pairs_of_http_and_https_work() {
 }
 
 #[test]
+fn an_endpoint_without_tls_is_left_for_one_that_has_it() {
+    let authority = Authority::new();
+    let server = tls_nginx(&authority, &["users.test"], "");
+    let plain = Upstream::start(|_| {});
+    let endpoints = format!("[\"{}\", \"{}\"]", plain.addr, server.addr);
+    let keys = format!("balance: round_robin, tls: {{ ca: {}, server_name: users.test }}", authority.ca.display());
+    let gateway = Setup::new().plain().plain_upstream_at("u", &endpoints, &keys).forward_all("").start();
+    let mut client = Client::connect(&gateway);
+    for _ in 0..6 {
+        assert_eq!(client.ask(crate::support::client::post("/", "body")).status, 200, "nothing had been sent");
+    }
+    let failures = gateway.metrics().sum("ringway_upstream_failures_total", &[("reason", "tls")]);
+    assert!(failures >= 1.0 && plain.connections() >= 1, "{failures}");
+}
+
+#[test]
 fn only_the_right_certificate_is_believed() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let server = tls_nginx(&authority, &["users.test"], "");
