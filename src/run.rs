@@ -161,10 +161,7 @@ fn list(plugins: &plugin::Registry) -> u8 {
 
 fn explain(options: &cli::explain::Options, config: Result<Config, String>) -> ExitCode {
     match config.and_then(|config| cli::explain::run(options, &config)) {
-        Ok((text, code)) => {
-            say(&text);
-            ExitCode::from(code)
-        }
+        Ok((text, code)) => ExitCode::from(code.max(say(&text))),
         Err(what) => {
             let _ = writeln!(std::io::stderr(), "{what}");
             ExitCode::from(2)

@@ -7,11 +7,12 @@ use std::rc::Rc;
 use clap::Args;
 
 use crate::config::Config;
+use crate::config::listeners::Listener;
 use crate::core::Core;
 use crate::proxy::explain::{Asked, Explanation, explain};
 use crate::proxy::plane::Plane;
 
-use super::{snapshot, told};
+use super::{hide, snapshot, told};
 
 /// Takes the request that it would be, and says what it would do with it
 #[derive(Args)]
@@ -19,13 +20,14 @@ pub(crate) struct Options {
     /// The request's method
     method: String,
     /// A path with its query, or a whole URL: its scheme chooses a listener with TLS or one without, its host is the Host
+    /// unless a field says another, and the name in the handshake
     url: String,
     /// A header field of the request, as often as needed
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
-    /// The address that it comes from
-    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
-    from: IpAddr,
+    /// The address that it comes from; else 127.0.0.1, or none where the listener is a Unix socket
+    #[arg(long, value_name = "IP")]
+    from: Option<IpAddr>,
     /// The listener that it comes to, by its name; else the first that speaks what the URL's scheme says
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
@@ -47,10 +49,11 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options, config: &Config) -> Result<(String, u8), String> {
     let asked = asked(options, config)?;
     let (snapshot, metrics) = snapshot(config)?;
+    let redact = snapshot.access_log.redact.clone();
     let core = Rc::new(Core::new(0, metrics.core(0), None));
     let mut explanation = explain(&Rc::new(Plane::new(core, Box::new(snapshot))), config, &asked);
     if !options.credentials {
-        told::hide_credentials(&mut explanation, config);
+        hide::credentials(&mut explanation, &asked.head, &redact);
     }
     let code = u8::from(explanation.route.is_none());
     Ok((text(&explanation, options.json)?, code))
@@ -64,9 +67,18 @@ fn text(explanation: &Explanation, json: bool) -> Result<String, String> {
     Ok(text + "\n")
 }
 
-/// The request that the arguments describe, byte for byte: what is wrong with it is the gateway's to say.
+/// The request that the arguments describe, byte for byte: what is wrong with it is the gateway's to say. Only what would end
+/// a line makes another request of it than was meant.
 fn asked(options: &Options, config: &Config) -> Result<Asked, String> {
     let url = options.url.as_str();
+    one_line("METHOD", &options.method)?;
+    one_line("URL", url)?;
+    for line in &options.headers {
+        one_line("--header", line)?;
+        if line.is_empty() {
+            return Err("--header is empty, which would end the head; write `NAME: VALUE`".to_owned());
+        }
+    }
     let has_scheme = |scheme: &str| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
     let is_tls = match (has_scheme("https://"), has_scheme("http://")) {
         (true, _) => Some(true),
@@ -77,20 +89,21 @@ fn asked(options: &Options, config: &Config) -> Result<Asked, String> {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("host").then(|| value.trim().to_owned())
     });
-    let listener = listener(options.listener.as_deref(), is_tls, config)?;
+    let index = listener(options.listener.as_deref(), is_tls, config)?;
+    let listener = config.listeners.get(index).ok_or("there are no listeners")?;
+    let from = from(options.from, listener)?;
     let (authority, target) = match is_tls.and_then(|_| url.split_once("://")) {
         Some((_, rest)) => {
             let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
             let (authority, target) = rest.split_at(end);
             let slash = if target.starts_with('/') { "" } else { "/" };
-            (authority.to_owned(), format!("{slash}{target}"))
+            (Some(authority.to_owned()), format!("{slash}{target}"))
         }
-        None => {
-            let address = config.listeners.get(listener).map(|listener| listener.address.to_string());
-            (address.unwrap_or_default(), url.to_owned())
-        }
+        None => (None, url.to_owned()),
     };
-    let host = named.clone().unwrap_or(authority);
+    // What a client of a Unix socket calls it, which has no name.
+    let address = || listener.address.ip().map_or_else(|| "localhost".to_owned(), |address| address.to_string());
+    let host = authority.clone().unwrap_or_else(address);
     let mut head = format!("{} {target} HTTP/1.1\r\n", options.method);
     if named.is_none() {
         head += &format!("Host: {host}\r\n");
@@ -99,7 +112,30 @@ fn asked(options: &Options, config: &Config) -> Result<Asked, String> {
         head += &format!("{line}\r\n");
     }
     head += "\r\n";
-    Ok(Asked { head: head.into_bytes(), from: options.from, listener, server_name: host })
+    // Who gives no URL means by the Host both.
+    let server_name = authority.or(named).unwrap_or(host);
+    Ok(Asked { head: head.into_bytes(), from, listener: index, server_name })
+}
+
+fn one_line(what: &str, text: &str) -> Result<(), String> {
+    match text.contains(['\r', '\n']) {
+        true => Err(format!("{what} has the end of a line in it, and would be more than one")),
+        false => Ok(()),
+    }
+}
+
+/// Who comes over a Unix socket has an address only where a PROXY header tells it.
+fn from(given: Option<IpAddr>, listener: &Listener) -> Result<Option<IpAddr>, String> {
+    let is_unix = listener.address.ip().is_none();
+    match given {
+        None if is_unix => Ok(None),
+        None => Ok(Some(IpAddr::V4(Ipv4Addr::LOCALHOST))),
+        Some(_) if is_unix && listener.proxy_protocol.is_none() => Err(format!(
+            "--from: the listener `{}` is a Unix socket, and who comes over it has no address; leave it out",
+            listener.name.value
+        )),
+        Some(ip) => Ok(Some(ip)),
+    }
 }
 
 fn listener(name: Option<&str>, is_tls: Option<bool>, config: &Config) -> Result<usize, String> {

@@ -1,6 +1,7 @@
 //! Commands that are more than a call.
 
 pub(crate) mod explain;
+mod hide;
 mod told;
 
 use crate::config::Config;

@@ -2,83 +2,10 @@
 
 use std::fmt::Write;
 
-use crate::config::Config;
-use crate::config::filters::Filter;
 use crate::proxy::explain::{Answer, Explanation, Other, Sent};
 
 /// Routes that are not taken are listed up to this number.
 const OTHERS_MAX: usize = 20;
-/// Fields that hold credentials wherever they are.
-const CREDENTIALS: [&str; 5] = ["authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key"];
-const HIDDEN: &str = "***";
-
-/// Puts `***` in place of the values of fields that hold credentials: those of HTTP, and those that the config's filters
-/// read keys and tokens from, also where these are in the query.
-pub(super) fn hide_credentials(told: &mut Explanation, config: &Config) {
-    let mut fields: Vec<String> = CREDENTIALS.iter().map(|name| (*name).to_owned()).collect();
-    let mut pairs: Vec<String> = Vec::new();
-    for named in &config.filters {
-        match &named.filter {
-            Filter::ApiKey(key) => {
-                fields.extend(key.header.clone());
-                pairs.extend(key.query.clone());
-            }
-            Filter::Jwt(jwt) => {
-                use crate::config::filters::jwt::Place;
-                for place in &jwt.from {
-                    match place {
-                        Place::Header(name) => fields.push(name.clone()),
-                        Place::Query(name) => pairs.push(name.clone()),
-                        Place::Cookie(_) => {}
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    for sent in &mut told.sent {
-        sent.request = hidden(&sent.request, &fields, &pairs);
-    }
-    if let Some(answer) = &mut told.answer {
-        answer.head = hidden(&answer.head, &fields, &pairs);
-    }
-    if let Some(query) = told.request.as_mut().and_then(|request| request.query.as_mut()) {
-        *query = hidden_pairs(query, &pairs);
-    }
-    for step in &mut told.filters {
-        step.does = hidden_pairs(&step.does, &pairs);
-    }
-}
-
-fn hidden(message: &str, fields: &[String], pairs: &[String]) -> String {
-    let (head, body) = message.split_once("\r\n\r\n").unwrap_or((message, ""));
-    let line = |line: &str| match line.split_once(':') {
-        Some((name, _)) if fields.iter().any(|field| field.eq_ignore_ascii_case(name)) => format!("{name}: {HIDDEN}"),
-        _ => hidden_pairs(line, pairs),
-    };
-    let lines: Vec<String> = head.split("\r\n").map(line).collect();
-    format!("{}\r\n\r\n{body}", lines.join("\r\n"))
-}
-
-/// The same for pairs of a query, wherever one is written.
-fn hidden_pairs(text: &str, pairs: &[String]) -> String {
-    let mut text = text.to_owned();
-    for pair in pairs {
-        let name = format!("{pair}=");
-        let mut from = 0;
-        while let Some(at) = text.get(from..).and_then(|rest| rest.find(&name)).map(|at| from + at) {
-            let start = at + name.len();
-            let is_pair = at == 0 || text.get(..at).is_some_and(|before| before.ends_with(['?', '&']));
-            from = start;
-            if is_pair {
-                let len = text.get(start..).map_or(0, |rest| rest.find(['&', ' ', '\r']).unwrap_or(rest.len()));
-                text.replace_range(start..start + len, HIDDEN);
-                from = start + HIDDEN.len();
-            }
-        }
-    }
-    text
-}
 
 /// The whole of it.
 pub(super) fn text(told: &Explanation) -> String {
@@ -93,6 +20,9 @@ fn write(told: &Explanation, out: &mut String) -> std::fmt::Result {
         let query = request.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
         writeln!(out, "request   {} {}{query}", request.method, request.path)?;
         writeln!(out, "          host {}, from {}, listener {}", request.host, request.client, told.listener)?;
+    }
+    if let Some(why) = &told.handshake_refused {
+        return writeln!(out, "handshake refused: {why}");
     }
     if let Some(route) = &told.route {
         writeln!(out, "route     {} ({})", route.name, route.pattern)?;

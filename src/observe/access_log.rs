@@ -11,7 +11,7 @@ use super::time::{TimeCache, two_digits};
 use crate::socket::SocketName;
 
 /// What stands for the address of a client that has none.
-pub(super) const UNIX_CLIENT: &[u8] = b"unix:";
+pub const UNIX_CLIENT: &str = "unix:";
 
 /// The facts of one finished request. Bytes are as they came from the wire; sizes count message bytes on the wire.
 #[derive(Debug, Clone)]
@@ -75,7 +75,7 @@ pub fn write_json(r: &Record<'_>, clock: &mut TimeCache, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\",\"client\":\"");
     match r.client {
         Some(address) => ip(address, out),
-        None => out.extend_from_slice(UNIX_CLIENT),
+        None => out.extend_from_slice(UNIX_CLIENT.as_bytes()),
     }
     out.extend_from_slice(b"\",\"method\":");
     string(r.method.as_bytes(), out);

@@ -405,18 +405,13 @@ impl Line<'_> {
     /// The first value of a query key.
     fn pair(&mut self, name: &str, shown: Shown, style: Style) {
         let Some((pair, from)) = pair_of(self.asked.query(), name) else { return };
-        let value = pair.get(from..).unwrap_or_default();
         // Another key may stand behind a `;` in it.
-        match self.redact.hidden_from(pair).filter(|_| shown == Shown::All) {
-            Some(at) => {
-                let shown = value.get(..at.saturating_sub(from)).unwrap_or_default();
-                self.cut(style, |write| {
-                    write(shown);
-                    write(HIDDEN);
-                });
-            }
-            None => self.value(Some(value), shown, style),
+        let hidden = self.redact.hidden_from(pair).filter(|_| shown == Shown::All);
+        let value = pair.get(from..hidden.map_or(pair.len(), |at| at.max(from))).unwrap_or_default();
+        if hidden.is_none() {
+            return self.value(Some(value), shown, style);
         }
+        self.cut(style, |write| [value, HIDDEN].into_iter().for_each(write));
     }
 
     /// Appends pieces of a value up to its longest length. Secrets are out of them already: what is cut is not recognised.
@@ -464,7 +459,7 @@ impl Line<'_> {
             Fact::TimeCommon => self.clock.write_common(r.unix_us, self.out),
             Fact::ClientIp => match r.client {
                 Some(client) => access_log::ip(client, self.out),
-                None => self.out.extend_from_slice(access_log::UNIX_CLIENT),
+                None => self.out.extend_from_slice(access_log::UNIX_CLIENT.as_bytes()),
             },
             Fact::Principal => put(self.asked.principal().unwrap_or_default().as_bytes(), style, self.out),
             Fact::Method => put(r.method.as_bytes(), style, self.out),

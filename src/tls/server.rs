@@ -154,7 +154,8 @@ impl ServerFiles {
                 names.entry(name.clone()).or_default().push(Arc::clone(&loaded.certified));
             }
         }
-        let resolver = BySni { names, default, refuse_unknown: self.refuse_unknown_names };
+        let names = BySni { names, default, refuse_unknown: self.refuse_unknown_names };
+        let names = Arc::new(names);
         let (verifier, context) = match (&self.client, &parts.client) {
             (None, _) => (None, Vec::new()),
             (Some(_), Some((verifier, context))) => (Some(Arc::clone(verifier)), context.clone()),
@@ -168,12 +169,12 @@ impl ServerFiles {
             None => builder.with_no_client_auth(),
             Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
         };
-        let mut config = builder.with_cert_resolver(Arc::new(resolver));
+        let mut config = builder.with_cert_resolver(Arc::<BySni>::clone(&names));
         config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = Arc::new(Tickets::new(secrets, context));
         let required = self.client.as_ref().is_some_and(|client| client.required);
-        Ok(Some(Listener { config: Arc::new(config), verifier, required }))
+        Ok(Some(Listener { config: Arc::new(config), names, verifier, required }))
     }
 
     fn same_names_as_first(
@@ -246,6 +247,7 @@ impl Expiry {
 pub struct Listener {
     /// For rustls.
     pub config: Arc<ServerConfig>,
+    names: Arc<BySni>,
     verifier: Option<Arc<dyn ClientCertVerifier>>,
     /// Clients must show a certificate.
     pub required: bool,
@@ -258,6 +260,11 @@ impl fmt::Debug for Listener {
 }
 
 impl Listener {
+    /// Whether a handshake for this host is refused.
+    pub fn refuses(&self, server_name: &str) -> bool {
+        self.names.refuse_unknown && self.names.find(server_name).is_none()
+    }
+
     /// Who the client is, behind a handshake. A resumed session is looked at again: its certificate may have expired or
     /// been revoked since, and rustls verifies only what is sent.
     ///

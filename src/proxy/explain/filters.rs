@@ -11,6 +11,7 @@ use crate::filter::jwt::Place;
 use crate::filter::limit_key::{Fact, LimitKey};
 use crate::filter::{self, Filter, Flow};
 use crate::http::reply;
+use crate::observe::access_log::UNIX_CLIENT;
 use crate::request::Request;
 use crate::snapshot::{Route, filter_names};
 
@@ -163,7 +164,7 @@ fn edits(edits: &HeaderEdits) -> String {
 fn key(key: &LimitKey, req: &Request) -> String {
     let there = |is: bool| if is { "present" } else { "missing" };
     let fact = |fact: &Fact| match fact {
-        Fact::Ip => format!("ip {}", req.client.map(|ip| ip.to_string()).unwrap_or_default()),
+        Fact::Ip => format!("ip {}", req.client.map_or_else(|| UNIX_CLIENT.to_owned(), |ip| ip.to_string())),
         Fact::Header(name) => {
             format!("header.{name} ({})", there(req.head.fields.get(name.as_str().as_bytes(), req.bytes()).is_some()))
         }

@@ -4,17 +4,20 @@
 mod filters;
 mod sent;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
+use http::Method;
 use serde::Serialize;
 
 use crate::config::Config;
 use crate::core::Core;
 use crate::error::Kind;
 use crate::http::authority::validate_host;
+use crate::http::framing::Framing;
 use crate::http::reply::{self, Reply};
 use crate::io::{Buf, Stream, memory};
+use crate::observe::access_log::UNIX_CLIENT;
 use crate::request::Request;
 use crate::route::{Verdict, param_names};
 use crate::snapshot::{Action, ListenerSpec, Snapshot};
@@ -35,11 +38,11 @@ pub const REQUEST_ID: &str = "request-id-xxxxxxxxxxxxxxx";
 pub struct Asked {
     /// Its head, as a client would send it.
     pub head: Vec<u8>,
-    /// The address that it comes from.
-    pub from: IpAddr,
+    /// The address that it comes from; over a Unix socket none.
+    pub from: Option<IpAddr>,
     /// Index of the listener that it comes to.
     pub listener: usize,
-    /// The host that the handshake is for, where the listener speaks TLS.
+    /// The host that the handshake is for, and a port if there is one, where the listener speaks TLS.
     pub server_name: String,
 }
 
@@ -48,6 +51,8 @@ pub struct Asked {
 pub struct Explanation {
     /// The listener that it comes to.
     pub listener: String,
+    /// Why there is no request: the handshake is refused.
+    pub handshake_refused: Option<String>,
     /// How it was understood, unless it is refused before that.
     pub request: Option<Understood>,
     /// The route that it takes.
@@ -137,6 +142,10 @@ pub fn explain(plane: &Rc<Plane>, config: &Config, asked: &Asked) -> Explanation
     let mut told = Explanation { listener: rules.name.clone(), ..Explanation::default() };
     listener_deadlines(rules, &mut told);
     let down = downstream(plane, rules, asked);
+    told.handshake_refused = handshake_refused(&down, rules);
+    if told.handshake_refused.is_some() {
+        return told;
+    }
     let (mut req, decided) = receive(&down, rules, snapshot, &plane.core, asked);
     if let Err(kind) = decided {
         told.answer = Some(answer(&Reply::from_error(kind, REQUEST_ID, b""), &req, &plane.core, rules));
@@ -147,7 +156,7 @@ pub fn explain(plane: &Rc<Plane>, config: &Config, asked: &Asked) -> Explanation
         host: req.host_str().to_owned(),
         path: req.path_str().to_owned(),
         query: req.query_str().map(str::to_owned),
-        client: req.client.map(|ip| ip.to_string()).unwrap_or_default(),
+        client: req.client.map_or_else(|| UNIX_CLIENT.to_owned(), |ip| ip.to_string()),
     });
     let found = exchange::route_of(&mut req, &live, plane, &down);
     let index = found.as_ref().map_or_else(|(route, _)| *route, |index| Some(*index));
@@ -168,6 +177,10 @@ pub fn explain(plane: &Rc<Plane>, config: &Config, asked: &Asked) -> Explanation
     req.cut_query();
     let about = sent::About { live: &live, down: &down, config };
     match &route.action {
+        Action::Forward(_) if is_connect_with_body(&req) => {
+            let reply = Reply::from_error(Kind::Malformed("CONNECT with a body"), REQUEST_ID, b"");
+            told.answer = Some(answer(&reply, &req, &plane.core, rules));
+        }
         Action::Forward(action) => about.forward(action, raw, route.timeout_ms, &plane.core, &mut req, &mut told),
         Action::Aggregate(plan) => about.aggregate(plan, raw, route.timeout_ms, &req, &mut told),
         Action::Respond(respond) => {
@@ -187,7 +200,7 @@ fn downstream(plane: &Plane, rules: &ListenerSpec, asked: &Asked) -> Downstream 
     let (near, _) = memory::pair();
     let down = Downstream {
         stream: Stream::Memory(near),
-        peer: Peer::new(Some(SocketAddr::new(asked.from, 0))),
+        peer: Peer::new(asked.from.map(|ip| SocketAddr::new(ip, 0))),
         told: Default::default(),
         place: Default::default(),
         client: Default::default(),
@@ -201,10 +214,25 @@ fn downstream(plane: &Plane, rules: &ListenerSpec, asked: &Asked) -> Downstream 
     };
     if rules.tls.is_some() {
         let host = validate_host(asked.server_name.as_bytes()).map(|host| host.name.to_ascii_lowercase());
-        let session = Session { server_name: host.unwrap_or_default(), version: "TLSv1.3", client: None };
+        // Addresses are named in no handshake (RFC 6066 3).
+        let is_name = |host: &String| !host.starts_with('[') && host.parse::<Ipv4Addr>().is_err();
+        let session =
+            Session { server_name: host.ok().filter(is_name).unwrap_or_default(), version: "TLSv1.3", client: None };
         let _ = down.session.set(Rc::new(session)); // it was empty
     }
     down
+}
+
+/// Who names no host in the handshake gets the first certificate.
+fn handshake_refused(down: &Downstream, rules: &ListenerSpec) -> Option<String> {
+    let name = &down.session.get()?.server_name;
+    let is_refused = !name.is_empty() && rules.tls.as_ref()?.rules.refuses(name);
+    is_refused.then(|| format!("no certificate is for {name}, and unknown_name is refuse"))
+}
+
+/// What gets no tunnel: no one could say where its bytes begin.
+fn is_connect_with_body(req: &Request) -> bool {
+    req.head.method == Method::CONNECT && !matches!(req.framing, Framing::None | Framing::Length(0))
 }
 
 /// Reads and decides a request as a connection does.
@@ -235,7 +263,8 @@ fn receive(
 
 fn answer(reply: &Reply, req: &Request, core: &Core, rules: &ListenerSpec) -> Answer {
     let mut head = Vec::new();
-    let keep = !reply.close && req.head.wants_keep_alive();
+    // Behind a request for a tunnel may come what is no request.
+    let keep = !reply.close && req.head.wants_keep_alive() && req.head.method != Method::CONNECT;
     to_client::write_reply_head(reply, req, core, keep, &rules.hsts, &mut head);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let why = reply.kind.map(|kind| reply::row(kind).message);
@@ -261,6 +290,8 @@ fn routes(req: &Request, snapshot: &Snapshot, config: &Config, taken: Option<usi
         let (differs, why) = match candidate.verdict {
             Verdict::Matches => ("nothing", "it fits too, and the one that is taken comes before it".to_owned()),
             Verdict::Redirects => ("path", "its path has, or lacks, the slash at the end".to_owned()),
+            // CONNECT must be named.
+            Verdict::Method if methods.is_empty() => ("method", "it takes any but CONNECT".to_owned()),
             Verdict::Method => ("method", format!("it takes {}", methods.join(", "))),
             Verdict::Predicate { name, why, .. } => ("predicate", format!("{name}: {why}")),
             Verdict::OtherHost => ("host", format!("it is for {}", host.as_deref().unwrap_or("any host"))),

@@ -8,6 +8,7 @@ use crate::config::balance::Balance;
 use crate::config::split::{Sticky, Target};
 use crate::config::{Config, aggregate as raw_aggregate, routes};
 use crate::core::Core;
+use crate::http::proxy_protocol::Version;
 use crate::request::Request;
 use crate::snapshot::aggregate::{Aggregate, Body, Part};
 use crate::snapshot::{Forward, UpstreamSpec};
@@ -141,7 +142,7 @@ impl About<'_> {
             endpoints: raw.endpoints.iter().filter(|endpoint| !endpoint.drain).map(endpoint).collect(),
             tls: raw.tls.is_some(),
             request: String::new(),
-            notes: Vec::new(),
+            notes: raw.proxy_protocol.map(proxy_header).into_iter().collect(),
         })
     }
 
@@ -165,6 +166,14 @@ impl About<'_> {
             add("tunnel_idle", tunnel_idle_ms);
         }
     }
+}
+
+fn proxy_header(version: Version) -> String {
+    let version = match version {
+        Version::V1 => "v1",
+        Version::V2 => "v2",
+    };
+    format!("a PROXY header ({version}), which names the client, begins each connection")
 }
 
 /// What an upstream was chosen from, where there are several.
