@@ -290,7 +290,7 @@ fn escaped(text: &[u8], out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
     use serde_json::Value;
@@ -298,7 +298,8 @@ mod tests {
     static NO_FIELDS: LogFields = LogFields::new();
     static ENDPOINT: std::sync::OnceLock<SocketName> = std::sync::OnceLock::new();
 
-    fn record() -> Record<'static> {
+    /// The line of an ordinary request.
+    pub(in super::super) fn record() -> Record<'static> {
         Record {
             unix_us: 1_790_000_000_123_456,
             client: "192.0.2.107".parse().ok(),

@@ -560,9 +560,6 @@ fn escaped(value: &[u8], style: Style, out: &mut Vec<u8>) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::observe::log_fields::LogFields;
-
-    static NO_FIELDS: LogFields = LogFields::new();
 
     struct Request {
         headers: Vec<(&'static str, Vec<u8>)>,
@@ -607,28 +604,14 @@ mod tests {
 
     fn record() -> Record<'static> {
         Record {
-            unix_us: 1_790_000_000_123_456,
-            client: "192.0.2.107".parse().ok(),
-            method: "GET",
             host: b"api.example.com",
             path: b"/a\"b%0a",
             route: "r",
             upstream: "",
             endpoint: None,
-            status: 200,
-            bytes_in: 1234,
-            bytes_out: 345,
-            total_us: 1543,
-            upstream_us: 1500,
-            added_us: 43,
-            end: "ok",
             request_id: "id",
-            parts: b"",
-            coding: None,
-            refused_by: "",
-            would_refuse: b"",
-            plugins: &NO_FIELDS,
             notes: b"\"gate:unchecked\"",
+            ..access_log::tests::record()
         }
     }
 

@@ -1,5 +1,14 @@
 //! Random numbers that decide nothing secret.
 
+/// The mix of splitmix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014): every bit of the
+/// result depends on every bit.
+#[inline]
+pub(super) fn mixed(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
 /// Marsaglia, "Xorshift RNGs", 2003, with Vigna's multiplier: fast, and good enough to choose endpoints and samples.
 #[derive(Clone, Debug)]
 pub struct XorShift(u64);
@@ -7,10 +16,7 @@ pub struct XorShift(u64);
 impl XorShift {
     /// Spreads the seed (splitmix64), since cores count theirs from zero; the state must not be zero.
     pub fn new(seed: u64) -> Self {
-        let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        XorShift((z ^ (z >> 31)).max(1))
+        XorShift(mixed(seed.wrapping_add(0x9e37_79b9_7f4a_7c15)).max(1))
     }
 
     /// The next 64 bits.

@@ -15,6 +15,7 @@
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{P2c, waits_less};
+use crate::upstream::random::mixed;
 
 /// Picks by a key.
 #[derive(Clone, Debug)]
@@ -154,14 +155,10 @@ impl Hash {
     }
 }
 
-/// What an endpoint draws for a key: the mix of splitmix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number
-/// Generators", 2014). Changing it moves every key: it is part of what machines agree on.
+/// What an endpoint draws for a key. Changing it moves every key: it is part of what machines agree on.
 #[inline]
 fn draw(key: u64, id: u64) -> u64 {
-    let mut z = key ^ id;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    mixed(key ^ id)
 }
 
 /// A draw as a number in 0..1: its upper 53 bits, which a float holds exactly.
