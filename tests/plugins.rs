@@ -25,6 +25,11 @@ fn binary() -> &'static Path {
         let manifest = std::fs::read_to_string(from.join("Cargo.toml")).unwrap();
         assert!(manifest.contains("path = \"../..\""), "{manifest}");
         let manifest = manifest.replace("path = \"../..\"", &format!("path = {:?}", root()));
+        // The same profile, or what both depend on would be built twice.
+        let profile = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+        let (from_here, to_here) = ("\n[profile.dev]", "\n# For trying things out");
+        let profile = profile.split_once(from_here).unwrap().1.split_once(to_here).unwrap().0;
+        let manifest = format!("{manifest}{from_here}{profile}");
         put(&dir.join("Cargo.toml"), &manifest);
         for file in ["src/main.rs", "src/hostile.rs"] {
             put(&dir.join(file), &std::fs::read_to_string(from.join(file)).unwrap());

@@ -112,7 +112,16 @@ scenarios() { # [VARIABLE=VALUE…] [-- options of the test program]
 # decided on a head that was read, and what is said in a log or by a command.
 SAME=(--skip house_rules:: --skip config:: --skip cfg --skip differential:: --skip limits_redis:: --skip limits_measured::
     --skip matching:: --skip api_keys:: --skip jwt --skip log_formats::)
-step "scenarios on io_uring" scenarios
+# Loads that are measured wait for each other: in a process of their own, so that they keep nobody else waiting.
+with_loads() {
+    local status=0 loads="$LOGS/loads.log"
+    scenarios -- limits_measured:: >"$loads" 2>&1 &
+    scenarios -- --skip limits_measured:: || status=$?
+    wait $! || status=$?
+    cat "$loads"
+    return $status
+}
+step "scenarios on io_uring" with_loads
 step "scenarios on epoll" scenarios MONOIO_FORCE_LEGACY_DRIVER=1 -- "${SAME[@]}"
 step "scenarios over TLS" scenarios RINGWAY_TEST_TLS=1 -- "${SAME[@]}" --skip log_files::
 # Both at once: what each of them changed was seen above, so this is about bytes on their way, and how connections end.

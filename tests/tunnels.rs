@@ -72,8 +72,10 @@ fn behind_the_upstreams_101_bytes_pass_both_ways_until_both_sides_have_ended() {
     let asked = upstream.only_request();
     assert_eq!((asked.fields.get("upgrade"), asked.fields.get("connection")), (Some("websocket"), Some("Upgrade")));
     assert_eq!(asked.fields.get("via"), Some("1.1 ringway"));
-    let metrics = gateway.metrics();
-    assert_eq!([TUNNELS, TUNNELS_OPENED, REQUESTS_ACTIVE].map(|name| metrics.sum(name, &[])), [1.0; 3]);
+    eventually("the tunnel to be counted", || {
+        let metrics = gateway.metrics();
+        ([TUNNELS, TUNNELS_OPENED, REQUESTS_ACTIVE].map(|name| metrics.sum(name, &[])) == [1.0; 3]).then_some(())
+    });
     for text in ["\0\u{1}frame", "GET /no-request HTTP/1.1\r\nHost: gw.test\r\n\r\n"] {
         client.send(text);
         says(&mut client, text);

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -12,7 +13,14 @@ use crate::config::listeners::Listener;
 use crate::io::listen;
 use crate::socket::SocketName;
 
-use super::unix_path::{Owned, bind_at};
+use super::unix_path::{Obstacle, Owned, bind_at};
+
+/// How long an address that is in use is tried again: of a process that was killed, the kernel closes the sockets that its
+/// io_uring still had in hand a moment after its end.
+const IN_USE_MAX: Duration = Duration::from_secs(1);
+
+/// Between two tries.
+const IN_USE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Every listener's sockets, by worker, and the paths of the Unix sockets among them.
 ///
@@ -27,7 +35,8 @@ pub(super) fn bind(config: &Config, workers: usize) -> Result<(Vec<Vec<listen::B
     // All of them first: two listeners of one config may overlap, such as 0.0.0.0 and 127.0.0.1 on one port.
     for listener in &config.listeners {
         if let SocketName::Ip(address) = listener.address {
-            probe(address).map_err(|e| refused(&listener.name.value, address, &e))?;
+            settled(|| probe(address), |e| e.kind() == io::ErrorKind::AddrInUse)
+                .map_err(|e| refused(&listener.name.value, address, &e))?;
         }
     }
     let mut per_worker: Vec<Vec<listen::Bound>> = (0..workers).map(|_| Vec::new()).collect();
@@ -38,8 +47,8 @@ pub(super) fn bind(config: &Config, workers: usize) -> Result<(Vec<Vec<listen::B
                 listen::bind(*address, workers).map_err(|e| refused(&name.value, *address, &e))?
             }
             SocketName::Unix(path) => {
-                let (bound, owned) = bind_at(path, *mode, workers)
-                    .map_err(|cause| format!("listener {}: {path}: {cause}", name.value))?;
+                let (bound, owned) = settled(|| bind_at(path, *mode, workers), Obstacle::is_in_use)
+                    .map_err(|obstacle| format!("listener {}: {path}: {}", name.value, obstacle.into_cause()))?;
                 paths.push(owned);
                 bound
             }
@@ -49,6 +58,17 @@ pub(super) fn bind(config: &Config, workers: usize) -> Result<(Vec<Vec<listen::B
         }
     }
     Ok((per_worker, paths))
+}
+
+/// What `attempt` ends with once nothing is in use, or time is up. Nothing is served yet, so this may block.
+fn settled<T, E>(mut attempt: impl FnMut() -> Result<T, E>, is_in_use: impl Fn(&E) -> bool) -> Result<T, E> {
+    let until = Instant::now() + IN_USE_MAX;
+    loop {
+        match attempt() {
+            Err(e) if is_in_use(&e) && Instant::now() < until => std::thread::sleep(IN_USE_PAUSE),
+            ended => return ended,
+        }
+    }
 }
 
 /// Binds `address` once without SO_REUSEPORT, and lets go of it. The workers' sockets share the port with any other
@@ -95,6 +115,18 @@ mod tests {
         assert!(cannot_listen("listener a", address, &e).ends_with("stop it, or choose another address"));
         drop(bound);
         probe(address).unwrap();
+    }
+
+    #[test]
+    fn what_is_let_go_of_in_a_moment_is_waited_for() {
+        let mut held = Some(listen::bind("127.0.0.1:0".parse().unwrap(), 1).unwrap());
+        let address = held.as_ref().unwrap()[0].address.ip().unwrap();
+        let attempt = || {
+            let tried = probe(address);
+            held.take();
+            tried
+        };
+        settled(attempt, |e| e.kind() == io::ErrorKind::AddrInUse).unwrap();
     }
 
     #[test]

@@ -38,24 +38,39 @@ impl Drop for Owned {
 ///
 /// # Errors
 /// Why it can not be had, and what helps.
-pub(super) fn bind_at(path: &str, mode: u32, workers: usize) -> Result<(Vec<listen::Bound>, Owned), String> {
+pub(super) fn bind_at(path: &str, mode: u32, workers: usize) -> Result<(Vec<listen::Bound>, Owned), Obstacle> {
+    let other = |cause| Obstacle::Other(cause);
     // Two that find the same dead socket must not both take it over: the second would remove what is the first's by then.
     let _lock = lock_folder(path);
-    if examine(path).map_err(|(Obstacle::InUse(cause) | Obstacle::Other(cause))| cause)? {
+    if examine(path)? {
         fs::remove_file(path)
-            .map_err(|e| format!("the socket that is left there can not be removed: {e}; remove it"))?;
+            .map_err(|e| other(format!("the socket that is left there can not be removed: {e}; remove it")))?;
     }
-    let bound = listen::bind_unix(path, mode, workers).map_err(|e| cannot_listen(&e))?;
-    let file = file_at(path).map_err(|e| format!("it is gone again: {e}; who else writes to that folder?"))?;
+    let bound = listen::bind_unix(path, mode, workers).map_err(|e| other(cannot_listen(&e)))?;
+    let file = file_at(path).map_err(|e| other(format!("it is gone again: {e}; who else writes to that folder?")))?;
     Ok((bound, Owned { path: path.into(), file }))
 }
 
 /// Why a path can not be had, and what helps.
+#[derive(Debug)]
 pub(super) enum Obstacle {
     /// Somebody listens there.
     InUse(String),
     /// Anything else.
     Other(String),
+}
+
+impl Obstacle {
+    /// Whether it may be gone in a moment.
+    pub(super) fn is_in_use(&self) -> bool {
+        matches!(self, Obstacle::InUse(_))
+    }
+
+    /// What it is, and what helps.
+    pub(super) fn into_cause(self) -> String {
+        let (Obstacle::InUse(cause) | Obstacle::Other(cause)) = self;
+        cause
+    }
 }
 
 /// Whether there is a socket at `path` that nobody listens on any more; false if there is nothing at all.
@@ -151,7 +166,7 @@ mod tests {
         let (bound, owned) = bind_at(path, 0o640, 2).unwrap();
         assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o640);
         UnixStream::connect(path).unwrap();
-        assert!(bind_at(path, 0o600, 1).err().unwrap().contains("another process listens there"));
+        assert!(bind_at(path, 0o600, 1).err().unwrap().into_cause().contains("another process listens there"));
         assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o640, "nothing was done to it");
         drop(bound);
         std::thread::sleep(Duration::from_millis(20)); // files are dated by the kernel's tick
@@ -176,7 +191,7 @@ mod tests {
             (at("none/a.sock"), "RuntimeDirectory="),
             (at("file/a.sock"), "what should be its folder is none"),
         ] {
-            let e = bind_at(path.trim_end_matches('/'), 0o600, 1).err().unwrap();
+            let e = bind_at(path.trim_end_matches('/'), 0o600, 1).err().unwrap().into_cause();
             assert!(e.contains(said), "{path}: {e}");
         }
         assert_eq!(fs::read_to_string(at("file")).unwrap(), "mine");
