@@ -19,7 +19,8 @@ use crate::jwt;
 use crate::limit::CoreWallet;
 use crate::limit::queue::Queues;
 use crate::observe::access_log::{Record, write_json};
-use crate::observe::format::{self, Asked, Format, Rules};
+use crate::observe::format::{Format, Rules};
+use crate::observe::line::{self, Asked};
 use crate::observe::time::TimeCache;
 use crate::shared::limits::Wallet;
 use crate::shared::log_ring::Producer;
@@ -261,7 +262,7 @@ impl Core {
             log.line.clear();
             match rules.format {
                 Format::Json => write_json(record, &mut log.time, &mut log.line),
-                _ => format::write(rules, record, asked, &mut log.time, &mut log.line),
+                _ => line::write(rules, record, asked, &mut log.time, &mut log.line),
             }
             log.ring.push(&log.line); // a full ring drops the line and counts it
         }
