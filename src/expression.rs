@@ -1,4 +1,5 @@
-//! [`Expression`]: a regular expression that can not explode, neither when it is loaded nor when it is matched.
+//! Regular expressions that can not explode, neither when they are loaded nor when they are matched: an [`Expression`] says
+//! whether it matches, a [`Grouping`] what its groups match. Each holds only what its question takes.
 
 use std::sync::Arc;
 
@@ -21,54 +22,32 @@ const PROGRAM_BYTES_MAX: usize = 32 << 10;
 const AUTOMATON_BYTES_MAX: usize = 512 << 10;
 /// What building it may take beside; with both bounds it takes at most some 20 ms.
 const BUILDING_BYTES_MAX: usize = 1 << 20;
-/// The automaton of the crate, for who replaces, per expression and worker.
+/// The automaton of the crate, for who wants groups, per expression and worker.
 const CACHE_BYTES_MAX: usize = 1 << 20;
 
-/// A regular expression about bytes. [`Self::is_match`] takes some 2 ns per byte, whatever the expression and the text are, and
-/// its size is bounded. A clone has working memory of its own: a worker that has its own clone shares no lock with others.
+/// A regular expression about bytes that is asked whether it matches: [`Self::is_match`] takes some 2 ns per byte, whatever the
+/// expression and the text are, and its size is bounded.
 #[derive(Debug, Clone)]
 pub struct Expression {
-    regex: Regex,
+    text: Arc<str>,
     /// Never changed, so that workers may share it.
     automaton: Arc<DFA<Vec<u32>>>,
 }
 
+/// A regular expression about bytes that is asked what its groups match. A clone has working memory of its own: a worker that
+/// has its own clone shares no lock with others.
+#[derive(Debug, Clone)]
+pub struct Grouping(Regex);
+
 impl Expression {
     /// Reads an expression in the syntax of the regex crate. It matches anywhere in a text unless it begins with `^` and
     /// ends with `$`.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what would be right.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        if text.len() > TEXT_BYTES_MAX {
-            return Err(Invalid::new("is too long", format!("at most {TEXT_BYTES_MAX} bytes")));
-        }
-        let explodes = || {
-            Invalid::new(
-                "is a regular expression that explodes",
-                "lower its repetitions, or use `(?-u)` where letters beyond ASCII do not matter",
-            )
-        };
-        let built = RegexBuilder::new(text).size_limit(PROGRAM_BYTES_MAX).dfa_size_limit(CACHE_BYTES_MAX).build();
-        let regex = built.map_err(|e| match e {
-            regex::Error::CompiledTooBig(_) => explodes(),
-            e => Invalid::new("is not a regular expression", reason(&e.to_string())),
-        })?;
-        let bounds = dense::Config::new()
-            .start_kind(StartKind::Unanchored)
-            .dfa_size_limit(Some(AUTOMATON_BYTES_MAX))
-            .determinize_size_limit(Some(BUILDING_BYTES_MAX));
-        let automaton = dense::Builder::new()
-            .configure(bounds)
-            .syntax(syntax::Config::new().utf8(false))
-            .thompson(thompson::Config::new().utf8(false))
-            .build(text);
-        match automaton {
-            Ok(automaton) => Ok(Self { regex, automaton: Arc::new(automaton) }),
-            Err(e) if e.is_size_limit_exceeded() => Err(explodes()),
-            // What else the crate can read, an automaton can do.
-            Err(_) => Err(Invalid::new(
-                "has a word boundary of all the alphabets",
-                "write `(?-u:\\b)`, for which a word is letters, digits and `_` of ASCII",
-            )),
-        }
+        let (_, automaton) = compile(text)?;
+        Ok(Self { text: text.into(), automaton: Arc::new(automaton) })
     }
 
     /// Whether it matches anywhere in `text`.
@@ -79,20 +58,72 @@ impl Expression {
         matches!(self.automaton.try_search_fwd(&input), Ok(Some(_)))
     }
 
-    /// The expression itself, for who replaces with it.
-    pub fn regex(&self) -> &Regex {
-        &self.regex
-    }
-
     /// Its text.
     pub fn as_str(&self) -> &str {
-        self.regex.as_str()
+        &self.text
     }
 }
 
 impl PartialEq for Expression {
     fn eq(&self, other: &Self) -> bool {
-        self.as_str() == other.as_str()
+        self.text == other.text
+    }
+}
+
+impl Grouping {
+    /// Reads what [`Expression::parse`] reads, and nothing else: an expression that explodes there is none here.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what would be right.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        compile(text).map(|(regex, _)| Self(regex))
+    }
+
+    /// What finds its groups.
+    pub fn regex(&self) -> &Regex {
+        &self.0
+    }
+}
+
+impl PartialEq for Grouping {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+/// Both forms of an expression, each within its bounds: who keeps one of them knows that the other could be.
+fn compile(text: &str) -> Result<(Regex, DFA<Vec<u32>>), Invalid> {
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(Invalid::new("is too long", format!("at most {TEXT_BYTES_MAX} bytes")));
+    }
+    let explodes = || {
+        Invalid::new(
+            "is a regular expression that explodes",
+            "lower its repetitions, or use `(?-u)` where letters beyond ASCII do not matter",
+        )
+    };
+    let built = RegexBuilder::new(text).size_limit(PROGRAM_BYTES_MAX).dfa_size_limit(CACHE_BYTES_MAX).build();
+    let regex = built.map_err(|e| match e {
+        regex::Error::CompiledTooBig(_) => explodes(),
+        e => Invalid::new("is not a regular expression", reason(&e.to_string())),
+    })?;
+    let bounds = dense::Config::new()
+        .start_kind(StartKind::Unanchored)
+        .dfa_size_limit(Some(AUTOMATON_BYTES_MAX))
+        .determinize_size_limit(Some(BUILDING_BYTES_MAX));
+    let automaton = dense::Builder::new()
+        .configure(bounds)
+        .syntax(syntax::Config::new().utf8(false))
+        .thompson(thompson::Config::new().utf8(false))
+        .build(text);
+    match automaton {
+        Ok(automaton) => Ok((regex, automaton)),
+        Err(e) if e.is_size_limit_exceeded() => Err(explodes()),
+        // What else the crate can read, an automaton can do.
+        Err(_) => Err(Invalid::new(
+            "has a word boundary of all the alphabets",
+            "write `(?-u:\\b)`, for which a word is letters, digits and `_` of ASCII",
+        )),
     }
 }
 
@@ -135,9 +166,9 @@ mod tests {
             "a.b",
             "(?s)a.b",
         ] {
-            let expression = Expression::parse(pattern).unwrap();
+            let (expression, grouping) = (Expression::parse(pattern).unwrap(), Grouping::parse(pattern).unwrap());
             for text in texts {
-                assert_eq!(expression.is_match(text), expression.regex().is_match(text), "{pattern} {text:?}");
+                assert_eq!(expression.is_match(text), grouping.regex().is_match(text), "{pattern} {text:?}");
             }
         }
     }

@@ -7,7 +7,7 @@ use super::hosts;
 use super::query::{self, QueryEdits};
 use super::report::{Located, quote};
 use super::templates::{self, Params};
-use crate::expression::Expression;
+use crate::expression::Grouping;
 use crate::http::set_cookie::CookieMap;
 use crate::route;
 use crate::route::replace::Replace;
@@ -56,7 +56,7 @@ pub enum PathRewrite {
     /// A template of what an expression, that must match the whole path, finds in it. Other paths stay.
     Regex {
         /// See [`Replace::expression`].
-        expression: Expression,
+        expression: Grouping,
         /// See [`Replace::new`].
         to: Located<String>,
     },
@@ -110,7 +110,7 @@ pub(super) fn decode(value: &Value<'_>, pattern: Option<&str>, params: &Params) 
 }
 
 /// `regex`: what is found, and the path that it is made into.
-fn regex(value: &Value<'_>) -> Option<(Expression, Located<String>)> {
+fn regex(value: &Value<'_>) -> Option<(Grouping, Located<String>)> {
     let block = value.block(&REGEX_KEYS)?;
     let expression = block.required("match").and_then(|v| v.parse(Replace::expression));
     let to = block.required("to");

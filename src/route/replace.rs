@@ -6,7 +6,7 @@ use regex::bytes::CaptureLocations;
 
 use super::facts::{Facts, Over};
 use super::template::{Place, Template, TemplateError};
-use crate::expression::Expression;
+use crate::expression::Grouping;
 use crate::value::Invalid;
 
 /// Each is work for every request; more than this is a mistake.
@@ -15,7 +15,7 @@ const GROUPS_MAX: usize = 16;
 /// An expression that must match the whole path, and the path that is made where it does.
 #[derive(Debug, Clone)]
 pub struct Replace {
-    expression: Expression,
+    expression: Grouping,
     to: Template,
     /// Groups by the index that the template has for them.
     groups: Vec<usize>,
@@ -28,15 +28,15 @@ impl Replace {
     ///
     /// # Errors
     /// What is wrong with it, and what would be right.
-    pub fn expression(text: &str) -> Result<Expression, Invalid> {
+    pub fn expression(text: &str) -> Result<Grouping, Invalid> {
         // By itself first, so that a brace that closes the group below is no way out of it.
-        Expression::parse(text)?;
+        Grouping::parse(text)?;
         if text.is_empty() {
             return Err(Invalid::new("is empty", "no path is: every path begins with a slash"));
         }
-        let whole = Expression::parse(&format!("^(?:{text})$"));
+        let whole = Grouping::parse(&format!("^(?:{text})$"));
         // A comment of `(?x)` at its end goes on to the end of the line, which means nothing there.
-        let whole = whole.or_else(|fault| Expression::parse(&format!("^(?:{text}\n)$")).map_err(|_| fault))?;
+        let whole = whole.or_else(|fault| Grouping::parse(&format!("^(?:{text}\n)$")).map_err(|_| fault))?;
         if whole.regex().captures_len() > GROUPS_MAX + 1 {
             return Err(Invalid::new("has too many groups", format!("at most {GROUPS_MAX}; (?:…) is none")));
         }
@@ -44,7 +44,7 @@ impl Replace {
     }
 
     /// The names by which a template calls the groups: numbers from 0, then names.
-    pub fn names(expression: &Expression) -> Vec<String> {
+    pub fn names(expression: &Grouping) -> Vec<String> {
         let regex = expression.regex();
         let numbers = (0..regex.captures_len()).map(|group| group.to_string());
         numbers.chain(regex.capture_names().flatten().map(str::to_owned)).collect()
@@ -54,7 +54,7 @@ impl Replace {
     ///
     /// # Errors
     /// What is wrong with the template, and what would be right.
-    pub fn new(expression: Expression, to: &str) -> Result<Self, TemplateError> {
+    pub fn new(expression: Grouping, to: &str) -> Result<Self, TemplateError> {
         let regex = expression.regex();
         let named = regex.capture_names().enumerate().filter_map(|(group, name)| name.map(|_| group));
         let groups = (0..regex.captures_len()).chain(named).collect();
