@@ -10,8 +10,8 @@ use ringway::io::Stream;
 use ringway::io::memory::{MemoryStream, pair};
 use ringway::proxy::plane::{Downstream, Peer, Plane};
 use ringway::shared::log_ring::{self, Consumer, RING_BYTES_DEFAULT};
-use ringway::shared::metrics::Registry;
-use ringway::snapshot::build::{Inputs, build};
+use ringway::snapshot::build::build;
+use ringway::snapshot::inputs::{Inputs, Made};
 
 /// Where the upstream would be; nothing is ever dialled.
 pub(crate) const ENDPOINT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9000);
@@ -24,26 +24,13 @@ pub(crate) fn plane(config: &str) -> (Rc<Plane>, Consumer) {
         Ok(config) => config,
         Err(errors) => panic!("{errors}"),
     };
-    let metrics = Registry::default();
-    let inputs = Inputs {
-        config: &config,
-        addresses: &Default::default(),
-        tls: &Default::default(),
-        credentials: &Default::default(),
-        passwords: &ringway::shared::passwords::queue(1).0,
-        key_sets: &Default::default(),
-        worker: 0,
-        workers: 1,
-        metrics: &metrics,
-        limits: &ringway::shared::limits::Limits::new(1),
-        seed: 1,
-    };
-    let snapshot = match build(&inputs) {
+    let made = Made::alone();
+    let snapshot = match build(&Inputs { config: &config, made: &made, worker: 0, seed: 1 }) {
         Ok(snapshot) => Box::new(snapshot),
         Err(errors) => panic!("{errors}"),
     };
-    let (producer, consumer) = log_ring::ring(RING_BYTES_DEFAULT, metrics.core(0));
-    let core = Rc::new(Core::new(0, metrics.core(0), Some(producer)));
+    let (producer, consumer) = log_ring::ring(RING_BYTES_DEFAULT, made.metrics.core(0));
+    let core = Rc::new(Core::new(0, made.metrics.core(0), Some(producer)));
     (Rc::new(Plane::new(core, snapshot)), consumer)
 }
 

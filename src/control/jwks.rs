@@ -13,7 +13,7 @@ use crate::config::filters::Filter;
 use crate::config::filters::jwt::Jwks;
 use crate::jwt::{Key, Source, jwks};
 use crate::shared::doorbell::Doorbell;
-use crate::snapshot::build::KeySets;
+use crate::snapshot::inputs::KeySets;
 use crate::tls::files;
 
 use super::report::report;

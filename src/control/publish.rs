@@ -1,19 +1,15 @@
 //! Building snapshots and moving them over to the workers: all are built, or none is published.
 
-use std::sync::Arc;
-
 use async_channel::Sender;
 
 use crate::config::credentials::Credentials;
 use crate::config::{Config, Errors};
 use crate::core::random_u64;
 use crate::jwt::Source;
-use crate::shared::limits::Limits;
 use crate::shared::mailbox::ToWorker;
-use crate::shared::metrics::Registry;
-use crate::shared::passwords::Asker;
 use crate::snapshot::Snapshot;
-use crate::snapshot::build::{Addresses, Inputs, KeySets, build};
+use crate::snapshot::build::build;
+use crate::snapshot::inputs::{Addresses, Inputs, Made};
 use crate::tls::Material;
 
 /// The config that runs, and the way to the workers.
@@ -21,26 +17,6 @@ pub struct Publisher {
     config: Config,
     made: Made,
     mailboxes: Vec<Sender<ToWorker<Snapshot>>>,
-}
-
-/// What snapshots are made of beside the config.
-pub struct Made {
-    /// Where counters come from.
-    pub metrics: Arc<Registry>,
-    /// Where limits keep their keys.
-    pub limits: Arc<Limits>,
-    /// How many workers there are.
-    pub workers: usize,
-    /// Certificates and keys.
-    pub tls: Material,
-    /// Keys and passwords of callers.
-    pub credentials: Credentials,
-    /// What was fetched for filters that check tokens.
-    pub key_sets: KeySets,
-    /// Who compares passwords with hashes.
-    pub passwords: Asker,
-    /// Addresses by host name.
-    pub addresses: Addresses,
 }
 
 impl Publisher {
@@ -60,24 +36,7 @@ impl Publisher {
     }
 
     fn build_all(&self) -> Result<Vec<Snapshot>, Errors> {
-        let one = |worker: usize| {
-            let Self { config, made, .. } = self;
-            let Made { metrics, limits, workers, tls, credentials, key_sets, passwords, addresses } = made;
-            let seed = random_u64();
-            build(&Inputs {
-                config,
-                addresses,
-                tls,
-                credentials,
-                key_sets,
-                passwords,
-                worker,
-                workers: *workers,
-                metrics,
-                limits,
-                seed,
-            })
-        };
+        let one = |worker| build(&Inputs { config: &self.config, made: &self.made, worker, seed: random_u64() });
         (0..self.made.workers).map(one).collect()
     }
 

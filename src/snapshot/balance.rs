@@ -7,8 +7,9 @@ use crate::route::param_names;
 use crate::upstream::balance::hash::Bound;
 use crate::upstream::balance::{Balance, Hash, LeastRequest, P2c, RoundRobin};
 
-use super::build::{Inputs, share};
+use super::build::share;
 use super::filters::free;
+use super::inputs::Inputs;
 use super::{EndpointSpec, HashedBy};
 
 /// Requests in flight to an endpoint, per process, below which nobody's requests are sent elsewhere: what one browser sends
@@ -22,7 +23,7 @@ pub(super) fn balance(raw: &Raw, endpoints: &[EndpointSpec], weights: &[u32], in
         Raw::RoundRobin => Balance::RoundRobin(RoundRobin::new(weights, inputs.worker)),
         Raw::LeastRequest => Balance::LeastRequest(LeastRequest::new(weights, inputs.seed)),
         Raw::Hash(raw) => {
-            let spare = u32::try_from(share(SPARE, inputs.workers)).unwrap_or(SPARE);
+            let spare = u32::try_from(share(SPARE, inputs.made.workers)).unwrap_or(SPARE);
             let bound = raw.max_load.map(|percent| Bound { percent, spare });
             // By address: what a host name stands for may come in any order.
             let names = endpoints.iter().map(|endpoint| endpoint.address.to_string());

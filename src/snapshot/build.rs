@@ -1,41 +1,36 @@
 //! From config to snapshot. Every worker gets one of its own; nothing is published unless all of them were built.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use rustls::pki_types::ServerName;
 
-use crate::config::credentials::Credentials;
 use crate::config::headers::{HeaderEdits as RawEdits, HeaderTemplate};
 use crate::config::hosts::{Address, EndpointAddress};
 use crate::config::listeners::{EncodedSlashes, HalfClose, Listener};
 use crate::config::query::QueryEdits as RawQuery;
 use crate::config::rewrite::{HostRewrite, PathRewrite as RawPath};
 use crate::config::split::{self as raw_split, Target};
-use crate::config::{Config, Errors, Located, Report, forward as raw_forward, routes, upstreams};
+use crate::config::{Errors, Located, Report, forward as raw_forward, routes, upstreams};
 use crate::filter::header_edits::HeaderEdits;
 use crate::http::head::Bounds;
 use crate::http::target;
 use crate::io::files;
-use crate::jwt;
 use crate::route::param_names;
 use crate::route::query::QueryEdits;
 use crate::route::replace::Replace;
 use crate::route::rewrite::PathRewrite;
 use crate::route::template::Template;
-use crate::shared::limits::Limits;
-use crate::shared::metrics::{NO_ROUTE, Registry};
-use crate::shared::passwords::Asker;
+use crate::shared::metrics::NO_ROUTE;
 use crate::shared::places::Cap;
 use crate::socket::SocketName;
-use crate::tls::{self, Material};
+use crate::tls;
 use crate::upstream;
 use crate::upstream::pool::PoolLimits;
 use crate::value::ByteSize;
 
 use super::balance;
 use super::filters::{self, Common};
+use super::inputs::Inputs;
 use super::log;
 use super::parts;
 use super::{
@@ -43,44 +38,12 @@ use super::{
     Snapshot, Split, Sticky, UpstreamSpec, WayBack,
 };
 
-/// Addresses by host name, as control resolved them.
-pub type Addresses = BTreeMap<String, Vec<IpAddr>>;
-
-/// Keys that control has fetched, by the name of the filter that they are for.
-pub type KeySets = BTreeMap<String, jwt::Source>;
-
-/// What a snapshot is built from.
-pub struct Inputs<'a> {
-    /// The config.
-    pub config: &'a Config,
-    /// What its host names stand for now.
-    pub addresses: &'a Addresses,
-    /// Certificates and keys, as control read them.
-    pub tls: &'a Material,
-    /// Keys and passwords, as control read them.
-    pub credentials: &'a Credentials,
-    /// Who compares passwords with hashes.
-    pub passwords: &'a Asker,
-    /// What has been fetched for filters that check tokens.
-    pub key_sets: &'a KeySets,
-    /// Which worker it is for, from 0.
-    pub worker: usize,
-    /// How many workers share what is counted per process.
-    pub workers: usize,
-    /// Where counters come from.
-    pub metrics: &'a Registry,
-    /// Where limits keep their keys.
-    pub limits: &'a Limits,
-    /// Random bits for the balancers: workers must not choose in step.
-    pub seed: u64,
-}
-
 /// Builds one worker's snapshot.
 ///
 /// # Errors
 /// None for a config that was read: it has been checked. Errors are recorded all the same, for one made in another way.
 pub fn build(inputs: &Inputs<'_>) -> Result<Snapshot, Errors> {
-    let Inputs { config, worker, metrics, .. } = inputs;
+    let Inputs { config, made, worker, .. } = inputs;
     let report = Report::new(&config.file);
     let matches: Vec<_> = config.routes.iter().map(|raw| (&raw.name, &raw.matches)).collect();
     let router = routes::router(&matches, &report);
@@ -97,16 +60,16 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Snapshot, Errors> {
         listeners: config.listeners.iter().enumerate().map(listener).collect(),
         // Not the name of any listener's.
         connections: config.connections.map(|most| cap("all", most, inputs)),
-        refusals_max: files::refusals(files::limit(), inputs.workers),
+        refusals_max: files::refusals(files::limit(), inputs.made.workers),
         rate_limits: common.rate_limits.clone(),
         mirrors: common.mirrors(),
         errors: config.errors.clone(),
         forwarded: config.forwarded,
         access_log,
         trusted_proxies: config.trusted_proxies.clone(),
-        no_route: metrics.route(*worker, NO_ROUTE),
-        aggregate_bytes_max: share_bytes(config.aggregation.memory, inputs.workers),
-        stale_bytes_max: share_bytes(config.aggregation.stale_memory, inputs.workers),
+        no_route: made.metrics.route(*worker, NO_ROUTE),
+        aggregate_bytes_max: share_bytes(config.aggregation.memory, inputs.made.workers),
+        stale_bytes_max: share_bytes(config.aggregation.stale_memory, inputs.made.workers),
     });
     report.finish(snapshot)
 }
@@ -125,7 +88,7 @@ fn route(raw: &routes::Route, inputs: &Inputs<'_>, common: &Common, report: &Rep
             parts::Inputs {
                 params: &params,
                 upstream: &|name| config.upstreams.iter().position(|upstream| upstream.name.value == name),
-                metrics: &|part| inputs.metrics.part(inputs.worker, name, part),
+                metrics: &|part| inputs.made.metrics.part(inputs.worker, name, part),
                 response_headers: edits(&raw.response_headers, &params, report),
                 report,
             },
@@ -146,7 +109,7 @@ fn route(raw: &routes::Route, inputs: &Inputs<'_>, common: &Common, report: &Rep
         timeout_ms: millis(raw.timeout.get()),
         body_limit: raw.body_limit.map(|size| size.bytes()),
         action,
-        metrics: inputs.metrics.route(inputs.worker, name),
+        metrics: inputs.made.metrics.route(inputs.worker, name),
     })
 }
 
@@ -261,7 +224,7 @@ fn template<T, E: ToString>(
 }
 
 fn upstream(index: usize, raw: &upstreams::Upstream, inputs: &Inputs<'_>, report: &Report) -> UpstreamSpec {
-    let tls = inputs.tls.upstreams.get(index).and_then(|cores| cores.get(inputs.worker)).cloned();
+    let tls = inputs.made.tls.upstreams.get(index).and_then(|cores| cores.get(inputs.worker)).cloned();
     if tls.is_none() && raw.tls.is_some() {
         report.error(&raw.name.at, "its certificates were not read", "");
     }
@@ -274,7 +237,7 @@ fn upstream(index: usize, raw: &upstreams::Upstream, inputs: &Inputs<'_>, report
             EndpointAddress::Tcp(Address::Ip(address)) => vec![SocketName::Ip(*address)],
             EndpointAddress::Unix(path) => vec![SocketName::Unix(path.as_str().into())],
             EndpointAddress::Tcp(Address::Name { host, port }) => {
-                let ips = inputs.addresses.get(host).map(Vec::as_slice).unwrap_or_default();
+                let ips = inputs.made.addresses.get(host).map(Vec::as_slice).unwrap_or_default();
                 ips.iter().map(|ip| SocketName::Ip((*ip, *port).into())).collect()
             }
         };
@@ -305,7 +268,7 @@ fn upstream(index: usize, raw: &upstreams::Upstream, inputs: &Inputs<'_>, report
         tls,
         pool: PoolLimits {
             // The next request may be another client's.
-            idle: if raw.proxy_protocol.is_some() { 0 } else { share(raw.pool.idle, inputs.workers) },
+            idle: if raw.proxy_protocol.is_some() { 0 } else { share(raw.pool.idle, inputs.made.workers) },
             idle_ms: millis(raw.pool.idle_timeout.get()),
             age_ms: millis(raw.pool.max_age.get()),
             requests: raw.pool.max_requests,
@@ -314,7 +277,7 @@ fn upstream(index: usize, raw: &upstreams::Upstream, inputs: &Inputs<'_>, report
         first_byte_ms: millis(raw.timeouts.first_byte.get()),
         body_ms: millis(raw.timeouts.body.get()),
         tunnel_idle_ms: millis(raw.timeouts.tunnel_idle.get()),
-        metrics: inputs.metrics.upstream(inputs.worker, &raw.name.value),
+        metrics: inputs.made.metrics.upstream(inputs.worker, &raw.name.value),
     }
 }
 
@@ -329,8 +292,8 @@ fn server_name(tls: &tls::Upstream, address: &EndpointAddress) -> Option<ServerN
 }
 
 fn listener(index: usize, raw: &Listener, inputs: &Inputs<'_>, common: &Common, report: &Report) -> ListenerSpec {
-    let workers = inputs.workers;
-    let tls = inputs.tls.listeners.get(index).cloned().flatten();
+    let workers = inputs.made.workers;
+    let tls = inputs.made.tls.listeners.get(index).cloned().flatten();
     if tls.is_none() && raw.tls.is_some() {
         // It must never speak plainly instead.
         report.error(&raw.name.at, "its certificates were not read", "");
@@ -356,7 +319,7 @@ fn listener(index: usize, raw: &Listener, inputs: &Inputs<'_>, common: &Common, 
         connections: cap(&format!("listener {}", raw.name.value), raw.bounds.connections, inputs),
         per_client: raw.bounds.connections_per_client.map(|max| PerClient {
             // Not the name of any filter: those have no spaces. There are no more clients than connections.
-            counts: inputs.limits.in_flight(&format!("listener {}", raw.name.value), raw.bounds.connections),
+            counts: inputs.made.limits.in_flight(&format!("listener {}", raw.name.value), raw.bounds.connections),
             max: max.into(),
         }),
         bounds: Bounds {
@@ -383,7 +346,7 @@ fn listener(index: usize, raw: &Listener, inputs: &Inputs<'_>, common: &Common, 
 
 /// A cap of connections of the process, whichever workers they are on.
 fn cap(name: &str, most: u32, inputs: &Inputs<'_>) -> Cap {
-    Cap { places: inputs.limits.places(name), max: usize::try_from(most).unwrap_or(usize::MAX) }
+    Cap { places: inputs.made.limits.places(name), max: usize::try_from(most).unwrap_or(usize::MAX) }
 }
 
 /// A count that is per process, shared out among workers; each gets at least its part.

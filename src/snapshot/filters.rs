@@ -35,7 +35,8 @@ use crate::shared::limits::Limits;
 use crate::value::ByteSize;
 
 use super::RateLimitSpec;
-use super::build::{Inputs, edits, millis, share};
+use super::build::{edits, millis, share};
+use super::inputs::Inputs;
 
 /// What is the same for every route and listener: made once, since there may be many routes.
 pub(super) struct Common {
@@ -48,7 +49,7 @@ pub(super) struct Common {
 impl Common {
     pub(super) fn new(inputs: &Inputs<'_>, report: &Report) -> Self {
         let of = |named: &raw::NamedFilter| match &named.filter {
-            Raw::RateLimit(raw) => rate_limit(named, raw, inputs.config, inputs.limits, report),
+            Raw::RateLimit(raw) => rate_limit(named, raw, inputs.config, &inputs.made.limits, report),
             _ => None,
         };
         let rate_limits = inputs.config.filters.iter().filter_map(of).collect();
@@ -70,7 +71,7 @@ impl Common {
 fn filters(inputs: &Inputs<'_>, report: &Report) -> HashMap<String, Filter> {
     let make = |named: &raw::NamedFilter| {
         let name = &named.name.value;
-        let metrics = || inputs.metrics.filter(inputs.worker, name);
+        let metrics = || inputs.made.metrics.filter(inputs.worker, name);
         let filter = match &named.filter {
             Raw::SecurityHeaders(raw) => Filter::SecurityHeaders(Rules::new(SecurityHeaders {
                 fields: raw.fields.clone(),
@@ -82,8 +83,8 @@ fn filters(inputs: &Inputs<'_>, report: &Report) -> HashMap<String, Filter> {
                     codings: raw.codings.clone(),
                     types: raw.types.clone(),
                     bytes_min: raw.min_size.bytes(),
-                    streams_max: share(raw.streams, inputs.workers),
-                    metrics: inputs.metrics.compression(inputs.worker, name),
+                    streams_max: share(raw.streams, inputs.made.workers),
+                    metrics: inputs.made.metrics.compression(inputs.worker, name),
                 }),
                 asks_identity: raw.asks_identity,
                 metrics: metrics(),
@@ -123,7 +124,7 @@ fn filters(inputs: &Inputs<'_>, report: &Report) -> HashMap<String, Filter> {
                 keys: match &raw.source {
                     api_key::Source::Inline(keys) => keys.clone(),
                     api_key::Source::File(path) => {
-                        inputs.credentials.keys.get(path).cloned().or_else(|| not_read(named, report))?
+                        inputs.made.credentials.keys.get(path).cloned().or_else(|| not_read(named, report))?
                     }
                 },
                 required_tags: raw.required_tags.clone(),
@@ -132,8 +133,8 @@ fn filters(inputs: &Inputs<'_>, report: &Report) -> HashMap<String, Filter> {
             })),
             Raw::Basic(raw) => Filter::Basic(Rules::new(Basic {
                 name: name.clone(),
-                users: inputs.credentials.users.get(&raw.file).cloned().or_else(|| not_read(named, report))?,
-                asker: inputs.passwords.clone(),
+                users: inputs.made.credentials.users.get(&raw.file).cloned().or_else(|| not_read(named, report))?,
+                asker: inputs.made.passwords.clone(),
                 challenge: format!("Basic realm=\"{}\", charset=\"UTF-8\"", raw.realm),
                 is_forwarded: raw.forward,
                 principal_header: raw.principal_header.clone(),
@@ -150,7 +151,7 @@ fn filters(inputs: &Inputs<'_>, report: &Report) -> HashMap<String, Filter> {
                     .map(|delay| (millis(delay.time.get()).into(), delay.per_million)),
                 abort: raw.abort.map(|abort| (abort.status, abort.per_million)),
                 when: raw.when.clone(),
-                delayed: inputs.limits.in_flight(name, 1),
+                delayed: inputs.made.limits.in_flight(name, 1),
                 delayed_max: raw.max_delayed.into(),
                 metrics: metrics(),
             })),
@@ -161,7 +162,7 @@ fn filters(inputs: &Inputs<'_>, report: &Report) -> HashMap<String, Filter> {
                 per_million: raw.per_million,
                 unsafe_methods: raw.unsafe_methods,
                 body_bytes_max: usize::try_from(raw.max_body.bytes()).unwrap_or(usize::MAX),
-                in_flight: inputs.limits.in_flight(name, 1),
+                in_flight: inputs.made.limits.in_flight(name, 1),
                 in_flight_max: raw.max_in_flight.into(),
                 timeout_ms: millis(raw.timeout.get()),
                 metrics: metrics(),
@@ -239,7 +240,7 @@ pub(super) fn of(
                         dry_run: raw.dry_run,
                         gives_back: false,
                         policy: policy(raw, limit),
-                        metrics: inputs.metrics.filter(inputs.worker, &limit.name),
+                        metrics: inputs.made.metrics.filter(inputs.worker, &limit.name),
                         name: limit.name.clone(),
                         spec: limit.spec,
                         wallet: limit.wallet.clone(),
@@ -248,15 +249,15 @@ pub(super) fn of(
                 Raw::Concurrency(raw) => Filter::Concurrency(Box::new(Concurrency {
                     name: named.name.value.clone(),
                     max: raw.max.into(),
-                    in_flight: inputs.limits.in_flight(&named.name.value, raw.keys_max),
+                    in_flight: inputs.made.limits.in_flight(&named.name.value, raw.keys_max),
                     key: key(&raw.key, route, listener, params),
-                    queue: if raw.queue == 0 { 0 } else { share(raw.queue, inputs.workers) },
+                    queue: if raw.queue == 0 { 0 } else { share(raw.queue, inputs.made.workers) },
                     queue_ms: millis(raw.queue_timeout.get()).into(),
                     dry_run: raw.dry_run,
-                    metrics: inputs.metrics.filter(inputs.worker, &named.name.value),
+                    metrics: inputs.made.metrics.filter(inputs.worker, &named.name.value),
                 })),
                 Raw::Plugin(raw) => {
-                    let metrics = inputs.metrics.filter(inputs.worker, &named.name.value);
+                    let metrics = inputs.made.metrics.filter(inputs.worker, &named.name.value);
                     let plugin = Plugin::new(&named.name.value, raw.name, &raw.object, params, metrics);
                     Filter::Plugin(Rules::new(plugin))
                 }
@@ -281,7 +282,7 @@ fn with_later_limits(mut filters: Vec<Filter>) -> Vec<Filter> {
 }
 
 fn jwt(name: &str, raw: &raw_jwt::Jwt, inputs: &Inputs<'_>) -> Jwt {
-    let source = raw.jwks.is_some().then(|| inputs.key_sets.get(name).cloned().unwrap_or_default());
+    let source = raw.jwks.is_some().then(|| inputs.made.key_sets.get(name).cloned().unwrap_or_default());
     let keys = KeySet::new(Arc::clone(&raw.keys), source);
     let place = |place: &raw_jwt::Place| match place {
         raw_jwt::Place::Header(name) if name == "authorization" => Place::Authorization,
@@ -300,7 +301,7 @@ fn jwt(name: &str, raw: &raw_jwt::Jwt, inputs: &Inputs<'_>) -> Jwt {
         forward: raw.forward,
         optional: raw.optional,
         realm: raw.realm.clone(),
-        metrics: inputs.metrics.filter(inputs.worker, name),
+        metrics: inputs.made.metrics.filter(inputs.worker, name),
     }
 }
 
@@ -338,11 +339,11 @@ fn ext_auth(name: &str, raw: &raw_ext_auth::ExtAuth, inputs: &Inputs<'_>, report
         cache: raw.cache.as_ref().map(|cache| ext_auth::Cache {
             ttl_ms: millis(cache.ttl.get()).into(),
             key: cache.key.as_ref().map(|facts| LimitKey(facts.iter().filter_map(|fact| free(&fact.value)).collect())),
-            entries_max: share(cache.max_entries, inputs.workers),
+            entries_max: share(cache.max_entries, inputs.made.workers),
             // Whatever of it changes, what was remembered before is not believed.
             identity: FixedState::default().hash_one(format!("{name} {raw:?}")),
         }),
-        metrics: inputs.metrics.filter(inputs.worker, name),
+        metrics: inputs.made.metrics.filter(inputs.worker, name),
     })
 }
 

@@ -4,6 +4,7 @@ pub mod aggregate;
 mod balance;
 pub mod build;
 mod filters;
+pub mod inputs;
 mod log;
 mod parts;
 pub mod start;

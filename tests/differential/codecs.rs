@@ -17,9 +17,9 @@ use ringway::http::reply::row;
 use ringway::io::Buf;
 use ringway::proxy::receive::{self, Arrival};
 use ringway::request::Request;
-use ringway::shared::metrics::Registry;
 use ringway::snapshot::Snapshot;
-use ringway::snapshot::build::{Inputs, build};
+use ringway::snapshot::build::build;
+use ringway::snapshot::inputs::{Inputs, Made};
 use std::net::{IpAddr, Ipv4Addr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -93,19 +93,7 @@ impl Ours {
     pub fn new() -> Self {
         let text = "listeners: [{ address: \"127.0.0.1:0\" }]\nadmin: off\nroutes: []\n";
         let config = config::parse("differential.yaml", text, &|_| None).unwrap_or_else(|e| panic!("{e}"));
-        let snapshot = build(&Inputs {
-            config: &config,
-            addresses: &Default::default(),
-            tls: &Default::default(),
-            credentials: &Default::default(),
-            passwords: &ringway::shared::passwords::queue(1).0,
-            key_sets: &Default::default(),
-            worker: 0,
-            workers: 1,
-            metrics: &Registry::default(),
-            limits: &ringway::shared::limits::Limits::new(1),
-            seed: 1,
-        });
+        let snapshot = build(&Inputs { config: &config, made: &Made::alone(), worker: 0, seed: 1 });
         Self { snapshot: snapshot.unwrap_or_else(|e| panic!("{e}")) }
     }
 
