@@ -243,12 +243,12 @@ fn the_log_tells_of_each_part_and_metrics_count_them() {
         ["\"slow\" 200 null", "\"bad\" 200 \"bad_body\"", "\"after\" null \"condition\"", "\"later\" 200 null"],
         "{line}"
     );
-    assert!(line["parts"][0]["ms"].as_f64().is_some_and(|ms| (149.0..1000.0).contains(&ms)), "{line}");
-    assert!(line["parts"][1]["ms"].as_f64().is_some_and(|ms| ms < 149.0), "{line}");
+    assert!(line["parts"][0]["ms"].as_f64().is_some_and(|ms| (149.0..5000.0).contains(&ms)), "{line}");
+    assert!(line["parts"][1]["ms"].as_f64() < line["parts"][0]["ms"].as_f64(), "{line}");
     assert_eq!((&line["status"], &line["end"], &line["route"]), (&200.into(), &"ok".into(), &"page".into()), "{line}");
     let (total, added) = (line["total_us"].as_u64().unwrap(), line["added_us"].as_u64().unwrap());
-    assert!((149_000..1_000_000).contains(&total), "{line}");
-    assert!(added < 75_000 && added < total, "a part's time is none of the gateway's: {line}");
+    assert!((149_000..5_000_000).contains(&total), "{line}");
+    assert!(added < 149_000 && added < total, "a part's time is none of the gateway's: {line}");
     let metrics = gateway.metrics();
     let count = |part: &str, result: &str| {
         metrics.sum("ringway_parts_total", &[("route", "page"), ("part", part), ("result", result)])

@@ -147,5 +147,5 @@ fn many_items_that_use_a_large_answer_do_not_hold_up_the_core() {
             begun.elapsed()
         })
         .min();
-    assert!(best.unwrap() < Duration::from_millis(500), "{best:?}");
+    assert!(best.unwrap() < Duration::from_secs(1), "{best:?}");
 }

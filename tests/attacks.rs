@@ -393,7 +393,7 @@ fn an_unfinished_target_over_its_bound_is_answered_at_once() {
         let start = Instant::now();
         client.send("t".repeat(second));
         client.response().is_gateways_own(414);
-        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(5), "not at its deadline: {:?}", start.elapsed());
         client.is_gone();
     }
     upstream.heard_nothing();

@@ -62,6 +62,7 @@ fn curl_comes_in_with_a_password_of_htpasswd() {
     assert!(!seen.has("authorization") && seen.all("x-user") == ["ann"], "{seen:?}");
     assert_eq!((ask("ann:s3cr3t").as_str(), ask("bob:s3cr3t:with colon").as_str()), ("401", "401"));
     assert_eq!(upstream.requests().len(), 1);
+    eventually("a line each", || (gateway.log_lines().len() == 3).then_some(()));
     let told = format!("{}{}", std::fs::read_to_string(&gateway.log).unwrap(), gateway.process.output());
     assert!(!told.contains("s3cr3t") && !told.contains(&base64("ann:s3cr3t")), "{told}");
 }

@@ -2,7 +2,6 @@
 
 use crate::support::client::get;
 use crate::support::gateway::{BINARY, Process};
-use crate::support::message::ok;
 use crate::support::misbehave::{answers_in_pieces, never_answers};
 use crate::support::names::end;
 use crate::support::wire::Fault;
@@ -15,13 +14,7 @@ use std::time::{Duration, Instant};
 
 fn held() -> (Upstream, Gate) {
     let gate = Gate::default();
-    let open = gate.clone();
-    let upstream = Upstream::start(move |conn| {
-        while conn.request().is_some() {
-            open.wait();
-            conn.write(ok("finished"));
-        }
-    });
+    let upstream = Upstream::waits(&gate, "finished");
     (upstream, gate)
 }
 

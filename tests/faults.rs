@@ -25,9 +25,9 @@ fn a_delay_comes_before_the_upstream_is_asked_and_is_told() {
     let start = Instant::now();
     client.send(post("/slow", "body"));
     eventually("it waits", || (counted(&gateway, "waited") == 1.0).then_some(()));
-    if start.elapsed() < Duration::from_millis(200) {
-        assert!(upstream.heads().is_empty());
-    }
+    // Looked at first: on a slow machine the delay may be over by then.
+    let asked = upstream.heads().len();
+    assert!(asked == 0 || start.elapsed() >= Duration::from_millis(300), "asked {asked} times");
     assert_eq!(client.response().text(), "hi");
     assert!(start.elapsed() >= Duration::from_millis(300), "{:?}", start.elapsed());
     let line = gateway.log_of("/slow");
@@ -53,7 +53,7 @@ fn a_failure_is_the_gateways_and_says_that_it_was_injected() {
     let line = gateway.log_of("/a");
     assert_eq!((&line["end"], &line["refused_by"]), (&"fault_injected".into(), &"chaos".into()));
     assert_eq!((counted(&gateway, "passed"), counted(&gateway, "refused")), (0.0, 2.0));
-    assert_eq!(gateway.metrics().sum(ENDS, &[("end", "fault_injected")]), 2.0);
+    gateway.wait_sum(ENDS, &[("end", "fault_injected")], 2.0);
     assert!(upstream.heads().is_empty());
     let gateway = with(&upstream, "delay: { time: 100ms }, abort: {}").start();
     let start = Instant::now();

@@ -346,17 +346,6 @@ mod concurrency {
     use super::*;
     use crate::support::Gate;
 
-    /// Answers once the gate is open.
-    fn gated(gate: &Gate) -> Upstream {
-        let gate = gate.clone();
-        Upstream::start(move |conn| {
-            while conn.request().is_some() {
-                gate.wait();
-                conn.write(ok("hello"));
-            }
-        })
-    }
-
     fn busy(upstream: &Upstream, keys: &str) -> Gateway {
         limited(upstream, &format!("busy: {{ concurrency: {{ {keys} }} }}"), "[busy]").start()
     }
@@ -364,7 +353,7 @@ mod concurrency {
     #[test]
     fn one_too_many_is_refused_until_one_ends() {
         let gate = Gate::default();
-        let upstream = gated(&gate);
+        let upstream = Upstream::waits(&gate, "hello");
         let gateway = busy(&upstream, "max: 2");
         let mut clients: Vec<Client> = (0..2).map(|_| Client::connect(&gateway)).collect();
         clients.iter_mut().for_each(|client| client.send(with("")));
@@ -404,7 +393,7 @@ mod concurrency {
     #[test]
     fn who_waits_comes_in_turn() {
         let gate = Gate::default();
-        let upstream = gated(&gate);
+        let upstream = Upstream::waits(&gate, "hello");
         let gateway = busy(&upstream, "max: 1, queue: 2, queue_timeout: 10s");
         let mut first = Client::connect(&gateway);
         first.send(with(""));

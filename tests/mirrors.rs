@@ -23,7 +23,7 @@ fn counted(gateway: &Gateway, outcome: &str) -> f64 {
 }
 
 fn wait_counted(gateway: &Gateway, outcome: &str, n: f64) {
-    eventually(&format!("{outcome} is {n}"), || (counted(gateway, outcome) == n).then_some(()));
+    gateway.wait_sum("ringway_filter_requests_total", &[("filter", "copy"), ("outcome", outcome)], n);
 }
 
 #[test]
@@ -197,13 +197,7 @@ fn whatever_the_other_one_does_the_answer_is_the_same_and_as_fast() {
 #[test]
 fn no_more_than_so_many_are_on_their_way() {
     let (upstream, gate) = (Upstream::says("real"), Gate::default());
-    let opened = gate.clone();
-    let copy = Upstream::start(move |conn: &mut Conn| {
-        while conn.request().is_some() {
-            opened.wait();
-            conn.write(ok("copy"));
-        }
-    });
+    let copy = Upstream::waits(&gate, "copy");
     let gateway = with(&upstream, &copy, "max_in_flight: 2, timeout: 30s").start();
     let mut client = Client::connect(&gateway);
     for _ in 0..5 {

@@ -193,13 +193,7 @@ fn the_metrics_add_up() {
 #[test]
 fn requests_in_progress_are_shown_while_they_last() {
     let gate = Gate::default();
-    let open = gate.clone();
-    let upstream = Upstream::start(move |conn| {
-        while conn.request().is_some() {
-            open.wait();
-            conn.write(ok("ok"));
-        }
-    });
+    let upstream = Upstream::waits(&gate, "ok");
     let gateway = Setup::forward(&upstream).start();
     let mut clients: Vec<Client> = (0..3).map(|_| Client::connect(&gateway)).collect();
     for client in &mut clients {

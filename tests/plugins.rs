@@ -305,7 +305,7 @@ fn aggregations_pass_plugins_too() {
         gateway.get("/7?response.a=panic").is_gateways_own(500);
     }
     assert_eq!(gateway.get("/8").status, 200);
-    assert_eq!(gateway.metrics().sum("ringway_aggregation_memory_bytes", &[]), 0.0);
+    gateway.wait_sum("ringway_aggregation_memory_bytes", &[], 0.0);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::support::message::ok;
 use crate::support::misbehave::{answers, answers_and_closes};
 use crate::support::names::REFUSED;
 use crate::support::{
-    Client, Link, PATIENCE, Setup, Upstream, eventually, eventually_within, free_port, gateway, temp_dir, tls,
+    Client, Gate, Link, PATIENCE, Setup, Upstream, eventually, eventually_within, free_port, gateway, temp_dir, tls,
 };
 use std::time::Duration;
 
@@ -255,14 +255,8 @@ fn clients_over_the_cap_leave_descriptors_for_the_upstreams_of_those_within() {
 
 #[test]
 fn without_a_descriptor_for_the_upstream_it_is_the_gateway_that_is_overloaded() {
-    let gate = crate::support::Gate::default();
-    let waits = gate.clone();
-    let upstream = Upstream::start(move |conn| {
-        while conn.request().is_some() {
-            waits.wait();
-            conn.write(ok("ok"));
-        }
-    });
+    let gate = Gate::default();
+    let upstream = Upstream::waits(&gate, "ok");
     let gateway = Setup::new()
         .upstream("u", &[&upstream], "")
         .route("match: { path: /here }, respond: { status: 200, body: here }")
@@ -279,6 +273,6 @@ fn without_a_descriptor_for_the_upstream_it_is_the_gateway_that_is_overloaded() 
     let answers: Vec<_> = clients.iter_mut().map(Client::response).collect();
     let lost = answers.iter().filter(|answer| answer.status != 200);
     assert!(lost.clone().count() > 0 && lost.clone().all(|answer| answer.json()["code"] == 50313));
-    assert!(gateway.process.output().contains("the gateway's own limit"), "{}", gateway.process.output());
+    gateway.process.wait_said("the gateway's own limit");
     assert_eq!(gateway.metrics().sum("ringway_upstream_failures_total", &[]), 0.0, "the upstream is not to blame");
 }

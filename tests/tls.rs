@@ -31,7 +31,7 @@ pub fn handshakes(gateway: &Gateway, result: &str) -> f64 {
 }
 
 pub fn counted(gateway: &Gateway, result: &str, n: f64) {
-    eventually(&format!("{n} handshakes counted as {result}"), || (handshakes(gateway, result) == n).then_some(()));
+    gateway.wait_sum(HANDSHAKES, &[("result", result)], n);
 }
 
 /// curl to `https://NAME`, whatever it resolves to elsewhere.
@@ -556,8 +556,8 @@ fn a_key_that_others_can_read_is_warned_about_and_no_key_is_ever_told() {
     std::fs::set_permissions(&site.key, std::fs::Permissions::from_mode(0o644)).unwrap();
     let gateway = secure(&with(&[&site])).start();
     curl_to(&gateway, &authority, "gw.test", "/hello", &[]);
-    let said = gateway.process.stderr.lock().unwrap().clone();
-    assert!(said.contains(&format!("chmod 600 {}", site.key.display())), "{said}");
+    let said = gateway.process.wait_said(&format!("chmod 600 {}", site.key.display()));
+    gateway.log_of("/hello");
     let secret = std::fs::read_to_string(&site.key).unwrap();
     let secret = secret.lines().nth(1).unwrap();
     let metrics = crate::support::gateway::get(gateway.admin, "/metrics").unwrap().text();

@@ -191,7 +191,7 @@ fn a_fault_in_another_file_does_not_keep_a_revocation_from_counting() {
         (!resume(&gateway, &config).1.contains("hello")).then_some(())
     });
     assert_eq!(hello(&gateway, &sites, &clients.issue(&["other.test"])), "hello", "with the pair that was read before");
-    let said = gateway.process.stderr.lock().unwrap().clone();
+    let said = gateway.process.wait_said("holds no private key");
     assert_eq!(said.matches("holds no private key").count(), 1, "said once: {said}");
 }
 

@@ -80,7 +80,7 @@ fn only_the_right_certificate_is_believed() {
     }
     let careless = to(&server, "tls: { insecure_skip_verify: true }").start();
     assert_eq!(careless.get("/").status, 200);
-    assert!(careless.process.stderr.lock().unwrap().contains("insecure_skip_verify"));
+    careless.process.wait_said("insecure_skip_verify");
     let expired = authority.expired(&["users.test"]);
     let old = nginx(&format!(
         "server {{ listen @listen@ ssl; ssl_certificate {}; ssl_certificate_key {}; }}",

@@ -51,13 +51,7 @@ fn p2c_spreads_and_respects_weights() {
 #[test]
 fn p2c_avoids_an_endpoint_that_is_busy() {
     let gate = Gate::default();
-    let open = gate.clone();
-    let slow = Upstream::start(move |conn| {
-        while conn.request().is_some() {
-            open.wait();
-            conn.write(ok("slow"));
-        }
-    });
+    let slow = Upstream::waits(&gate, "slow");
     let fast = Upstream::says("fast");
     let gateway = Setup::new().upstream("u", &[&slow, &fast], "").forward_all("").start();
     let mut stuck: Vec<Client> = Vec::new();
@@ -95,13 +89,7 @@ fn connections_are_kept_and_used_again() {
 #[test]
 fn as_many_connections_as_requests_at_once_and_no_more() {
     let gate = Gate::default();
-    let open = gate.clone();
-    let upstream = Upstream::start(move |conn| {
-        while conn.request().is_some() {
-            open.wait();
-            conn.write(ok("ok"));
-        }
-    });
+    let upstream = Upstream::waits(&gate, "ok");
     let gateway = Setup::forward(&upstream).start();
     let mut clients: Vec<Client> = (0..8).map(|_| Client::connect(&gateway)).collect();
     for client in &mut clients {
@@ -121,13 +109,7 @@ fn as_many_connections_as_requests_at_once_and_no_more() {
 #[test]
 fn no_more_idle_connections_are_kept_than_the_pool_may() {
     let gate = Gate::default();
-    let open = gate.clone();
-    let upstream = Upstream::start(move |conn| {
-        while conn.request().is_some() {
-            open.wait();
-            conn.write(ok("ok"));
-        }
-    });
+    let upstream = Upstream::waits(&gate, "ok");
     let gateway = Setup::new().upstream("u", &[&upstream], "pool: { idle: 2 }").forward_all("").start();
     let mut clients: Vec<Client> = (0..6).map(|_| Client::connect(&gateway)).collect();
     for client in &mut clients {

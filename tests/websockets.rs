@@ -29,7 +29,7 @@ fn messages_pings_and_close_codes_pass_and_a_thousand_tunnels_are_open_at_once()
     let mut line = String::new();
     said.read_line(&mut line).unwrap();
     if line == "open\n" {
-        assert_eq!(gateway.metrics().sum(TUNNELS, &[]), TUNNEL_COUNT as f64);
+        gateway.wait_sum(TUNNELS, &[], TUNNEL_COUNT as f64);
         let each = (gateway.rss() - before) / TUNNEL_COUNT as u64;
         assert!(each < TUNNEL_BYTES_MAX, "{each} bytes for each");
         client.stdin.take().unwrap().write_all(b"go on\n").unwrap();
@@ -37,7 +37,7 @@ fn messages_pings_and_close_codes_pass_and_a_thousand_tunnels_are_open_at_once()
     }
     let out = client.wait_with_output().unwrap();
     assert!(line == "open\ndone\n" && out.status.success(), "{line}{}", String::from_utf8_lossy(&out.stderr));
-    eventually("all are closed", || (gateway.metrics().sum(TUNNELS, &[]) == 0.0).then_some(()));
+    gateway.wait_sum(TUNNELS, &[], 0.0);
     let opened = gateway.metrics().sum(TUNNELS_OPENED, &[]);
     assert_eq!(opened, (TUNNEL_COUNT + 4) as f64);
     let lines = eventually("a line each", || Some(gateway.log_lines()).filter(|lines| lines.len() as f64 == opened));

@@ -2,7 +2,7 @@
 
 use super::message::Response;
 use super::metrics::Metrics;
-use super::{Client, PATIENCE, Setup, eventually, eventually_within, free_port, names, temp_dir};
+use super::{Client, PATIENCE, Setup, eventually, eventually_or, eventually_within, free_port, names, temp_dir};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
@@ -49,6 +49,17 @@ impl Process {
 
     pub fn wait_exit(&mut self, within: Duration) -> ExitStatus {
         eventually_within(within, "the process exits", || self.exited())
+    }
+
+    /// Waits until the process has said `what`: its output arrives a moment behind what it did.
+    pub fn wait_said(&self, what: &str) -> String {
+        let mut said = String::new();
+        let found = eventually_or(|| {
+            said = self.output();
+            said.contains(what).then_some(())
+        });
+        assert!(found.is_some(), "it never said {what:?}:\n{said}");
+        said
     }
 
     pub fn output(&self) -> String {
@@ -129,6 +140,17 @@ impl Gateway {
         let response = get(self.admin, "/metrics").expect("no answer from /metrics");
         assert_eq!(response.status, 200);
         Metrics::parse(&response.text()).unwrap_or_else(|e| panic!("/metrics: {e}\n{}", response.text()))
+    }
+
+    /// Waits until the series of a name add up to `n`. What a request or a connection comes to is counted behind its last byte,
+    /// so that whoever read that byte may be faster than the count.
+    pub fn wait_sum(&self, name: &str, labels: &[(&str, &str)], n: f64) {
+        let mut sum = 0.0;
+        let found = eventually_or(|| {
+            sum = self.metrics().sum(name, labels);
+            (sum == n).then_some(())
+        });
+        assert!(found.is_some(), "{name}{labels:?} is {sum}, not {n}");
     }
 
     /// The lines of the access log so far; a line that is still being written is left out.

@@ -43,13 +43,24 @@ pub fn eventually<T>(what: &str, cond: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Polls `cond` until it gives something; panics with `what` at the deadline.
-pub fn eventually_within<T>(deadline: Duration, what: &str, mut cond: impl FnMut() -> Option<T>) -> T {
+pub fn eventually_within<T>(deadline: Duration, what: &str, cond: impl FnMut() -> Option<T>) -> T {
+    polled(deadline, cond).unwrap_or_else(|| panic!("waited {deadline:?} in vain for: {what}"))
+}
+
+/// As [`eventually`], for who can say more about what was there instead.
+pub fn eventually_or<T>(cond: impl FnMut() -> Option<T>) -> Option<T> {
+    polled(PATIENCE, cond)
+}
+
+fn polled<T>(deadline: Duration, mut cond: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
     loop {
         if let Some(found) = cond() {
-            return found;
+            return Some(found);
         }
-        assert!(start.elapsed() < deadline, "waited {deadline:?} in vain for: {what}");
+        if start.elapsed() >= deadline {
+            return None;
+        }
         std::thread::sleep(Duration::from_millis(5));
     }
 }

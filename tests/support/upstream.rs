@@ -3,7 +3,7 @@
 
 use super::message::Request;
 use super::wire::{Fault, Wire};
-use super::{PATIENCE, Socket, eventually, tls};
+use super::{Gate, PATIENCE, Socket, eventually, tls};
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -85,6 +85,17 @@ impl Upstream {
     /// An upstream that answers every request with 200 and the given body.
     pub fn says(body: &str) -> Upstream {
         Upstream::start(super::misbehave::answers(super::message::ok(body)))
+    }
+
+    /// The same once the gate is open.
+    pub fn waits(gate: &Gate, body: &str) -> Upstream {
+        let (gate, answer) = (gate.clone(), super::message::ok(body));
+        Upstream::start(move |conn| {
+            while conn.request().is_some() {
+                gate.wait();
+                conn.write(&answer);
+            }
+        })
     }
 
     /// Sends every request's body back; `x-serial` tells the number of the request.
