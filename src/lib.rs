@@ -19,7 +19,7 @@
 //! # The import rule
 //!
 //! Each layer knows only the ones before it, and siblings do not know each other:
-//! `value error end socket text` · `expression` · `io http json shared observe` · `tls limit coding` · `jwt` · `context route upstream` · `core request` · `plugin` · `filter` · `config` ·
+//! `value error end socket text` · `expression` · `io http json shared observe` · `tls limit coding` · `jwt` · `context route upstream` · `request` · `core` · `plugin` · `filter` · `config` ·
 //! `snapshot` · `proxy | control` · `worker` · `cli` · `run` · `main`. Proxy code never names tokio, control never names monoio, and
 //! monoio is named under `io` alone. A test checks it.
 //!

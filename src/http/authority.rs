@@ -19,16 +19,9 @@ pub struct Host<'a> {
     pub name: &'a str,
     /// `None` when absent or empty (`host:` means the default port, RFC 3986 3.2.3).
     pub port: Option<u16>,
-    upper: bool,
 }
 
 impl Host<'_> {
-    /// True when the name has upper-case letters and must go through [`Host::lowercase_into`] before it is matched.
-    #[inline]
-    pub fn needs_lowercase(&self) -> bool {
-        self.upper
-    }
-
     /// Replaces what is in `out` by the name in lower case.
     pub fn lowercase_into(&self, out: &mut Vec<u8>) {
         out.clear();
@@ -83,7 +76,7 @@ pub fn validate_host(raw: &[u8]) -> Result<Host<'_>, HostError> {
         return validate_ipv6(raw);
     }
     // A name that has not begun counts as a dot, so that a leading dot is a pair too.
-    let (mut found, mut pairs, mut prev) = (0, 0, DOT);
+    let (mut pairs, mut prev) = (0, DOT);
     let mut end = raw.len();
     for (at, &byte) in raw.iter().enumerate() {
         let class = CLASS[usize::from(byte)];
@@ -92,7 +85,6 @@ pub fn validate_host(raw: &[u8]) -> Result<Host<'_>, HostError> {
             break;
         }
         pairs |= class & prev;
-        found |= class;
         prev = class;
     }
     let (name, port) = raw.split_at_checked(end).ok_or(HostError::Byte)?;
@@ -110,7 +102,7 @@ pub fn validate_host(raw: &[u8]) -> Result<Host<'_>, HostError> {
     }
     let port = parse_port(port)?;
     let name = str::from_utf8(name.strip_suffix(b".").unwrap_or(name)).map_err(|_| HostError::Byte)?;
-    Ok(Host { name, port, upper: found & UPPER != 0 })
+    Ok(Host { name, port })
 }
 
 #[cold]
@@ -120,7 +112,7 @@ fn validate_ipv6(raw: &[u8]) -> Result<Host<'_>, HostError> {
     let name = str::from_utf8(name).map_err(|_| HostError::Ipv6)?;
     let inside = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).ok_or(HostError::Ipv6)?;
     inside.parse::<Ipv6Addr>().map_err(|_| HostError::Ipv6)?;
-    Ok(Host { name, port: parse_port(port)?, upper: name.bytes().any(|b| b.is_ascii_uppercase()) })
+    Ok(Host { name, port: parse_port(port)? })
 }
 
 /// What follows the name: nothing, or `:` and digits.
@@ -142,9 +134,8 @@ fn parse_port(raw: &[u8]) -> Result<Option<u16>, HostError> {
     u16::try_from(port).map(Some).map_err(|_| HostError::Port)
 }
 
-const LOWER: u8 = 1;
-const UPPER: u8 = 2;
-const DOT: u8 = 4;
+const LABEL: u8 = 1;
+const DOT: u8 = 2;
 
 /// The bytes of a name; 0 for all others.
 static CLASS: [u8; 256] = {
@@ -152,8 +143,7 @@ static CLASS: [u8; 256] = {
     let mut b = 0;
     while b < 128 {
         table[b] = match b as u8 {
-            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => LOWER,
-            b'A'..=b'Z' => UPPER,
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => LABEL,
             b'.' => DOT,
             _ => 0,
         };
@@ -188,7 +178,6 @@ mod tests {
             let mut lower = b"left over".to_vec();
             host.lowercase_into(&mut lower);
             assert_eq!(lower, name.to_ascii_lowercase().into_bytes());
-            assert_eq!(host.needs_lowercase(), lower != name.as_bytes(), "{raw}");
         }
     }
 

@@ -55,19 +55,6 @@ impl Promise {
         2 * self.spec.overdraft(self.processes) * u64::from(self.spec.set().is_shared)
     }
 
-    /// What comes on top when one process gets no answer for `us` µs while the others do; `None`: there is no bound.
-    #[must_use]
-    pub fn per_cut_off(&self, us: u64) -> Option<u64> {
-        let share = self.spec.share(self.processes);
-        match self.spec.set().on_unavailable {
-            _ if !self.spec.set().is_shared => Some(0),
-            OnUnavailable::Deny => Some(0),
-            OnUnavailable::LocalShare => Some(share.tokens_in(us) + 1),
-            OnUnavailable::LocalFull => Some(share.cap() / share.p() + share.tokens_in(us) + 1),
-            OnUnavailable::Allow => None,
-        }
-    }
-
     /// The promise in words, a sentence a line: what `ringway check` prints.
     #[must_use]
     pub fn describe(&self) -> Vec<String> {
@@ -178,7 +165,7 @@ mod tests {
         let p = promise(4, |_| ());
         assert_eq!(p.terms(), (100, 48, 24));
         assert_eq!(p.bound(1_000_000), 273);
-        assert_eq!((p.per_loss(), p.per_cut_off(4_000_000)), (100, Some(101)));
+        assert_eq!(p.per_loss(), 100);
         let strict = promise(4, |s| s.reserve = true);
         assert!(strict.bound(1_000_000) <= 201, "reserve: no more than B + R·T");
         let alone = promise(4, |s| s.is_shared = false);
