@@ -83,7 +83,7 @@ pub async fn aggregate(
         }
         Some(failure) => {
             cx.end = End::PartFailed;
-            let written = live.snapshot.errors.open(&failure.row, &req.request_id, &mut body.text);
+            let written = live.snapshot.error_forms(Some(index)).open(&failure.row, &req.request_id, &mut body.text);
             if written.is_open {
                 merge::failure_meta(plan, outcomes, &mut body.text);
             }
