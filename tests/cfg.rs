@@ -1,4 +1,4 @@
-//! What helps with the config: `check --print`, the JSON Schema, completions, the manual page.
+//! What helps with the config: `check --print`, the JSON Schema, the manual page.
 
 use crate::support::gateway::{BINARY, run};
 use crate::support::{root, temp_dir};
@@ -222,21 +222,13 @@ fn what_is_printed_loads_again_and_prints_the_same() {
 }
 
 #[test]
-fn a_manual_page_and_completions() {
+fn a_manual_page() {
     let page = said(&["man"]);
     let shown = piped("groff", &["-man", "-Tutf8", "-ww", "-P-cbou"], &page);
     assert!(page.contains("Exit codes: "), "{page}");
     for text in ["ringway check", "--print", "SYNOPSIS"] {
         assert!(shown.contains(text), "{text}:\n{shown}");
     }
-    let bash = said(&["completions", "bash"]);
-    // As a shell has it after `source <(ringway completions bash)` and `ringway che<TAB>`.
-    let ask = "\nCOMP_WORDS=(ringway che); COMP_CWORD=1; _ringway ringway che ringway; echo \"${COMPREPLY[@]}\"\n";
-    assert_eq!(piped("bash", &["-s"], &format!("{bash}{ask}")).trim(), "check");
-    for (shell, begin) in [("zsh", "#compdef ringway"), ("fish", "# Print an optspec")] {
-        assert!(said(&["completions", shell]).starts_with(begin), "{shell}");
-    }
-    assert_eq!(run(&["completions", "tcsh"]).0, 2);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
 use crate::config::Config;
 use crate::config::listeners::Listener;
@@ -18,18 +18,20 @@ use super::{hide, snapshot, told};
 #[derive(Args)]
 pub(crate) struct Options {
     /// The request's method
+    #[arg(value_hint = ValueHint::Other)]
     method: String,
     /// A path with its query, or a whole URL: its scheme chooses a listener with TLS or one without, its host is the Host
     /// unless a field says another, and the name in the handshake
+    #[arg(value_hint = ValueHint::Url)]
     url: String,
     /// A header field of the request, as often as needed
-    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_hint = ValueHint::Other)]
     headers: Vec<String>,
     /// The address that it comes from; else 127.0.0.1, or none where the listener is a Unix socket
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", value_hint = ValueHint::Other)]
     from: Option<IpAddr>,
     /// The listener that it comes to, by its name; else the first that speaks what the URL's scheme says
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
     listener: Option<String>,
     /// Print JSON
     #[arg(long)]
