@@ -120,6 +120,10 @@ fn what_is_wrong_is_wrong_by_the_schema_too() {
         route("forward: { upstream: u, upgrade: [websocket] }"),
         route("respond: { status: 204 }"),
         part("when: \"query.a != null\", success: [200, 202-204]"),
+        with("admin: false\nobserve: { access_log: { to: false } }"),
+        upstream("proxy_protocol: \"false\""),
+        route("forward: { upstream: u, upgrade: false }"),
+        filter("security_headers: { opener_policy: false, frame_options: false, content_security_policy: off }"),
     ];
     let wrong = [
         "{}".to_owned(),
@@ -132,6 +136,9 @@ fn what_is_wrong_is_wrong_by_the_schema_too() {
         with("drain: 10"),
         with("drain: 1.5s"),
         with("admin: on"),
+        with("admin: true"),
+        upstream("proxy_protocol: true"),
+        with("errors: false"),
         with("source: { etcd: {} }"),
         with("trusted_proxies: [example.com]"),
         with("observe: { access_log: { to: relative.log } }"),
@@ -193,12 +200,16 @@ fn what_is_wrong_is_wrong_by_the_schema_too() {
     ];
     let documents: Vec<&str> = right.iter().chain(&wrong).map(String::as_str).collect();
     let verdicts = validated(&documents);
+    let path = temp_dir("cfg-wrong").join("wrong.yaml");
     for (document, verdict) in documents.iter().zip(&verdicts).take(right.len()) {
         assert_eq!(*verdict, None, "{document}");
+        if !document.contains('$') {
+            std::fs::write(&path, document).unwrap();
+            said(&["check", "-c", path.to_str().unwrap()]);
+        }
     }
     for (document, verdict) in documents.iter().zip(&verdicts).skip(right.len()) {
         assert!(verdict.is_some(), "the schema allows {document}");
-        let path = temp_dir("cfg-wrong").join("wrong.yaml");
         std::fs::write(&path, document).unwrap();
         let (code, stdout, _) = run(&["check", "-c", path.to_str().unwrap()]);
         assert_eq!(code, 1, "the decoder allows {document}: {stdout}");
@@ -219,6 +230,40 @@ fn what_is_printed_loads_again_and_prints_the_same() {
     let (code, stdout, stderr) = run(&["check", "-c", path.to_str().unwrap(), "--print"]);
     assert_eq!((code, stdout.as_str()), (1, ""));
     assert!(stderr.contains("did you mean `address`?"), "{stderr}");
+}
+
+#[test]
+fn programs_that_read_and_write_yaml_1_1_or_json_change_nothing() {
+    // With what such a program takes for something else.
+    let own = "listeners: [{ address: \"unix:/tmp/never-bound.sock\", mode: \"0660\" }]\n\
+               upstreams: { no: { endpoints: [\"10.0.0.1:1\"], proxy_protocol: off } }\nfilters:\n  \
+               on: { security_headers: { opener_policy: off, frame_options: off, hsts: off } }\n  \
+               f: { rate_limit: { rate: 1/s, headers: off } }\nroutes:\n  - match: { path: /a, headers: { x-a: { equals: \"on\" } } }\n    \
+               forward: { upstream: \"no\", upgrade: off, request_headers: { set: { x-b: \"010\", x-c: \"1:30\", x-d: \"NO\" } } }\n\
+               observe: { access_log: { to: off } }\nadmin: off\n";
+    let own = own.replace(" no: {", " \"no\": {").replace("  on: {", "  \"on\": {").replace(", hsts: off", "");
+    // But for those that name files which are not here.
+    let is_here = |path: &PathBuf| run(&["check", "-c", path.to_str().unwrap()]).0 == 0;
+    let here = configs().into_iter().filter(is_here);
+    let mut texts: Vec<String> = here.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    assert!(texts.len() > 15);
+    texts.push(own);
+    let path = temp_dir("cfg-rewritten").join("gateway.yaml");
+    let mut printed = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        said(&["check", "-c", path.to_str().unwrap(), "--print"])
+    };
+    let prints: Vec<String> = texts.iter().map(|text| printed(text)).collect();
+    let rewritten = |texts: &[String]| -> Vec<[String; 2]> {
+        let script = root().join("tests/support/rewrite.py");
+        serde_json::from_str(&piped(PYTHON, &[script.to_str().unwrap()], &json!(texts).to_string())).unwrap()
+    };
+    assert!(rewritten(&texts).last().unwrap()[0].contains("proxy_protocol: false"), "such a program is asked");
+    for (texts, name) in [(&texts, "as it is"), (&prints, "as it is printed")] {
+        for (text, print) in rewritten(texts).iter().flatten().zip(prints.iter().flat_map(|print| [print, print])) {
+            assert_eq!(printed(text), *print, "{name}:\n{text}");
+        }
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::decode::{Block, Keys, Value};
+use super::decode::{Block, Keys, Value, is_word};
 use super::headers::check_field_name;
 use super::report::{Located, did_you_mean, quote};
 use crate::observe::format::{ALL, Fault, Format, NAMED, names};
@@ -137,7 +137,7 @@ fn target(text: &str) -> Result<LogTarget, Invalid> {
     match text {
         "stdout" => Ok(LogTarget::Stdout),
         "stderr" => Ok(LogTarget::Stderr),
-        "off" => Ok(LogTarget::Off),
+        off if is_word(off, "off") => Ok(LogTarget::Off),
         // Relative to which directory would depend on who starts the gateway.
         path if path.starts_with('/') && !path.ends_with('/') && !path.contains(char::is_control) => {
             Ok(LogTarget::File(PathBuf::from(path)))

@@ -242,7 +242,7 @@ impl<'d> Value<'d> {
     /// `None` for that word, or else what `read` makes of it.
     pub(super) fn or_word<T>(&self, word: &str, read: impl FnOnce(&Self) -> Option<T>) -> Option<Option<T>> {
         match &self.node.kind {
-            Kind::Scalar(scalar) if scalar.text == word => Some(None),
+            Kind::Scalar(scalar) if is_word(&scalar.text, word) => Some(None),
             _ => read(self).map(Some),
         }
     }
@@ -285,7 +285,7 @@ impl<'d> Value<'d> {
     /// One of a few words; `later` are those of a later version, each with what brings it.
     pub(super) fn word<T: Copy>(&self, words: &[(&str, T)], later: &[(&str, &str)]) -> Option<T> {
         let scalar = self.scalar("one word")?;
-        if let Some((_, value)) = words.iter().find(|(word, _)| *word == scalar.text) {
+        if let Some((_, value)) = words.iter().find(|(word, _)| is_word(&scalar.text, word)) {
             return Some(*value);
         }
         if let Some((word, comes_with)) = later.iter().find(|(word, _)| *word == scalar.text) {
@@ -391,6 +391,12 @@ pub(super) fn check_name(text: &str) -> Result<(), Invalid> {
             Err(Invalid::new(what, "use letters, digits and signs such as `-`, `_` and `.`"))
         }
     }
+}
+
+/// Whether a text is this word. Programs that write YAML 1.1 (Helm, Ansible) take `off` for a boolean and print `false`, which
+/// is nowhere a word of another meaning beside `off`.
+pub(super) fn is_word(text: &str, word: &str) -> bool {
+    text == word || (word == "off" && text == "false")
 }
 
 fn not_a_count<T: PartialOrd + Display>(range: &RangeInclusive<T>) -> Invalid {
