@@ -285,7 +285,7 @@ mod tests {
                 "f:3:25: observe.access_log.format: `combnied` is not a word that is known here (did you mean `combined`?)",
                 "f:3:43: observe.access_log.sample: `10` is no share of the requests (write a percentage from 0% to 100%, like 5% or 0.1%)",
                 "f:3:53: observe.access_log.slow: `0s` is out of bounds (allowed: 1ms to 1d)",
-                "f:3:64: observe.access_log.query: `yes` is not a word that is known here (allowed: true, false)",
+                "f:3:64: observe.access_log.query: `yes` is not a word that is known here (did you mean `true`?)",
                 "f:3:69: observe.access_log.colour: unknown key (the keys here are to, format, fields, query, redact, sample, slow)",
             ]
         );

@@ -339,7 +339,7 @@ fn text_scalar(text: &str) -> String {
 /// Whether a reader of YAML 1.1, which many programs have, makes something else of it without quotes: a boolean, or a number
 /// of base 8 or 60.
 fn is_misread(text: &str) -> bool {
-    if ["y", "n", "yes", "no", "on", "off"].iter().any(|word| text.eq_ignore_ascii_case(word)) {
+    if ["yes", "no", "on", "off"].iter().any(|word| text.eq_ignore_ascii_case(word)) {
         return true;
     }
     let whole = text.split('.').next().unwrap_or_default();
