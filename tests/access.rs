@@ -1,6 +1,7 @@
 //! Who may call, and what with: `ip` and `request_limits`.
 
 use crate::support::client::{post, post_chunked};
+use crate::support::foreign::{curl, url};
 use crate::support::message::ok;
 use crate::support::misbehave::answers;
 use crate::support::{Client, Setup, Upstream};
@@ -151,4 +152,122 @@ fn a_body_that_goes_too_far_is_cut_off_and_the_tighter_limit_holds() {
         let answer = client.response();
         assert!(answer.status == 413 && answer.interim.is_empty(), "{answer:?}");
     }
+}
+
+/// Routes that want no body, with a limit on it.
+fn unwanted(upstream: &Upstream, limit: &str) -> Setup {
+    Setup::new()
+        .upstream("u", &[upstream], "")
+        .top(&format!("filters: {{ f: {{ request_limits: {{ {limit} }} }} }}"))
+        .top("all_routes: { filters: [f] }")
+        .route("match: { path: /says }, respond: { body: mine }")
+        .route("match: { path: /moved }, redirect: { to: /says }")
+        .route("match: { path: /page }, aggregate: { parts: [{ name: a, upstream: u, request: { path: / } }] }")
+        .route("match: { path: /next }, respond: { body: next }")
+}
+
+const UNWANTED: [(&str, u16); 3] = [("/says", 200), ("/moved", 308), ("/page", 200)];
+
+#[test]
+fn a_body_that_nobody_wants_has_its_limit_too() {
+    let upstream =
+        Upstream::start(answers("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1\r\n\r\n1"));
+    let gateway = unwanted(&upstream, "body: 1000B").start();
+    for (path, status) in UNWANTED {
+        // Within it the body is thrown away, and behind it comes the next request, in whatever pieces.
+        for piece in [1, 7, 100, 1000] {
+            let mut client = Client::connect(&gateway);
+            let body = post_chunked(path, &[b'x'; 1000], piece);
+            client.send([&body[..], b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n"].concat());
+            assert_eq!(client.response().status, status, "{path}: {piece}");
+            assert_eq!(client.response().text(), "next");
+            assert_eq!(client.get("/next").text(), "next");
+        }
+        let mut client = Client::connect(&gateway);
+        client.send_in_pieces(&post_chunked(path, &[b'x'; 40], 9), 5, std::time::Duration::from_millis(1));
+        assert_eq!(client.response().status, status);
+        assert_eq!(client.get("/next").text(), "next");
+        // Beyond it, whether it says so or not; its end is not waited for.
+        gateway.ask(post(path, [b'x'; 1001])).is_gateways_own(413);
+        gateway.ask(post_chunked(path, &[b'x'; 1001], 100)).is_gateways_own(413);
+        let mut client = Client::connect(&gateway);
+        client.send(format!("POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n"));
+        client.send([b'x'; 1001]);
+        client.response().is_gateways_own(413);
+        client.is_closed();
+        // A chunk that is none ends it, as anywhere.
+        let mut client = Client::connect(&gateway);
+        client.send(format!("POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"));
+        client.response().is_gateways_own(400);
+        client.is_closed();
+        // Who waits to be asked for the body is told at once, and not asked.
+        let mut client = Client::connect(&gateway);
+        client.send(format!(
+            "POST {path} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n"
+        ));
+        let answer = client.response();
+        assert!(answer.status == status && answer.interim.is_empty(), "{answer:?}");
+        client.is_closed();
+    }
+    let line = gateway.wait_log(|line| line["path"] == "/says" && line["status"] == 200);
+    assert!(line["bytes_in"].as_u64().unwrap() > 1000, "the body is counted: {line}");
+}
+
+#[test]
+fn a_body_that_nobody_wants_must_come_in_time() {
+    let upstream = Upstream::says("1");
+    let setup = unwanted(&upstream, "body: 1000B").listener("timeouts: { request_body: 300ms }");
+    let setup = setup.route("match: { path: /short }, timeout: 400ms, respond: { body: mine }");
+    let mut gateway = setup.start();
+    for path in ["/says", "/moved", "/page"] {
+        let mut client = Client::connect(&gateway);
+        client.send(format!("POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"));
+        client.response().is_gateways_own(408);
+        client.is_closed();
+    }
+    // One that drips is no upstream's fault either.
+    let mut client = Client::connect(&gateway);
+    client.send("POST /short HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3e8\r\n");
+    let start = std::time::Instant::now();
+    while start.elapsed() < crate::support::PATIENCE && client.try_send("x").is_ok() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        if gateway.log_lines().iter().any(|line| line["path"] == "/short") {
+            break;
+        }
+    }
+    client.response().is_gateways_own(408);
+    // A client that leaves in the middle costs nothing.
+    let mut client = Client::connect(&gateway);
+    client.send("POST /says HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab");
+    drop(client);
+    gateway.wait_log(|line| line["path"] == "/says" && line["end"] == "client_gone");
+    assert_eq!(gateway.get("/next").text(), "next");
+    gateway.is_well();
+}
+
+#[test]
+fn without_a_limit_nobody_waits_for_a_body_that_nobody_wants() {
+    let upstream = Upstream::says("1");
+    let gateway =
+        unwanted(&upstream, "headers: 50").route("match: { path: /bound }, respond: {}, body_limit: 10B").start();
+    let mut client = Client::connect(&gateway);
+    client.send("POST /says HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab");
+    assert_eq!(client.response().text(), "mine");
+    client.is_closed();
+    // A route's own limit is one as well.
+    assert_eq!(gateway.ask(post_chunked("/bound", b"0123456789", 3)).status, 200);
+    gateway.ask(post_chunked("/bound", b"0123456789a", 3)).is_gateways_own(413);
+    gateway.ask(post("/bound", b"0123456789a")).is_gateways_own(413);
+}
+
+#[test]
+fn curl_uploads_what_nobody_wants_within_the_limit_only() {
+    let upstream = Upstream::says("1");
+    let gateway = unwanted(&upstream, "body: 1000B").start();
+    let upload = |size: usize| {
+        let body = "x".repeat(size);
+        let chunked = ["-H", "Transfer-Encoding: chunked", "-H", "Expect:", "-o", "/dev/null", "-w", "%{http_code}"];
+        curl(&[&chunked[..], &["--data-binary", &body, &format!("{}/says", url(gateway.addr))]].concat())
+    };
+    assert_eq!((upload(1000), upload(1001), upload(100_000)), ("200".into(), "413".into(), "413".into()));
 }

@@ -2,7 +2,8 @@
 
 use crate::aggregate::{DELICATE, three, three_pages};
 use crate::support::aggregate::{json, json_of, part, part_of, path_of, timeless};
-use crate::support::foreign::output_of;
+use crate::support::foreign::{curl, output_of, url};
+use crate::support::misbehave::answers;
 use crate::support::{Setup, Upstream};
 use std::time::Duration;
 
@@ -211,6 +212,79 @@ fn response_headers_change_what_the_gateway_says() {
     assert_eq!((answer.fields.get("x-id"), answer.fields.get("server-timing")), (Some("<2>"), None));
     let gateway = Setup::new().upstream("u", &[&upstream], "").page("server_timing: false", &parts).start();
     assert!(!gateway.get("/page/2").fields.has("server-timing"));
+}
+
+#[test]
+fn response_headers_rename_and_append_as_they_do_on_a_forwarded_answer() {
+    let theirs = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Old: 1\r\nx-new: theirs\r\nVary: Accept\r\nvary: Cookie\r\nX-OLD: 2\r\n\
+                  X-Dropped: a\r\nx_tag: t\r\nX-Frame-Options: SAMEORIGIN\r\nContent-Length: 1\r\n\r\n1";
+    let upstream = Upstream::start(answers(theirs));
+    let edits = "response_headers: { rename: { x-old: X-New, x-frame-options: x-framed, x-none: x-dropped, x-tag: x-label }, \
+                 remove: [server-timing], set: { x-s: \"{path}\" }, \
+                 append: { Vary: Origin, cache-control: must-revalidate, x-s: \"{host}\", x-empty: \"{query.none}\" }, add: { x-s: last } }";
+    let page = part("a", "/", "");
+    let gateway = Setup::new()
+        .upstream("u", &[&upstream], "")
+        .top("filters: { safe: { security_headers: { override: true, frame_options: DENY } } }")
+        .top("all_routes: { filters: [safe] }")
+        .route(&format!("match: {{ path: /forwarded }}, forward: {{ upstream: u, {edits} }}"))
+        .route(&format!("match: {{ path: /page }}, aggregate: {{ headers_from: a, {edits}, parts: [{page}] }}"))
+        .start();
+    // What curl reads of the one is what it reads of the other, but for what each says of its own.
+    let read = |path: &str| {
+        let url = format!("{}{path}", url(gateway.addr));
+        let head = curl(&["-o", "/dev/null", "-D", "-", &url]);
+        let is_own = |name: &str| {
+            ["http/1.1 200 ok", "content-type", "content-length", "date", "x-gateway-completed", "x-s"].contains(&name)
+        };
+        let mut lines: Vec<String> = head.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
+        lines.retain(|line| !is_own(&line.split(':').next().unwrap().trim().to_ascii_lowercase()));
+        lines.sort();
+        lines
+    };
+    let forwarded = read("/forwarded");
+    assert_eq!(read("/page"), forwarded);
+    let of = |name: &str| format!("{name}: ");
+    let all = |name: &str| forwarded.iter().filter_map(|line| line.strip_prefix(&of(name))).collect::<Vec<_>>();
+    assert_eq!(all("X-New"), ["1", "2"]);
+    assert_eq!((all("Vary"), all("x-framed")), (vec!["Accept, Cookie, Origin"], vec!["SAMEORIGIN"]));
+    assert_eq!((all("x-label"), all("X-Frame-Options")), (vec!["t"], vec!["DENY"]));
+    let answer = gateway.get("/page");
+    assert_eq!(answer.fields.all("x-s"), ["/page, gw.test", "last"]);
+    assert_eq!((answer.fields.get("cache-control"), answer.fields.has("x-empty")), (Some("must-revalidate"), false));
+    assert_eq!(answer.fields.all("x-dropped"), ["a"], "nothing had the old name");
+}
+
+#[test]
+fn what_the_gateway_says_of_an_aggregation_is_renamed_and_appended_to_as_well() {
+    let upstream = Upstream::pages(&[("/a", "1")]);
+    let edits = "response_headers: { rename: { x-gateway-completed: X-Whole, date: x-date }, append: { Cache-Control: private } }";
+    let parts = [part("a", "/a", ""), part("b", "/{id}", "required: false")];
+    let gateway = Setup::new().upstream("u", &[&upstream], "").page(edits, &parts).start();
+    let answer = gateway.get("/page/2");
+    assert_eq!((answer.fields.get("x-whole"), answer.fields.get("x-gateway-completed")), (Some("false"), None));
+    assert_eq!(answer.fields.all("cache-control"), ["no-store, private"], "never without no-store");
+    assert_eq!((answer.fields.has("date"), answer.fields.has("x-date")), (true, false), "the time is the gateway's");
+    // A failed one too.
+    let parts = [part("b", "/{id}", "")];
+    let gateway = Setup::new().upstream("u", &[&upstream], "").page(edits, &parts).start();
+    let answer = gateway.get("/page/2");
+    assert_eq!((answer.status, answer.fields.get("x-whole")), (502, Some("false")));
+    assert_eq!(answer.fields.all("cache-control"), ["no-store, private"]);
+}
+
+#[test]
+fn edits_of_an_aggregation_are_checked_like_those_of_a_forwarded_answer() {
+    let upstream = Upstream::says("");
+    for (edits, why) in [
+        ("append: { set-cookie: a=b }", "is no list"),
+        ("rename: { content-length: x }", "can not be changed"),
+        ("rename: { x-a: x-b }, remove: [x-a]", "is renamed, and removed"),
+    ] {
+        let page = format!("response_headers: {{ {edits} }}");
+        let told = Setup::new().upstream("u", &[&upstream], "").page(&page, &[part("a", "/", "")]).refused();
+        assert!(told.contains(why), "{edits}: {told}");
+    }
 }
 
 #[test]

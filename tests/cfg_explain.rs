@@ -223,6 +223,46 @@ fn answers_of_the_gateway_are_explained_with_their_heads() {
     assert!(upstream.requests().is_empty(), "nothing is opened");
 }
 
+#[test]
+fn errors_are_explained_in_the_form_that_clients_get() {
+    let upstream = Upstream::says("never");
+    let gateway = Setup::new()
+        .upstream("u", &[&upstream], "")
+        .top("filters: { web: { security_headers: {} } }")
+        .top("all_routes: { filters: [web] }")
+        .top("errors: { format: text, bodies: { 404: { content_type: text/html, body: \"<p>{status}</p>\" } } }")
+        .route("match: { path: /says }, respond: { body: mine }, body_limit: 10B")
+        .route("match: { path: /own }, redirect: { to: /says }, body_limit: 10B, errors: problem+json")
+        .start();
+    let body = "01234567890123456789";
+    for (target, body, status, begin) in [
+        ("/nowhere", "", 404, "<p>404</p>"),
+        ("/%00", "", 400, "400 Bad Request: "),
+        ("/says", body, 413, "413 Payload Too Large: "),
+        ("/own", body, 413, "{\"type\":\"about:blank\""),
+        ("/says", "", 200, "mine"),
+    ] {
+        let url = url(gateway.addr) + target;
+        let sent = if body.is_empty() { vec![] } else { vec!["--data-binary", body] };
+        let answered = curl(&[&["-i", &url][..], &sent].concat());
+        let (head, got) = answered.split_once("\r\n\r\n").unwrap();
+        let announced = if body.is_empty() { vec![] } else { vec!["-H", "Content-Length: 20"] };
+        let method = if body.is_empty() { "GET" } else { "POST" };
+        let (_, told, complaint) = explain(&gateway, &[&[method, &url, "--json"][..], &announced].concat());
+        assert_eq!(complaint, "", "{target}");
+        let told: Value = serde_json::from_str(&told).unwrap();
+        let of_its_own = |head: &str| {
+            let lines = undated(head);
+            let is_same = |line: &&str| !line.starts_with("X-Request-Id: ");
+            lines.lines().filter(is_same).collect::<Vec<_>>().join("\n")
+        };
+        assert_eq!(of_its_own(told["answer"]["head"].as_str().unwrap()), of_its_own(head), "{target}");
+        assert_eq!(told["answer"]["status"], status, "{told}");
+        let said = told["answer"]["body"].as_str().unwrap();
+        assert!(said.starts_with(begin) && got.starts_with(begin), "{target}: {said} {got}");
+    }
+}
+
 const ROUTES: &str = "listeners:
   - { name: inside, address: 127.0.0.1:18080 }
   - { name: outside, address: 127.0.0.1:18081, filters: [limit] }

@@ -1,7 +1,7 @@
 //! The form of the answers that the gateway makes when something goes wrong: problem details, text, bodies of the operator's
 //! own. The envelope is what all other scenarios see.
 
-use crate::support::foreign::output_of;
+use crate::support::foreign::{curl, output_of, url};
 use crate::support::message::Response;
 use crate::support::misbehave::answers;
 use crate::support::{Client, Gateway, Setup, Upstream, temp_dir};
@@ -191,6 +191,129 @@ fn a_large_body_of_ones_own_is_sent_whole_and_an_id_of_a_client_is_only_text_in_
         let text = answer.text();
         assert!(text.len() > 60 << 10 && text.ends_with("</i>"));
         assert!(!text.contains(id), "an id like this is not taken over at all");
+    }
+}
+
+/// Routes that say themselves how errors are told, and one that does not.
+fn by_route(upstream: &Upstream) -> Gateway {
+    let dead = crate::support::free_port();
+    let all = r#"errors: { format: text, bodies: { 403: { content_type: text/plain, body: "all {status}" }, 5xx: { content_type: text/html, body: "<p>all {status}</p>" } } }"#;
+    let own = r#"errors: { bodies: { 403: { content_type: text/html, body: "<h1>{status} {message}</h1>" }, 4xx: { content_type: application/json, body: '{"own": {code}}' } } }"#;
+    let both =
+        r#"errors: { format: problem+json, bodies: { 503: { content_type: text/plain, body: "both {status}" } } }"#;
+    let mut setup = Setup::new()
+        .top(all)
+        .top("filters: { locked: { ip: { deny: [0.0.0.0/0] } }, slow: { fault: { abort: { status: 504, percent: 100% } } } }")
+        .listener("timeouts: { request_header: 500ms }")
+        .upstream("u", &[upstream], "")
+        .upstream_at("dead", &format!("[\"127.0.0.1:{dead}\"]"), "");
+    for (name, errors) in [("all", ""), ("own", own), ("both", both), ("word", "errors: envelope")] {
+        let comma = if errors.is_empty() { "" } else { ", " };
+        let page = "aggregate: { parts: [{ name: a, upstream: dead, request: { path: / } }] }";
+        for route in [
+            format!("match: {{ path: /{name}/get, methods: [GET] }}, forward: {{ upstream: u }}"),
+            format!("match: {{ path: /{name}/locked }}, filters: [locked], forward: {{ upstream: u }}"),
+            format!("match: {{ path: /{name}/slow }}, filters: [slow], forward: {{ upstream: u }}"),
+            format!("match: {{ path: /{name}/dead }}, forward: {{ upstream: dead }}"),
+            format!("match: {{ path: /{name}/page }}, {page}"),
+            format!("match: {{ path: /{name}/post }}, forward: {{ upstream: u }}, body_limit: 10B"),
+            format!("match: {{ path: /{name}/says }}, respond: {{ body: mine }}, body_limit: 10B"),
+        ] {
+            setup = setup.route(&format!("{route}{comma}{errors}"));
+        }
+    }
+    setup.start()
+}
+
+#[test]
+fn a_route_tells_errors_in_its_own_way_and_the_nearest_holds() {
+    let upstream = Upstream::start(answers("HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\ntheirs"));
+    let gateway = by_route(&upstream);
+    let (html, text, problem) = ("text/html", "text/plain; charset=utf-8", "application/problem+json");
+    for (path, status, kind, begin) in [
+        ("/all/locked", 403, "text/plain", "all 403"),
+        ("/all/dead", 503, html, "<p>all 503</p>"),
+        ("/all/page", 503, html, "<p>all 503</p>"),
+        ("/all/post", 413, text, "413 "),
+        // Its own bodies, by status and class; all else as for all.
+        ("/own/locked", 403, html, "<h1>403 this address may not call</h1>"),
+        ("/own/post", 413, "application/json", "{\"own\": 41301}"),
+        ("/own/says", 413, "application/json", "{\"own\": 41301}"),
+        ("/own/dead", 503, html, "<p>all 503</p>"),
+        ("/own/page", 503, html, "<p>all 503</p>"),
+        // A format of its own leaves none of the bodies for all.
+        ("/both/dead", 503, "text/plain", "both 503"),
+        ("/both/page", 503, "text/plain", "both 503"),
+        ("/both/slow", 504, problem, "{\"type\""),
+        ("/both/locked", 403, problem, "{\"type\""),
+        ("/both/post", 413, problem, "{\"type\""),
+        ("/word/locked", 403, "application/json", "{\"code\":40301"),
+        ("/word/dead", 503, "application/json", "{\"code\":50302"),
+        ("/word/says", 413, "application/json", "{\"code\":41301"),
+    ] {
+        let body = if path.ends_with("post") || path.ends_with("says") { "0123456789a" } else { "" };
+        // In chunks: the limit is found to be passed while the body is read.
+        let request = match body {
+            "" => format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"),
+            _ => {
+                format!("POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n{body}\r\n0\r\n\r\n")
+            }
+        };
+        let answer = ask(&gateway, &request);
+        let told = (answer.status, answer.fields.all("content-type"));
+        assert_eq!(told, (status, vec![kind]), "{path}: {answer:?}");
+        assert!(answer.text().starts_with(begin), "{path}: {}", answer.text());
+        assert_eq!(gateway.log_of(path)["status"], status);
+    }
+    // An aggregation's own envelope, with what it tells of its parts.
+    let page = ask(&gateway, "GET /word/page HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!((page.status, &page.json()["meta"]["failed"][0]), (503, &"a".into()));
+    assert_eq!(page.fields.all("content-type"), ["application/json; charset=utf-8"]);
+    // What is not the gateway's stays, and so does what is no error.
+    assert_eq!(ask(&gateway, "GET /own/get HTTP/1.1\r\nHost: a\r\n\r\n").text(), "theirs");
+    assert_eq!(ask(&gateway, "GET /own/says HTTP/1.1\r\nHost: a\r\n\r\n").text(), "mine");
+    // Before a route is known, that for all: also 405, about which several routes may decide.
+    for (request, status) in [
+        ("POST /own/get HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", 405),
+        ("GET /own/none HTTP/1.1\r\nHost: a\r\n\r\n", 404),
+        ("GET /own/get HTTP/1.1\r\n\r\n", 400),
+        ("GET /own/get HTTP/1.1\r\nHo", 408),
+    ] {
+        let answer = ask(&gateway, request);
+        assert_eq!((answer.status, answer.fields.get("content-type")), (status, Some(text)), "{answer:?}");
+    }
+    // One connection, several routes: each answer has the form of its own.
+    let mut client = Client::connect(&gateway);
+    for _ in 0..2 {
+        assert!(client.get("/own/locked").text().starts_with("<h1>403"));
+        assert_eq!(client.get("/all/locked").text(), "all 403");
+        assert!(client.get("/word/locked").text().starts_with("{\"code\":40301"));
+    }
+}
+
+#[test]
+fn curl_gets_the_pages_of_the_route() {
+    let upstream = Upstream::says("");
+    let gateway = by_route(&upstream);
+    let shows = ["-w", " %{http_code} %{content_type}"];
+    let read = |path: &str| curl(&[&shows[..], &[&format!("{}{path}", url(gateway.addr))]].concat());
+    assert_eq!(read("/own/locked"), "<h1>403 this address may not call</h1> 403 text/html");
+    assert_eq!(read("/own/dead"), "<p>all 503</p> 503 text/html");
+    assert_eq!(read("/both/dead"), "both 503 503 text/plain");
+    assert!(read("/both/locked").ends_with(" 403 application/problem+json"));
+}
+
+#[test]
+fn what_is_wrong_with_the_errors_of_a_route_is_told_with_its_place() {
+    for (errors, why) in [
+        ("problem", "routes[0].errors: `problem` "),
+        ("{ format: html }", "routes[0].errors.format: "),
+        ("{ bodies: { 200: { content_type: text/plain, body: x } } }", "is not a status that tells of an error"),
+        ("{ bodies: { 404: { content_type: text/html, body: '{requestid}' } } }", "did you mean `request_id`?"),
+        ("{ body: x }", "routes[0].errors.body: "),
+    ] {
+        let told = Setup::new().route(&format!("match: {{ path: / }}, respond: {{}}, errors: {errors}")).refused();
+        assert!(told.contains(why), "{errors}: {told}");
     }
 }
 

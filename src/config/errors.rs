@@ -18,12 +18,24 @@ const BODY_BYTES_MAX: usize = 64 << 10;
 const VALUES_MAX: usize = 64;
 const TYPE_BYTES_MAX: usize = 256;
 
+/// What holds where nothing is said.
+pub(super) fn default() -> ErrorForms {
+    ErrorForms { format: Some(Format::default()), bodies: Vec::new() }
+}
+
+/// What is said for the gateway.
 pub(super) fn decode(value: &Value<'_>) -> Option<ErrorForms> {
+    let forms = of_route(value)?;
+    Some(ErrorForms { format: forms.format.or(Some(Format::default())), ..forms })
+}
+
+/// What is said for a route: what it leaves open is said for the gateway.
+pub(super) fn of_route(value: &Value<'_>) -> Option<ErrorForms> {
     if !value.is_mapping() {
-        return Some(ErrorForms { format: format(value)?, bodies: Vec::new() });
+        return Some(ErrorForms { format: Some(format(value)?), bodies: Vec::new() });
     }
     let block = value.block(&KEYS)?;
-    let format = block.or("format", Format::default(), format);
+    let format = block.or("format", None, |v| format(v).map(Some));
     Some(ErrorForms { format, bodies: block.or("bodies", Vec::new(), bodies) })
 }
 
@@ -158,13 +170,14 @@ mod tests {
 
     #[test]
     fn a_word_or_a_block_and_the_status_before_its_class() {
-        assert_eq!(read("problem+json").unwrap().format, Format::Problem);
+        assert_eq!(read("problem+json").unwrap().format, Some(Format::Problem));
+        assert_eq!(read("{}").unwrap().format, Some(Format::Envelope));
         let forms = read(
             "{ format: text, bodies: { 5xx: { content_type: text/css, body: 'a { b }' }, \
              503: { content_type: application/json, body: '{\"a\": {\"id\": \"{request_id}\"}}' } } }",
         )
         .unwrap();
-        assert_eq!(forms.format, Format::Text);
+        assert_eq!(forms.format, Some(Format::Text));
         let statuses: Vec<_> = forms.bodies.iter().map(|body| body.statuses).collect();
         assert_eq!(statuses, [(503, 503), (500, 599)]);
         let text = |text: &str| Piece::Text(text.to_owned());

@@ -58,8 +58,6 @@ pub(super) enum Direction {
     /// A request of the gateway's own, of a part of an aggregation or of a filter.
     Part,
     Response,
-    /// An answer of the gateway's own, put together from several.
-    Merged,
 }
 
 /// Fields that belong to one connection or say where a message ends: the gateway writes them itself, since one wrong
@@ -117,12 +115,6 @@ pub(super) fn edits(value: &Value<'_>, direction: Direction, params: &Params) ->
     for (name, value) in &remove {
         if set.iter().chain(&add).any(|field| field.name.eq_ignore_ascii_case(name)) {
             value.error(format!("{} is both given and removed", quote(name)), "`set` alone replaces what was there");
-        }
-    }
-    for key in ["rename", "append"] {
-        let given = block.get(key).filter(|v| v.keys().next().is_some());
-        if let (Some(at), Direction::Merged) = (given, direction) {
-            at.error("can not be done here: the answer is the gateway's own", "use set and add");
         }
     }
     let append = block.or("append", Vec::new(), |v| {
@@ -254,7 +246,7 @@ pub(super) fn check_field(name: &str, direction: Direction) -> Result<(), Invali
         let remedy = match direction {
             Direction::Request | Direction::Sent => "use rewrite.host of the route",
             Direction::Part => "the upstream gets the address of its endpoint; remove it",
-            Direction::Response | Direction::Merged => "it is a field of requests; remove it",
+            Direction::Response => "it is a field of requests; remove it",
         };
         return Err(Invalid::new("can not be changed here", remedy));
     }

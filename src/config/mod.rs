@@ -270,7 +270,7 @@ fn document(root: &Node, file_name: &str, plugins: &Registry, report: &Report) -
         connections: block.or("connections", None, |v| v.or_none(|v| v.count(1..=CONNECTIONS_MAX))),
         drain: block
             .or("drain", Duration::from_secs(30), |v| v.duration(Duration::from_secs(0)..=Duration::from_secs(3600))),
-        errors: block.or("errors", ErrorForms::default(), errors::decode),
+        errors: block.or("errors", errors::default(), errors::decode),
         forwarded: block.or("forwarded", Tells::default(), |v| {
             let words = [("x-forwarded", Tells::XForwarded), ("forwarded", Tells::Forwarded), ("both", Tells::Both)];
             v.word(&words, &[])

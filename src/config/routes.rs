@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use super::aggregate::{self, Aggregate};
 use super::decode::{Block, Keys, Value};
+use super::errors;
 use super::filters::limits::{self, Costs};
 use super::forward::{self, Forward};
 use super::headers::{self, Direction, HeaderTemplate};
@@ -14,6 +15,7 @@ use super::references::Defined;
 use super::report::{Located, Report, quote};
 use super::rewrite;
 use super::templates::Params;
+use crate::http::error_form::ErrorForms;
 use crate::route::template::Template;
 use crate::route::{Field, RouteSpec, Router};
 use crate::value::{ByteSize, Duration, Invalid};
@@ -27,6 +29,7 @@ pub(super) const KEYS: Keys = Keys {
         "cost",
         "timeout",
         "body_limit",
+        "errors",
         "forward",
         "aggregate",
         "respond",
@@ -60,6 +63,8 @@ pub struct Route {
     pub timeout: Duration,
     /// The largest request body; `None`: any.
     pub body_limit: Option<ByteSize>,
+    /// How errors are told, where it differs from what is said for the gateway.
+    pub errors: Option<ErrorForms>,
     /// What becomes of the request.
     pub action: Action,
 }
@@ -111,6 +116,7 @@ pub(super) struct Draft<'d> {
     pub(super) costs: Costs,
     pub(super) timeout: Duration,
     body_limit: Option<ByteSize>,
+    errors: Option<ErrorForms>,
     action: Option<Action>,
 }
 
@@ -141,7 +147,7 @@ impl Draft<'_> {
 
     /// The route; `None` if a part is missing or wrong, which is recorded.
     pub(super) fn finish(self) -> Option<Route> {
-        let Self { filters, without, costs, timeout, body_limit, .. } = self;
+        let Self { filters, without, costs, timeout, body_limit, errors, .. } = self;
         Some(Route {
             name: self.name?,
             matches: self.matches?,
@@ -150,6 +156,7 @@ impl Draft<'_> {
             costs,
             timeout,
             body_limit,
+            errors,
             action: self.action?,
         })
     }
@@ -257,12 +264,26 @@ fn route<'d>(item: &Value<'d>, defined: &Defined<'_>, report: &Report) -> Option
     let costs = block.or("cost", Costs::default(), |v| limits::costs(v, |name| defined.filters.check(name)));
     let body_limit =
         block.or("body_limit", None, |v| v.or_none(|v| v.size(ByteSize::from_bytes(0)..=ByteSize::from_kib(1 << 30))));
+    let errors = block.or("errors", None, |v| errors::of_route(v).map(Some));
     let given = block.get("name").and_then(|v| v.name());
     let name_given = given.is_some();
     let name = given.or_else(|| matches.as_ref().map(|matches| item.locate(matching::derived_name(matches))));
     let item = item.clone();
     let timeout = timeout.unwrap_or(TIMEOUT);
-    Some(Draft { item, name, name_given, matches, params, filters, without, costs, timeout, body_limit, action })
+    Some(Draft {
+        item,
+        name,
+        name_given,
+        matches,
+        params,
+        filters,
+        without,
+        costs,
+        timeout,
+        body_limit,
+        errors,
+        action,
+    })
 }
 
 fn action(block: &Block<'_>, matches: Option<&Match>, route: &aggregate::Route<'_>) -> Option<Action> {

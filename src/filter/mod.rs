@@ -144,6 +144,17 @@ pub fn on_request(filters: &[Filter], from: usize, req: &mut Request, core: &Cor
     (filters.len(), Flow::Continue)
 }
 
+/// Notes what goes into the answer to a request that could not be read, or was not: of the filters that are about answers
+/// only those that ask nothing of the request, of which nothing can be believed.
+#[cold]
+pub fn on_unread(filters: &[Filter], req: &mut Request, core: &Core) {
+    for filter in filters {
+        if let Filter::SecurityHeaders(filter) = filter {
+            let _ = filter.on_request(req, core); // it never answers
+        }
+    }
+}
+
 /// The filter with this index has refused the request. If it is a limit, the request takes no tokens of those that let it
 /// pass before: or whoever is refused by a limit of his own would use up the one that he shares with others. Attempts that
 /// fail because of who calls are what limits before them count.

@@ -8,7 +8,7 @@ use super::reply::{JSON_LINE, Reply, Row, open_envelope, row};
 pub const VALUES: [&str; 4] = ["request_id", "status", "code", "message"];
 
 /// The form where nothing of the operator's own fits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Format {
     /// `{"code":40401,"message":"…","data":null,"request_id":"…"}`
     #[default]
@@ -19,17 +19,26 @@ pub enum Format {
     Text,
 }
 
-/// The forms of all error answers.
-#[derive(Debug, Clone, PartialEq, Default)]
+/// The forms of error answers, as far as one place says them: all that is said for the gateway, or for a route.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct ErrorForms {
-    /// That of all without a body of the operator's own.
-    pub format: Format,
+    /// That of all without a body of the operator's own here; `None`: what is said elsewhere holds for them.
+    pub format: Option<Format>,
     /// Bodies of the operator's own; of several for one status the first holds.
     pub bodies: Vec<OwnBody>,
 }
 
+/// The forms that hold for a request: of two that fit, that of its route.
+#[derive(Debug, Clone, Copy)]
+pub struct Nearest<'f> {
+    /// Those of its route, if it has one that says any.
+    pub route: Option<&'f ErrorForms>,
+    /// Those of the gateway.
+    pub all: &'f ErrorForms,
+}
+
 /// A body of the operator's own.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct OwnBody {
     /// First and last status that it is for.
     pub statuses: (u16, u16),
@@ -42,7 +51,7 @@ pub struct OwnBody {
 }
 
 /// A piece of a body.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Piece {
     /// This text.
     Text(String),
@@ -51,7 +60,7 @@ pub enum Piece {
 }
 
 /// What values must not be taken for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Escape {
     /// Nothing: they are text.
     None,
@@ -104,16 +113,22 @@ pub struct Written<'f> {
 }
 
 impl ErrorForms {
-    /// Whether all answers are envelopes.
-    pub fn is_standard(&self) -> bool {
-        self.format == Format::Envelope && self.bodies.is_empty()
+    /// Whether all answers are envelopes, as far as this decides.
+    fn is_standard(&self) -> bool {
+        matches!(self.format, None | Some(Format::Envelope)) && self.bodies.is_empty()
     }
 
+    fn body_for(&self, status: u16) -> Option<&OwnBody> {
+        self.bodies.iter().find(|body| (body.statuses.0..=body.statuses.1).contains(&status))
+    }
+}
+
+impl<'f> Nearest<'f> {
     /// Gives an answer of the table its form. Others have theirs.
-    #[inline]
-    pub fn shape(&self, reply: &mut Reply, request_id: &str) {
+    pub fn shape(self, reply: &mut Reply, request_id: &str) {
+        let is_standard = self.all.is_standard() && self.route.is_none_or(ErrorForms::is_standard);
         if std::mem::take(&mut reply.is_standard)
-            && !self.is_standard()
+            && !is_standard
             && let Some(kind) = reply.kind
         {
             // The status may be another than the table's: some are the operator's.
@@ -122,7 +137,7 @@ impl ErrorForms {
     }
 
     #[cold]
-    fn shape_row(&self, row: &Row, reply: &mut Reply, request_id: &str) {
+    fn shape_row(self, row: &Row, reply: &mut Reply, request_id: &str) {
         let mut body = Vec::with_capacity(256);
         let written = self.open(row, request_id, &mut body);
         if written.is_open {
@@ -139,13 +154,20 @@ impl ErrorForms {
 
     /// Appends the body for `row`.
     #[cold]
-    pub fn open(&self, row: &Row, request_id: &str, out: &mut Vec<u8>) -> Written<'_> {
-        let fits = |body: &&OwnBody| (body.statuses.0..=body.statuses.1).contains(&row.status);
-        if let Some(body) = self.bodies.iter().find(fits) {
-            body.write(row, request_id, out);
-            return Written { content_type: body.content_type.as_bytes(), is_open: false, is_own: true };
+    pub fn open(self, row: &Row, request_id: &str, out: &mut Vec<u8>) -> Written<'f> {
+        let mut format = None;
+        for forms in self.route.into_iter().chain([self.all]) {
+            if let Some(body) = forms.body_for(row.status) {
+                body.write(row, request_id, out);
+                return Written { content_type: body.content_type.as_bytes(), is_open: false, is_own: true };
+            }
+            format = forms.format;
+            if format.is_some() {
+                break;
+            }
         }
-        let content_type: &[u8] = match self.format {
+        let format = format.unwrap_or_default();
+        let content_type: &[u8] = match format {
             Format::Envelope => {
                 open_envelope(row, request_id, out);
                 b"application/json"
@@ -159,7 +181,7 @@ impl ErrorForms {
                 b"text/plain; charset=utf-8"
             }
         };
-        Written { content_type, is_open: self.format != Format::Text, is_own: false }
+        Written { content_type, is_open: format != Format::Text, is_own: false }
     }
 }
 
@@ -212,7 +234,7 @@ mod tests {
 
     fn shaped(forms: &ErrorForms, kind: Kind) -> (String, String) {
         let mut reply = Reply::from_error(kind, "id<'&\"", b"Allow: GET\r\n");
-        forms.shape(&mut reply, "id<'&\"");
+        Nearest { route: None, all: forms }.shape(&mut reply, "id<'&\"");
         assert_eq!(reply.status, row(kind).status);
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         (text(&reply.fields), text(&reply.body))
@@ -220,13 +242,13 @@ mod tests {
 
     #[test]
     fn every_form_keeps_the_other_fields() {
-        let mut forms = ErrorForms { format: Format::Problem, bodies: Vec::new() };
+        let mut forms = ErrorForms { format: Some(Format::Problem), bodies: Vec::new() };
         let (fields, body) = shaped(&forms, Kind::MethodNotAllowed);
         assert_eq!(fields, "Content-Type: application/problem+json\r\nAllow: GET\r\n");
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!((body["status"].as_u64(), body["title"].as_str()), (Some(405), Some("Method Not Allowed")));
         assert_eq!((body["type"].as_str(), body["request_id"].as_str()), (Some("about:blank"), Some("id<'&\"")));
-        forms.format = Format::Text;
+        forms.format = Some(Format::Text);
         let (fields, body) = shaped(&forms, Kind::NoRoute);
         assert_eq!(fields, "Content-Type: text/plain; charset=utf-8\r\nAllow: GET\r\n");
         assert_eq!(body, "404 Not Found: no route matches (code 40401, request id<'&\")\n");
@@ -241,11 +263,39 @@ mod tests {
             escape: Escape::of(content_type),
         };
         let bodies = vec![own((404, 404), "text/html; charset=utf-8"), own((400, 499), "application/vnd.x+json")];
-        let forms = ErrorForms { format: Format::Envelope, bodies };
+        let forms = ErrorForms { format: None, bodies };
         let (fields, body) = shaped(&forms, Kind::NoRoute);
         assert!(fields.starts_with("Content-Type: text/html; charset=utf-8\r\nX-Request-Id: id"), "{fields}");
         assert_eq!(body, "id&lt;&#39;&amp;&quot;|no route matches40401404");
         assert_eq!(shaped(&forms, Kind::RateLimited).1, "id<'&\\\"|more requests than the rate limit allows42901429");
         assert!(shaped(&forms, Kind::Connect).1.starts_with("{\"code\":50302"), "no body of one's own fits");
+    }
+
+    #[test]
+    fn the_nearest_that_is_said_holds_by_status_and_a_format_for_all() {
+        let own = |statuses, text: &str| OwnBody {
+            statuses,
+            content_type: "text/plain".into(),
+            pieces: vec![Piece::Text(text.into())],
+            escape: Escape::None,
+        };
+        let all = ErrorForms {
+            format: Some(Format::Problem),
+            bodies: vec![own((404, 404), "all 404"), own((500, 599), "all 5xx")],
+        };
+        let body = |route: &ErrorForms, kind| {
+            let mut reply = Reply::from_error(kind, "id", b"");
+            Nearest { route: Some(route), all: &all }.shape(&mut reply, "id");
+            String::from_utf8(reply.body.to_vec()).unwrap()
+        };
+        let some = ErrorForms { format: None, bodies: vec![own((503, 503), "its 503"), own((400, 499), "its 4xx")] };
+        assert_eq!((body(&some, Kind::Connect), body(&some, Kind::NoRoute)), ("its 503".into(), "its 4xx".into()));
+        assert_eq!(body(&some, Kind::RouteTimeout), "all 5xx", "what a route does not say is said for all");
+        let whole = ErrorForms { format: Some(Format::Envelope), bodies: some.bodies };
+        assert_eq!(body(&whole, Kind::Connect), "its 503");
+        assert!(body(&whole, Kind::RouteTimeout).starts_with("{\"code\":50403"), "its format is for all");
+        let nothing = ErrorForms::default();
+        assert_eq!(body(&nothing, Kind::NoRoute), "all 404");
+        assert!(body(&nothing, Kind::RateLimited).starts_with("{\"type\""));
     }
 }

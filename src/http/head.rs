@@ -123,6 +123,18 @@ impl Fields {
         (self.close, self.keep_alive, self.upgrade, self.len) = (false, false, false, 0);
     }
 
+    /// Those of lines that the gateway wrote itself, each with its CRLF, as if the empty line of a head followed.
+    pub fn of_lines(lines: &[u8]) -> Self {
+        let field = |line| {
+            let (name, value) = <[u8]>::split_at_checked(line, memchr::memchr(b':', line)?)?;
+            let value = value.get(1..)?.trim_ascii();
+            let [name_span, value] = [name, value].map(|part| Span::within(lines, part));
+            Some(Field { name: name_span, value, known: Known::of(name) })
+        };
+        let list = lines.split_inclusive(|&b| b == b'\n').filter_map(field).collect();
+        Self { list, len: lines.len() + 2, ..Self::default() }
+    }
+
     /// All of them, in order.
     pub fn iter(&self) -> std::slice::Iter<'_, Field> {
         self.list.iter()
@@ -528,6 +540,23 @@ mod tests {
         let listed: Vec<_> = head.fields.iter().filter(|f| head.fields.is_listed(f, text.as_bytes())).collect();
         assert_eq!(listed.len(), 1);
         assert_eq!(listed[0].name.of(text.as_bytes()), b"X-Hop");
+    }
+
+    #[test]
+    fn lines_that_were_written_here_are_fields_too() {
+        let lines = b"A: 1\r\nVary:  B, C \r\nd:\r\nA: 2\r\n";
+        let fields = Fields::of_lines(lines);
+        let all = |name: &[u8]| fields.named(name, lines).map(|field| field.value.of(lines)).collect::<Vec<_>>();
+        assert_eq!(
+            (fields.count(), all(b"a"), all(b"vary"), all(b"D")),
+            (4, vec![&b"1"[..], b"2"], vec![&b"B, C"[..]], vec![&b""[..]])
+        );
+        let mut out = Vec::new();
+        crate::http::encode::copy_fields(&fields, lines, |field| field.name.of(lines) == b"Vary", &mut out);
+        assert_eq!(out, b"A: 1\r\nd:\r\nA: 2\r\n");
+        out.clear();
+        crate::http::encode::copy_fields(&Fields::of_lines(b""), b"", |_| false, &mut out);
+        assert!(out.is_empty());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::context::Context;
 use crate::core::{Core, ms};
 use crate::end::{Closed, End, Handshake};
 use crate::error::Kind;
+use crate::filter;
 use crate::http::reply::{self, Reply};
 use crate::io::listen::{AcceptError, Listener};
 use crate::io::recycle::Recycler;
@@ -149,13 +150,19 @@ async fn refuse_answered(down: &Downstream, plane: &Plane) {
     let mut req = plane.take_request();
     core.ids.next(&mut req.request_id);
     let mut answer = Reply::from_error(Kind::Overloaded, &req.request_id, b"Retry-After: 1\r\nConnection: close\r\n");
-    plane.live().snapshot.errors.shape(&mut answer, &req.request_id);
+    let live = plane.live();
+    live.snapshot.shape(&mut answer, None, &req.request_id);
+    if let Some(rules) = live.snapshot.listeners.get(down.listener) {
+        filter::on_unread(&rules.filters, &mut req, core);
+    }
     let mut out = Buf::with_capacity(512);
     reply::status_line(answer.status, out.vec());
     out.extend(&answer.fields);
     out.extend(b"Date: ");
     core.write_date(out.vec());
-    out.extend(format!("\r\nContent-Length: {}\r\n\r\n", answer.body.len()).as_bytes());
+    out.extend(format!("\r\nContent-Length: {}\r\n", answer.body.len()).as_bytes());
+    req.write_own(out.vec());
+    out.extend(b"\r\n");
     out.extend(&answer.body);
     let cx = Context {
         status: answer.status,
@@ -164,7 +171,7 @@ async fn refuse_answered(down: &Downstream, plane: &Plane) {
         end: End::Overloaded,
         ..Context::new(core.clock.now_us())
     };
-    finish(&req, down, &plane.live(), core, &cx);
+    finish(&req, down, &live, core, &cx);
     plane.give_request(req);
     let due_ms = down.slot.now_ms().saturating_add(REFUSAL_MS);
     if guard(&down.slot, due_ms, down.stream.write(out)).await.is_err() {

@@ -7,6 +7,7 @@ use crate::context::Context;
 use crate::core::ms;
 use crate::end::{Closed, Deadline};
 use crate::error::{Error, Kind};
+use crate::filter;
 use crate::http::reply::{self, Reply};
 use crate::io::buffers::IDLE_BYTES;
 use crate::io::recycle::Recycler;
@@ -180,7 +181,7 @@ pub async fn request(down: Rc<Downstream>, plane: Rc<Plane>, buf: Buf) -> Next {
     };
     let next = match received {
         Ok(()) => answer_request(&mut req, &live, &plane, &down, rules, &mut cx).await,
-        Err(kind) => Box::pin(refuse(kind, &req, &live, &plane, &down, rules, &mut cx)).await,
+        Err(kind) => Box::pin(refuse(kind, &mut req, &live, &plane, &down, rules, &mut cx)).await,
     };
     down.slot.unwatch();
     let next = match next {
@@ -262,7 +263,7 @@ async fn answer_request(
     let core = &plane.core;
     let mut response = exchange(req, live, plane, down, cx).await;
     if let Response::Reply(reply) = &mut response {
-        live.snapshot.errors.shape(reply, &req.request_id);
+        live.snapshot.shape(reply, cx.route, &req.request_id);
     }
     if req.plugins.seen > 0 {
         plugins::on_response(&mut response, req, live, plane, down, cx);
@@ -310,7 +311,7 @@ async fn answer_request(
             if cx.status == 0 {
                 // Nothing was sent yet: the client can still be told.
                 let mut reply = Reply::from_error(e.kind, &req.request_id, b"");
-                live.snapshot.errors.shape(&mut reply, &req.request_id);
+                live.snapshot.shape(&mut reply, cx.route, &req.request_id);
                 if req.plugins.seen > 0 {
                     plugins::on_reply(&mut reply, req, live, plane, down, cx);
                 }
@@ -364,7 +365,7 @@ fn note(e: Error, plane: &Plane, cx: &mut Context) {
 #[cold]
 async fn refuse(
     kind: Kind,
-    req: &Request,
+    req: &mut Request,
     live: &Live,
     plane: &Rc<Plane>,
     down: &Rc<Downstream>,
@@ -375,7 +376,8 @@ async fn refuse(
         plane.core.metrics.parse_error(reply::row(kind).status);
     }
     let mut reply = Reply::from_error(kind, &req.request_id, b"");
-    live.snapshot.errors.shape(&mut reply, &req.request_id);
+    live.snapshot.shape(&mut reply, None, &req.request_id);
+    filter::on_unread(&rules.filters, req, &plane.core);
     send_reply(reply, req, plane, down, rules, Some(closed_by(kind)), cx).await
 }
 

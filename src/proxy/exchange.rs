@@ -5,6 +5,7 @@ use std::rc::Rc;
 use http::Method;
 
 use crate::context::Context;
+use crate::core::ms;
 use crate::error::Kind;
 use crate::filter::{self, Filter, Flow, cors};
 use crate::http::encode;
@@ -20,8 +21,8 @@ use super::connect::{self, Connected};
 use super::forward::forward;
 use super::mirror;
 use super::plane::{Downstream, Live, Plane};
-use super::receive;
 use super::wait::wait_for_filters;
+use super::{receive, unwanted};
 
 /// Methods that the gateway itself knows, for Allow where no route speaks.
 const ALLOW_ANY: &[u8] = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
@@ -126,6 +127,15 @@ async fn act(
 ) -> Response {
     if !req.mirrors.is_empty() && !matches!(route.action, Action::Forward(_)) {
         req.tee = mirror::send(req, Some(index), None, live, plane, down);
+    }
+    if req.body_limit.is_some() && unwanted::is_bounded(&route.action, req) {
+        let rules = live.snapshot.listeners.get(down.listener);
+        let due_ms = ms(cx.started_us).saturating_add(route.timeout_ms.into());
+        if let Some(rules) = rules
+            && let Err(e) = Box::pin(unwanted::read_away(req, down, rules, plane, due_ms, cx)).await
+        {
+            return Response::Reply(Reply::from_error(e.kind, &req.request_id, b""));
+        }
     }
     match &route.action {
         Action::Forward(action) if req.head.method == Method::CONNECT => {

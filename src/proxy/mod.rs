@@ -3,7 +3,7 @@
 //! 1. [`accept`]: one accept task per listener and core
 //! 2. [`handshake`]: TLS, if the listener speaks it; so many at a time ([`gate`])
 //! 3. [`connection`]: the keep-alive loop of one downstream connection; it alone writes the final answer
-//! 4. [`exchange`]: one request: [`receive`] its head, find the route, run the filters ([`wait`] for those that must), act
+//! 4. [`exchange`]: one request: [`receive`] its head, find the route, run the filters ([`wait`] for those that must), act; a body that this does not want is thrown away (`unwanted`)
 //! 5. [`forward`]: of several upstreams one is chosen (`split`), [`checkout`] a connection to an endpoint, send ([`upload`]), hand the [`answer`] back as a body;
 //!    [`aggregate`] the same, fanned out; what the gateway asks for itself is a [`call`]; a [`mirror`] gets a copy before that;
 //!    where a filter says so, the answer is sent by [`compress`]
@@ -36,6 +36,7 @@ pub mod retry;
 mod split;
 pub mod to_client;
 pub mod tunnel;
+mod unwanted;
 pub mod upload;
 pub mod upstream_head;
 pub mod wait;

@@ -1,7 +1,7 @@
 //! From config to snapshot. Every worker gets one of its own; nothing is published unless all of them were built.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use rustls::pki_types::ServerName;
@@ -15,6 +15,7 @@ use crate::config::rewrite::{HostRewrite, PathRewrite as RawPath};
 use crate::config::split::{self as raw_split, Target};
 use crate::config::{Config, Errors, Located, Report, forward as raw_forward, routes, upstreams};
 use crate::filter::header_edits::HeaderEdits;
+use crate::http::error_form::ErrorForms;
 use crate::http::head::Bounds;
 use crate::http::target;
 use crate::io::files;
@@ -85,7 +86,9 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Snapshot, Errors> {
     let matches: Vec<_> = config.routes.iter().map(|raw| (&raw.name, &raw.matches)).collect();
     let router = routes::router(&matches, &report);
     let common = Common::new(inputs, &report);
-    let routes: Vec<Route> = config.routes.iter().filter_map(|raw| route(raw, inputs, &common, &report)).collect();
+    let mut ways = Ways::default();
+    let mut route = |raw| route(raw, inputs, &common, &mut ways, &report);
+    let routes: Vec<Route> = config.routes.iter().filter_map(&mut route).collect();
     let access_log = log::rules(config, &report);
     let logged_fields = access_log.format.answer_headers();
     let listener =
@@ -101,6 +104,7 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Snapshot, Errors> {
         rate_limits: common.rate_limits.clone(),
         mirrors: common.mirrors(),
         errors: config.errors.clone(),
+        route_errors: ways.list,
         forwarded: config.forwarded,
         access_log,
         trusted_proxies: config.trusted_proxies.clone(),
@@ -111,7 +115,29 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Snapshot, Errors> {
     report.finish(snapshot)
 }
 
-fn route(raw: &routes::Route, inputs: &Inputs<'_>, common: &Common, report: &Report) -> Option<Route> {
+/// The ways in which routes tell errors. Many routes may have the same pages, which are large: each is kept once.
+#[derive(Default)]
+struct Ways<'c> {
+    list: Vec<ErrorForms>,
+    known: HashMap<&'c ErrorForms, usize>,
+}
+
+impl<'c> Ways<'c> {
+    fn index_of(&mut self, forms: &'c ErrorForms) -> usize {
+        *self.known.entry(forms).or_insert_with(|| {
+            self.list.push(forms.clone());
+            self.list.len() - 1
+        })
+    }
+}
+
+fn route<'c>(
+    raw: &'c routes::Route,
+    inputs: &Inputs<'_>,
+    common: &Common,
+    ways: &mut Ways<'c>,
+    report: &Report,
+) -> Option<Route> {
     let config = inputs.config;
     // A bad pattern is reported by the router.
     let params = param_names(&raw.matches.path.value).ok()?;
@@ -145,6 +171,7 @@ fn route(raw: &routes::Route, inputs: &Inputs<'_>, common: &Common, report: &Rep
         filters,
         timeout_ms: millis(raw.timeout.get()),
         body_limit: raw.body_limit.map(|size| size.bytes()),
+        errors: raw.errors.as_ref().map(|forms| ways.index_of(forms)),
         action,
         metrics: inputs.metrics.route(inputs.worker, name),
     })

@@ -19,10 +19,11 @@ use crate::filter::Filter;
 use crate::filter::header_edits::HeaderEdits;
 use crate::filter::limit_key::Fact;
 use crate::filter::mirror::Mirror;
-use crate::http::error_form::ErrorForms;
+use crate::http::error_form::{ErrorForms, Nearest};
 use crate::http::forwarded::Tells;
 use crate::http::head::Bounds;
 use crate::http::proxy_protocol;
+use crate::http::reply::Reply;
 use crate::http::set_cookie::CookieMap;
 use crate::http::target::PathPolicy;
 use crate::limit::Spec;
@@ -68,6 +69,8 @@ pub struct Snapshot {
     pub access_log: Rules,
     /// How errors are told.
     pub errors: ErrorForms,
+    /// How routes tell them, each way once.
+    pub route_errors: Vec<ErrorForms>,
     /// In which fields upstreams are told who calls.
     pub forwarded: Tells,
     /// Whose forwarding fields are believed.
@@ -78,6 +81,22 @@ pub struct Snapshot {
     pub aggregate_bytes_max: usize,
     /// Bytes of good answers that this worker may remember.
     pub stale_bytes_max: usize,
+}
+
+impl Snapshot {
+    /// How errors are told to requests that take the route of this index, or none.
+    pub fn error_forms(&self, route: Option<usize>) -> Nearest<'_> {
+        let own = route.and_then(|index| self.routes.get(index)?.errors);
+        Nearest { route: own.and_then(|index| self.route_errors.get(index)), all: &self.errors }
+    }
+
+    /// Gives an answer to such a request the form of an error, if it is one of the table.
+    #[inline]
+    pub fn shape(&self, reply: &mut Reply, route: Option<usize>, request_id: &str) {
+        if reply.is_standard {
+            self.error_forms(route).shape(reply, request_id);
+        }
+    }
 }
 
 /// A rate limit: its numbers, and what its cores know together.
@@ -162,6 +181,8 @@ pub struct Route {
     pub timeout_ms: u32,
     /// Most bytes of a request body.
     pub body_limit: Option<u64>,
+    /// Index into the snapshot's `route_errors`.
+    pub errors: Option<usize>,
     /// What is done with a request.
     pub action: Action,
     /// This core's counters for it.

@@ -60,7 +60,7 @@ pub(in crate::config) fn decode(value: &Value<'_>, route: &Route<'_>) -> Option<
         v.word(&[("required", StatusPolicy::Required), ("all", StatusPolicy::All), ("any", StatusPolicy::Any)], &[])
     });
     let response_headers =
-        block.or("response_headers", HeaderEdits::default(), |v| headers::edits(v, Direction::Merged, route.params));
+        block.or("response_headers", HeaderEdits::default(), |v| headers::edits(v, Direction::Response, route.params));
     let completed_header = block.or("completed_header", Some(COMPLETED_HEADER.to_owned()), |v| {
         v.or_none(|v| v.parse(|text| completed_header(text).map(|()| text.to_owned())))
     });

@@ -83,7 +83,7 @@ fn every_key_arrives() {
       headers_from: user
       completed_header: X-Whole
       server_timing: false
-      response_headers: { set: { x-user: "{user}" }, remove: [server] }
+      response_headers: { rename: { etag: x-tag }, set: { x-user: "{user}" }, append: { vary: Origin }, remove: [server] }
       allow_unsafe_fanout: true
       parts:
         - name: user
@@ -139,6 +139,8 @@ fn every_key_arrives() {
         (read.response_headers.set[0].name.as_str(), &*read.response_headers.remove),
         ("x-user", &["server".to_owned()][..])
     );
+    assert_eq!(read.response_headers.rename, [("etag".to_owned(), "x-tag".to_owned())]);
+    assert_eq!(read.response_headers.append[0].name, "vary");
 
     let [user, orders, session, details, v2] = &read.parts[..] else { panic!("{}", read.parts.len()) };
     assert_eq!(

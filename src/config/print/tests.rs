@@ -72,6 +72,18 @@ fn defaults_are_written_out_and_names_given() {
 }
 
 #[test]
+fn what_a_route_leaves_open_about_errors_stays_open() {
+    let printed = printed(
+        "listeners: [{ address: 127.0.0.1:8080 }]\nerrors: text\nroutes:\n\
+         - { match: { path: /a }, respond: {}, errors: { bodies: { 404: { content_type: a/b, body: x } } } }\n\
+         - { match: { path: /b }, respond: {}, errors: envelope }\n- { match: { path: /c }, respond: {} }",
+    );
+    assert_eq!(printed.matches("format: ").count(), printed.matches("format: json").count(), "{printed}");
+    assert!(printed.contains("errors: text") && printed.contains("    errors: envelope"), "{printed}");
+    assert_eq!(printed.matches("errors:").count(), 3, "{printed}");
+}
+
+#[test]
 fn secrets_are_masked_and_variables_stay_variables() {
     let text = "listeners: [{ address: 127.0.0.1:8080 }]\nupstreams: { u: { endpoints: [10.0.0.1:1] } }\n\
                 filters:\n  who: { jwt: { issuer: any, audience: any, keys: [{ secret: '${A}' }, { kid: b, secret: '${LATER}' }] } }\n\

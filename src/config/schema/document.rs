@@ -53,6 +53,13 @@ static ERRORS: Block = Block {
     rows: &[or("format", ERROR_FORMAT, "envelope"), or("bodies", Kind::Map(&Kind::Block(&ERROR_BODY)), "{}")],
     rule: Rule::None,
 };
+/// The same for a route: what it does not say is said above.
+static ROUTE_ERRORS: Block = Block {
+    name: "route_errors",
+    keys: &errors::KEYS,
+    rows: &[may("format", ERROR_FORMAT), or("bodies", Kind::Map(&Kind::Block(&ERROR_BODY)), "{}")],
+    rule: Rule::None,
+};
 static ERROR_BODY: Block = Block {
     name: "error_body",
     keys: &errors::BODY_KEYS,
@@ -249,6 +256,7 @@ static ROUTE: Block = Block {
         mostly("cost", Kind::Either(&[COST, Kind::Map(&COST)]), "1"),
         or("timeout", TIME, "30s"),
         or("body_limit", Kind::Either(&[NONE, SIZE]), "none"),
+        may("errors", Kind::Either(&[ERROR_FORMAT, Kind::Block(&ROUTE_ERRORS)])),
         may("forward", Kind::Block(&FORWARD)),
         may("aggregate", Kind::Block(&aggregate::AGGREGATE)),
         may("respond", Kind::Block(&RESPOND)),

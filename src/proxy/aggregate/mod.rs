@@ -1,11 +1,12 @@
 //! Aggregation: one request, several upstream calls, one answer (AGGREGATION.md).
 //!
 //! [`aggregate`] is the story: the client's [`body`] if parts want it, the [`fanout`] of parts ([`render`] their requests,
-//! [`call`] their upstreams), what became of them ([`outcome`]), the answer put together ([`merge`]) and [`send`].
+//! [`call`] their upstreams), what became of them ([`outcome`]), the answer put together ([`fields`], [`merge`]) and [`send`].
 
 pub mod body;
 pub mod call;
 pub mod fanout;
+pub mod fields;
 pub mod merge;
 pub mod outcome;
 pub mod render;
@@ -18,8 +19,6 @@ use crate::context::Context;
 use crate::core::ms;
 use crate::end::End;
 use crate::error::{Error, Kind};
-use crate::http::encode;
-use crate::http::error_form::Written;
 use crate::io::Buf;
 use crate::observe::access_log;
 use crate::request::Request;
@@ -29,9 +28,6 @@ use crate::snapshot::aggregate::Aggregate;
 use self::fanout::{About, Fanout, Memory, Stop};
 use self::outcome::{Failure, Outcome, Source, failure, shown};
 use super::plane::{Downstream, Live, Plane};
-
-/// What every aggregated answer is (RFC 8259 11 defines no charset, which some clients want to see all the same).
-const CONTENT_TYPE: &[u8] = b"application/json; charset=utf-8";
 
 /// An answer that is put together and yet to be sent.
 pub struct Merged {
@@ -59,11 +55,6 @@ pub async fn aggregate(
     cx: &mut Context,
 ) -> Result<Merged, Error> {
     let rules = live.snapshot.listeners.get(down.listener).ok_or(Kind::Internal.never())?;
-    if !plan.response_headers.is_empty() {
-        let mut edits = std::mem::take(&mut req.answer_edits);
-        plan.response_headers.apply(req, None, &mut edits);
-        req.answer_edits = edits;
-    }
     let due_ms = ms(cx.started_us).saturating_add(route.timeout_ms.into());
     let collected = body::collect(req, plan, down, rules, &plane.core, due_ms, cx).await?;
     let mut memory = plane.take_fanout();
@@ -92,7 +83,7 @@ pub async fn aggregate(
         }
         Some(failure) => {
             cx.end = End::PartFailed;
-            let written = live.snapshot.errors.open(&failure.row, &req.request_id, &mut body.text);
+            let written = live.snapshot.error_forms(Some(index)).open(&failure.row, &req.request_id, &mut body.text);
             if written.is_open {
                 merge::failure_meta(plan, outcomes, &mut body.text);
             }
@@ -100,80 +91,8 @@ pub async fn aggregate(
             (failure.row.status, Some(written))
         }
     };
-    write_fields(req, plan, outcomes, complete, failure.as_ref(), written.as_ref(), fields);
+    fields::write(req, plan, outcomes, complete, failure.as_ref(), written.as_ref(), fields);
     Ok(Merged { status, memory, collected: collected.map(|collected| (collected.leftover, collected.received)) })
-}
-
-/// Writes the field lines of an answer, but for Content-Length, Date and Connection.
-fn write_fields(
-    req: &Request,
-    plan: &Aggregate,
-    outcomes: &[Outcome],
-    complete: bool,
-    failure: Option<&Failure>,
-    written: Option<&Written<'_>>,
-    out: &mut Vec<u8>,
-) {
-    out.clear();
-    let edits = &req.answer_edits;
-    let mut own = |name: &[u8], write: &dyn Fn(&mut Vec<u8>)| {
-        if !edits.replaces(name) {
-            encode::field_of(name, write, out);
-        }
-    };
-    let content_type = written.filter(|written| !written.content_type.eq(b"application/json"));
-    let content_type = content_type.map_or(CONTENT_TYPE, |written| written.content_type);
-    own(b"Content-Type", &|out| out.extend_from_slice(content_type));
-    if written.is_some_and(|written| written.is_own) {
-        own(b"X-Request-Id", &|out| out.extend_from_slice(req.request_id.as_bytes()));
-    }
-    if let Some(name) = &plan.completed_header {
-        own(name.as_bytes(), &|out| out.extend_from_slice(if complete { b"true" } else { b"false" }));
-    }
-    if !complete {
-        own(b"Cache-Control", &|out| out.extend_from_slice(b"no-store"));
-    }
-    if let Some(seconds) = failure.and_then(|failure| failure.retry_after) {
-        own(b"Retry-After", &|out| encode::number(seconds.into(), out));
-    }
-    if plan.server_timing && outcomes.iter().any(|outcome| outcome.from_us.is_some()) {
-        own(b"Server-Timing", &|out| server_timing(plan, outcomes, out));
-    }
-    let lines = match failure {
-        Some(failure) => failure.part.filter(|_| failure.row.status == 401),
-        None => plan.headers_from,
-    };
-    let lines = lines.and_then(|index| outcomes.get(index));
-    for line in lines.map(|outcome| outcome.lines.as_slice()).unwrap_or_default().split_inclusive(|b| *b == b'\n') {
-        let name = line.split(|b| *b == b':').next().unwrap_or_default();
-        let replaced = edits.replaces(name)
-            || req.own.replaces(name)
-            || (!complete && name.eq_ignore_ascii_case(b"cache-control"));
-        if !replaced {
-            out.extend_from_slice(line);
-        }
-    }
-    edits.write_added_but(|name| req.own.replaces(name), out);
-}
-
-/// `user;dur=12.3, orders;dur=200.1;desc="timeout"` (W3C Server Timing), of those parts that were asked.
-fn server_timing(plan: &Aggregate, outcomes: &[Outcome], out: &mut Vec<u8>) {
-    let start = out.len();
-    for (_, part, outcome) in shown(plan, outcomes).filter(|(_, _, outcome)| outcome.from_us.is_some()) {
-        if out.len() > start {
-            out.extend_from_slice(b", ");
-        }
-        out.extend_from_slice(part.name.as_bytes());
-        out.extend_from_slice(b";dur=");
-        encode::number(outcome.took_us / 1000, out);
-        out.push(b'.');
-        encode::number(outcome.took_us % 1000 / 100, out);
-        if let Some(reason) = outcome.reason {
-            out.extend_from_slice(b";desc=\"");
-            out.extend_from_slice(reason.code().as_bytes());
-            out.push(b'"');
-        }
-    }
 }
 
 /// Counts the parts, and writes down what the access log tells of them.

@@ -215,7 +215,14 @@ fn edits(edits: &HeaderEdits) -> String {
     let names = |fields: &[(String, crate::route::template::Template)]| {
         fields.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
     };
-    let words = [("removes", edits.remove.join(", ")), ("sets", names(&edits.set)), ("adds", names(&edits.add))];
+    let renamed = edits.rename.iter().map(|(old, new)| format!("{old} to {new}")).collect::<Vec<_>>().join(", ");
+    let words = [
+        ("renames", renamed),
+        ("removes", edits.remove.join(", ")),
+        ("sets", names(&edits.set)),
+        ("appends to", names(&edits.append)),
+        ("adds", names(&edits.add)),
+    ];
     let words = words.into_iter().filter(|(_, names)| !names.is_empty());
     words.map(|(verb, names)| format!("{verb} {names}")).collect::<Vec<_>>().join("; ")
 }

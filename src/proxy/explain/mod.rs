@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::config::Config;
 use crate::core::Core;
 use crate::error::Kind;
+use crate::filter;
 use crate::http::authority::validate_host;
 use crate::http::framing::Framing;
 use crate::http::head::ResponseHead;
@@ -25,9 +26,9 @@ use crate::route::{Verdict, param_names};
 use crate::snapshot::{Action, ListenerSpec, Snapshot};
 use crate::tls::{ClientIdentity, Session};
 
-use super::plane::{Downstream, Peer, Plane};
+use super::plane::{Downstream, Live, Peer, Plane};
 use super::receive::{self, Arrival};
-use super::{exchange, to_client};
+use super::{exchange, to_client, unwanted};
 
 pub use filters::Step;
 pub use sent::{Endpoint, Sent};
@@ -177,7 +178,8 @@ pub fn explain(plane: &Rc<Plane>, config: &Config, asked: &Asked) -> Explanation
     }
     let (mut req, decided) = receive(&down, rules, snapshot, &plane.core, asked);
     if let Err(kind) = decided {
-        told.answer = Some(answer(&Reply::from_error(kind, REQUEST_ID, b""), &req, &plane.core, rules));
+        filter::on_unread(&rules.filters, &mut req, &plane.core);
+        told.answer = Some(error(kind, None, &req, &live, plane, rules));
         return told;
     }
     told.request = Some(Understood {
@@ -192,7 +194,8 @@ pub fn explain(plane: &Rc<Plane>, config: &Config, asked: &Asked) -> Explanation
     routes(&req, snapshot, config, index, &mut told);
     let index = match found {
         Ok(index) => index,
-        Err((_, reply)) => {
+        Err((_, mut reply)) => {
+            snapshot.shape(&mut reply, index, &req.request_id);
             told.answer = Some(answer(&reply, &req, &plane.core, rules));
             return told;
         }
@@ -208,8 +211,10 @@ pub fn explain(plane: &Rc<Plane>, config: &Config, asked: &Asked) -> Explanation
     req.cut_query();
     match &route.action {
         Action::Forward(_) if is_connect_with_body(&req) => {
-            let reply = Reply::from_error(Kind::Malformed("CONNECT with a body"), REQUEST_ID, b"");
-            told.answer = Some(answer(&reply, &req, &plane.core, rules));
+            told.answer = Some(error(Kind::Malformed("CONNECT with a body"), Some(index), &req, &live, plane, rules));
+        }
+        action if unwanted::is_bounded(action, &req) && unwanted::announces_too_much(&req) => {
+            told.answer = Some(error(Kind::BodyTooLarge, Some(index), &req, &live, plane, rules));
         }
         Action::Forward(action) => {
             about.forward(action, raw, route.timeout_ms, &plane.core, &mut req, &mut told);
@@ -310,6 +315,13 @@ fn receive(
         REQUEST_ID.clone_into(&mut req.request_id);
     }
     (req, decided)
+}
+
+/// The answer to a request that takes this route, or none, and fails.
+fn error(kind: Kind, route: Option<usize>, req: &Request, live: &Live, plane: &Plane, rules: &ListenerSpec) -> Answer {
+    let mut reply = Reply::from_error(kind, &req.request_id, b"");
+    live.snapshot.shape(&mut reply, route, &req.request_id);
+    answer(&reply, req, &plane.core, rules)
 }
 
 fn answer(reply: &Reply, req: &Request, core: &Core, rules: &ListenerSpec) -> Answer {

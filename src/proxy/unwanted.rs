@@ -1,0 +1,88 @@
+//! Bodies that nobody wants: those of requests that the gateway answers without them. A limit on bodies holds for them as
+//! well, so that a client learns that it sends too much whatever its route does.
+//!
+//! One that says its length is judged by that, and left where it is. One in chunks is read to its end, or to its limit,
+//! and thrown away: behind it the connection carries the next request.
+
+use std::rc::Rc;
+
+use crate::context::Context;
+use crate::error::{Error, Kind};
+use crate::http::framing::Framing;
+use crate::http::h1::payload::Payload;
+use crate::io::buffers::ANSWER_BYTES;
+use crate::io::guard;
+use crate::request::Request;
+use crate::snapshot::{Action, ListenerSpec};
+
+use super::finish::kind_of;
+use super::forward::expects_continue;
+use super::plane::{Downstream, Plane};
+
+/// Whether what is done with a request leaves its body aside, and the body has a limit.
+pub(super) fn is_bounded(action: &Action, req: &Request) -> bool {
+    let is_wanted = match action {
+        Action::Forward(_) => true,
+        Action::Aggregate(plan) => plan.passes_body,
+        Action::Respond(_) | Action::Redirect(_) => false,
+    };
+    !is_wanted && req.body_limit.is_some()
+}
+
+/// Whether it says itself that it is too large.
+pub(super) fn announces_too_much(req: &Request) -> bool {
+    matches!((req.framing, req.body_limit), (Framing::Length(n), Some(limit)) if n > limit)
+}
+
+/// Sees to it that the body keeps to its limit. One in chunks is gone then, by `due_ms`.
+///
+/// # Errors
+/// The body's: it is too large, malformed, or does not come in time.
+pub(super) async fn read_away(
+    req: &mut Request,
+    down: &Rc<Downstream>,
+    rules: &ListenerSpec,
+    plane: &Plane,
+    due_ms: u64,
+    cx: &mut Context,
+) -> Result<(), Error> {
+    if announces_too_much(req) {
+        return Err(Kind::BodyTooLarge.never());
+    }
+    // A client that waits to be asked for its body is not asked: it gets the answer at once (RFC 9110 10.1.1).
+    let waits = req.behind_head().is_empty() && expects_continue(req);
+    let (Framing::Chunked, Some(limit), false) = (req.framing, req.body_limit, waits) else { return Ok(()) };
+    let buffers = &plane.core.buffers;
+    let mut payload = Payload::of(req.framing);
+    let mut buf = buffers.take(req.behind_head().len().max(ANSWER_BYTES));
+    buf.extend(req.behind_head());
+    let mut received = 0;
+    let consumed = loop {
+        let step = payload.take(buf.bytes_mut()).map_err(|_| Kind::BodyMalformed.never())?;
+        received += step.data as u64;
+        cx.bytes_in += step.data as u64;
+        if received > limit {
+            return Err(Kind::BodyTooLarge.never());
+        }
+        if step.done {
+            break step.consumed;
+        }
+        buf.clear();
+        let pause_due_ms = down.slot.now_ms().saturating_add(rules.request_body_ms.into());
+        buf = match guard(&down.slot, due_ms.min(pause_due_ms), down.stream.read(buf)).await {
+            Ok((Ok(n), filled)) if n > 0 => filled,
+            Ok(_) => return Err(Kind::ClientGone.never()),
+            Err(fired) => return Err(kind_of(fired, Kind::BodyTimeout).never()),
+        };
+    };
+    buf.consume(consumed);
+    let head = req.head.fields.len;
+    req.buf.truncate(head);
+    if req.buf.spare() < buf.len() {
+        req.buf.grow(head + buf.len(), buffers);
+    }
+    req.buf.extend(buf.bytes());
+    req.framing = Framing::None;
+    buffers.give(buf);
+    Ok(())
+}
