@@ -28,14 +28,17 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the gateway until SIGTERM or SIGINT; a second one ends it at once. SIGUSR1 and SIGHUP re-open the access log
+    /// Run the gateway
+    ///
+    /// Until SIGTERM or SIGINT; a second one ends it at once. SIGUSR1 and SIGHUP re-open the access log.
     Run {
         /// The config (YAML); config/gateway.yaml shows every key
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Say everything that is wrong with a config, with file, line and column, and exit 1 if anything is; else say of each
-    /// rate limit what can pass at worst
+    /// Say everything that is wrong with a config
+    ///
+    /// With file, line and column, and exit code 1. Of a config that is right, what can pass each rate limit at worst.
     Check {
         /// The config (YAML)
         #[arg(short, long, value_name = "FILE")]
@@ -47,10 +50,14 @@ enum Command {
         #[arg(long)]
         print: bool,
     },
-    /// Say what the gateway would do with a request, without opening any connection: the route that it takes and why not the
-    /// others, its filters, what the upstream gets, deadlines; exit 1 if no route is taken, 2 if the config is wrong
+    /// Say what the gateway would do with a request
+    ///
+    /// The route that it takes and why not the others, its filters, what the upstream gets, deadlines; no connection is
+    /// opened. Exit code 1 if no route is taken, 2 if the config is wrong.
     Explain(cli::explain::Options),
-    /// Say whether this machine is fit for the gateway, and what to do where it is not; exit 1 if there is an error
+    /// Say whether this machine is fit for the gateway, and what to do where it is not
+    ///
+    /// Exit code 1 if there is an error.
     Doctor {
         /// The config (YAML) that is to run here
         #[arg(short, long, value_name = "FILE")]
@@ -58,16 +65,24 @@ enum Command {
     },
     /// Print the JSON Schema of the config, by which editors complete and check it
     Schema,
-    /// Print the completions of a shell: `source <(ringway completions bash)`
+    /// Print the completions of a shell
+    ///
+    /// To try them: `source <(ringway completions bash)`, the same for zsh after `compinit`, and
+    /// `ringway completions fish | source`. To keep them, write them to /etc/bash_completion.d/ringway, to _ringway in a
+    /// directory of zsh's $fpath, or to ~/.config/fish/completions/ringway.fish.
     Completions {
         /// The shell
         shell: Shell,
     },
-    /// Print the manual page: `ringway man | man -l -`
+    /// Print the manual page
+    ///
+    /// To read it: `ringway man | man -l -`.
     Man,
     /// List the plugins that are compiled in
     Plugins,
-    /// Run the gateway on 127.0.0.1:8080 with three embedded services behind it, and print requests to try
+    /// Run the gateway with three embedded services behind it, and print requests to try
+    ///
+    /// On 127.0.0.1:8080.
     Demo,
 }
 
@@ -85,8 +100,8 @@ pub fn run(plugins: plugin::Registry) -> ExitCode {
         Command::Explain(options) => return explain(&options, load(&options.config)),
         Command::Doctor { config } => config.as_deref().map(load).transpose().map(|config| doctor(config.as_ref())),
         Command::Schema => plugins.check().map(|()| say(&config::json_schema(&plugins.list().collect::<Vec<_>>()))),
-        Command::Completions { shell } => Ok(say(&completions(shell))),
-        Command::Man => man().map(|text| say(&text)),
+        Command::Completions { shell } => Ok(say(&cli::help::completions(Args::command(), shell))),
+        Command::Man => cli::help::man(&Args::command()).map(|text| say(&text)),
         Command::Plugins => plugins.check().map(|()| list(&plugins)),
         Command::Demo => {
             let parsed = config::parse("demo.yaml", DEMO, &|_| None);
@@ -114,40 +129,6 @@ fn say(text: &str) -> u8 {
             1
         }
     }
-}
-
-fn completions(shell: Shell) -> String {
-    let mut text = Vec::new();
-    clap_complete::generate(shell, &mut Args::command(), "ringway", &mut text);
-    String::from_utf8_lossy(&text).into_owned()
-}
-
-/// One page: the commands are few enough to be read together.
-fn man() -> Result<String, String> {
-    let mut text = Vec::new();
-    let write = |text: &mut Vec<u8>| {
-        let args = Args::command();
-        let page = clap_mangen::Man::new(args.clone());
-        page.render_title(text)?;
-        page.render_name_section(text)?;
-        page.render_synopsis_section(text)?;
-        page.render_description_section(text)?;
-        page.render_options_section(text)?;
-        for command in args.get_subcommands() {
-            let name = format!("ringway {}", command.get_name());
-            writeln!(text, ".SH \"{}\"", name.to_uppercase())?;
-            let page = clap_mangen::Man::new(command.clone().bin_name(name));
-            let mut sections = Vec::new();
-            page.render_synopsis_section(&mut sections)?;
-            page.render_description_section(&mut sections)?;
-            page.render_options_section(&mut sections)?;
-            // Sections of a command are parts of its own.
-            text.extend_from_slice(String::from_utf8_lossy(&sections).replace(".SH ", ".SS ").as_bytes());
-        }
-        page.render_extra_section(text)
-    };
-    write(&mut text).map_err(|e: std::io::Error| e.to_string())?;
-    String::from_utf8(text).map_err(|e| e.to_string())
 }
 
 fn list(plugins: &plugin::Registry) -> u8 {

@@ -243,6 +243,10 @@ fn quantity(text: &str, kind: &str, example: &str, units: &[(&str, u64)]) -> Res
         let what = format!("is not {kind}: it has a fraction");
         return Err(Invalid::new(what, format!("write a whole number of a smaller unit: {}", known())));
     }
+    if unit.trim_start() != unit {
+        let remedy = format!("write the unit directly after the number, like {example}");
+        return Err(Invalid::new(format!("is not {kind}: it has a space in it"), remedy));
+    }
     let Some((_, length)) = units.iter().find(|(name, _)| *name == unit) else {
         return Err(Invalid::new(format!("is not {kind}: its unit is unknown"), format!("the units are {}", known())));
     };
@@ -313,7 +317,10 @@ mod tests {
             error("5"),
             "is not a time: it has no unit (write a unit directly after the number, like 5s: ms, s, m, h, d)"
         );
-        assert_eq!(error("5 s"), "is not a time: its unit is unknown (the units are ms, s, m, h, d)");
+        assert_eq!(
+            error("5 s"),
+            "is not a time: it has a space in it (write the unit directly after the number, like 5s)"
+        );
         assert_eq!(error("fast"), "is not a time (write a whole number and a unit, like 5s)");
         assert!(error("1.5s").contains("fraction"));
         assert!(error("-1s").contains("whole number"));

@@ -1,4 +1,4 @@
-//! What helps with the config: `check --print`, the JSON Schema, completions, the manual page.
+//! What helps with the config: `check --print`, the JSON Schema, the manual page.
 
 use crate::support::gateway::{BINARY, run};
 use crate::support::{root, temp_dir};
@@ -120,6 +120,10 @@ fn what_is_wrong_is_wrong_by_the_schema_too() {
         route("forward: { upstream: u, upgrade: [websocket] }"),
         route("respond: { status: 204 }"),
         part("when: \"query.a != null\", success: [200, 202-204]"),
+        with("admin: false\nobserve: { access_log: { to: false } }"),
+        upstream("proxy_protocol: \"false\""),
+        route("forward: { upstream: u, upgrade: false }"),
+        filter("security_headers: { opener_policy: false, frame_options: false, content_security_policy: off }"),
     ];
     let wrong = [
         "{}".to_owned(),
@@ -132,6 +136,9 @@ fn what_is_wrong_is_wrong_by_the_schema_too() {
         with("drain: 10"),
         with("drain: 1.5s"),
         with("admin: on"),
+        with("admin: true"),
+        upstream("proxy_protocol: true"),
+        with("errors: false"),
         with("source: { etcd: {} }"),
         with("trusted_proxies: [example.com]"),
         with("observe: { access_log: { to: relative.log } }"),
@@ -193,12 +200,16 @@ fn what_is_wrong_is_wrong_by_the_schema_too() {
     ];
     let documents: Vec<&str> = right.iter().chain(&wrong).map(String::as_str).collect();
     let verdicts = validated(&documents);
+    let path = temp_dir("cfg-wrong").join("wrong.yaml");
     for (document, verdict) in documents.iter().zip(&verdicts).take(right.len()) {
         assert_eq!(*verdict, None, "{document}");
+        if !document.contains('$') {
+            std::fs::write(&path, document).unwrap();
+            said(&["check", "-c", path.to_str().unwrap()]);
+        }
     }
     for (document, verdict) in documents.iter().zip(&verdicts).skip(right.len()) {
         assert!(verdict.is_some(), "the schema allows {document}");
-        let path = temp_dir("cfg-wrong").join("wrong.yaml");
         std::fs::write(&path, document).unwrap();
         let (code, stdout, _) = run(&["check", "-c", path.to_str().unwrap()]);
         assert_eq!(code, 1, "the decoder allows {document}: {stdout}");
@@ -222,21 +233,48 @@ fn what_is_printed_loads_again_and_prints_the_same() {
 }
 
 #[test]
-fn a_manual_page_and_completions() {
+fn programs_that_read_and_write_yaml_1_1_or_json_change_nothing() {
+    // With what such a program takes for something else.
+    let own = "listeners: [{ address: \"unix:/tmp/never-bound.sock\", mode: \"0660\" }]\n\
+               upstreams: { no: { endpoints: [\"10.0.0.1:1\"], proxy_protocol: off } }\nfilters:\n  \
+               on: { security_headers: { opener_policy: off, frame_options: off, hsts: off } }\n  \
+               f: { rate_limit: { rate: 1/s, headers: off } }\nroutes:\n  - match: { path: /a, headers: { x-a: { equals: \"on\" } } }\n    \
+               forward: { upstream: \"no\", upgrade: off, request_headers: { set: { x-b: \"010\", x-c: \"1:30\", x-d: \"NO\" } } }\n\
+               observe: { access_log: { to: off } }\nadmin: off\n";
+    let own = own.replace(" no: {", " \"no\": {").replace("  on: {", "  \"on\": {").replace(", hsts: off", "");
+    // But for those that name files which are not here.
+    let is_here = |path: &PathBuf| run(&["check", "-c", path.to_str().unwrap()]).0 == 0;
+    let here = configs().into_iter().filter(is_here);
+    let mut texts: Vec<String> = here.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    assert!(texts.len() > 15);
+    texts.push(own);
+    let path = temp_dir("cfg-rewritten").join("gateway.yaml");
+    let printed = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        // Of what is JSON to others it is kept whether it was in quotes, which makes no difference for a word.
+        said(&["check", "-c", path.to_str().unwrap(), "--print"]).replace("body: \"none\"", "body: none")
+    };
+    let prints: Vec<String> = texts.iter().map(|text| printed(text)).collect();
+    let rewritten = |texts: &[String]| -> Vec<[String; 2]> {
+        let script = root().join("tests/support/rewrite.py");
+        serde_json::from_str(&piped(PYTHON, &[script.to_str().unwrap()], &json!(texts).to_string())).unwrap()
+    };
+    assert!(rewritten(&texts).last().unwrap()[0].contains("proxy_protocol: false"), "such a program is asked");
+    for (texts, name) in [(&texts, "as it is"), (&prints, "as it is printed")] {
+        for (text, print) in rewritten(texts).iter().flatten().zip(prints.iter().flat_map(|print| [print, print])) {
+            assert_eq!(printed(text), *print, "{name}:\n{text}");
+        }
+    }
+}
+
+#[test]
+fn a_manual_page() {
     let page = said(&["man"]);
     let shown = piped("groff", &["-man", "-Tutf8", "-ww", "-P-cbou"], &page);
     assert!(page.contains("Exit codes: "), "{page}");
     for text in ["ringway check", "--print", "SYNOPSIS"] {
         assert!(shown.contains(text), "{text}:\n{shown}");
     }
-    let bash = said(&["completions", "bash"]);
-    // As a shell has it after `source <(ringway completions bash)` and `ringway che<TAB>`.
-    let ask = "\nCOMP_WORDS=(ringway che); COMP_CWORD=1; _ringway ringway che ringway; echo \"${COMPREPLY[@]}\"\n";
-    assert_eq!(piped("bash", &["-s"], &format!("{bash}{ask}")).trim(), "check");
-    for (shell, begin) in [("zsh", "#compdef ringway"), ("fish", "# Print an optspec")] {
-        assert!(said(&["completions", shell]).starts_with(begin), "{shell}");
-    }
-    assert_eq!(run(&["completions", "tcsh"]).0, 2);
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! `ringway explain`: what it says of a request is what the running gateway does with it.
 
+use crate::support::authority::{Authority, Wanted};
 use crate::support::foreign::{curl, url};
 use crate::support::gateway::{Gateway, run};
 use crate::support::message::ok;
 use crate::support::misbehave::answers_and_closes;
 use crate::support::{Setup, Upstream, temp_dir, tls};
+use crate::tls::{curl_to, secure};
 use serde_json::Value;
 
 /// Exit code and what `ringway explain` prints and complains about.
@@ -299,10 +301,10 @@ fn every_route_says_why_it_is_not_taken() {
         "4. ask (ext_auth): asks v: GET /verify HTTP/1.1",
         "5. small (request_limits)",
         "body      at most 1024 bytes",
-        "upstream  u, round_robin of no-such-host.invalid:9000 (weight 3), 127.0.0.1:1",
+        "upstream  u, at one of no-such-host.invalid:9000 (weight 3), 127.0.0.1:1, by round_robin",
         "| Host: no-such-host.invalid:9000",
-        "routes.user.timeout 7000 ms",
-        "upstreams.u.timeouts.connect 1000 ms",
+        "routes.user.timeout 7s",
+        "upstreams.u.timeouts.connect 1s",
     ] {
         assert!(said.contains(line), "{line}:\n{said}");
     }
@@ -322,7 +324,7 @@ fn every_route_says_why_it_is_not_taken() {
 fn of_a_split_one_upstream_is_shown_with_what_it_is_chosen_from() {
     let (code, said, _) = of_text(ROUTES, &["GET", "http://api.test/split"]);
     assert_eq!(code, 0, "{said}");
-    assert!(said.contains("upstream  v, p2c of 127.0.0.1:2") && said.contains("one of u (0), v (1)"), "{said}");
+    assert!(said.contains("upstream  v, at 127.0.0.1:2") && said.contains("one of u (0), v (1)"), "{said}");
 }
 
 #[test]
@@ -442,6 +444,107 @@ fn the_name_in_the_handshake_is_that_of_the_url() {
         (code, &*said),
         (1, "handshake refused: no certificate is for other.test, and unknown_name is refuse\n")
     );
+}
+
+#[test]
+fn what_a_service_would_say_is_unknown_or_supplied() {
+    let upstream = Upstream::start(answers_and_closes(ok("hello")));
+    let service = Upstream::start(answers_and_closes("HTTP/1.1 200 OK\r\nX-User: ann\r\nContent-Length: 0\r\n\r\n"));
+    let gateway = Setup::new()
+        .upstream("u", &[&upstream], "")
+        .upstream("login", &[&service], "")
+        .top("filters:")
+        .top("  gate: { ext_auth: { upstream: login, path: /verify, response_headers: [x-user], client_headers: [set-cookie], principal: x-user } }")
+        .top("  fair: { rate_limit: { rate: 100/s, key: principal } }")
+        .forward_all("filters: [gate, fair]")
+        .start();
+    let url = url(gateway.addr) + "/a";
+    let sent = ["-H", "User-Agent: test", "-H", "Accept: */*", "-H", "X-User: forged"];
+    assert_eq!(curl(&[&sent[..], &[&url]].concat()), "hello");
+    let asked = [&["GET", &url][..], &sent[..]].concat();
+    let told = json(&gateway, &[&asked[..], &["--ext-auth-header", "X-User: ann"]].concat());
+    assert_eq!(told["sent"][0]["request"].as_str().unwrap(), arrived(&upstream, 0));
+    assert!(told["filters"][1]["does"].as_str().unwrap().contains("principal ann"), "{told}");
+    assert!(told["sent"][0]["unknown"].as_array().unwrap().is_empty(), "{told}");
+    let (code, said, _) = explain(&gateway, &asked);
+    assert_eq!(code, 0, "{said}");
+    for line in [
+        "             ? whether it lets the request pass\n",
+        "             ? set-cookie for the client: from its answer\n",
+        "             ? who calls, for limits and the log: x-user of its answer\n",
+        "          ? x-user: from login's answer, or --ext-auth-header\n",
+        "?         is not known here",
+    ] {
+        assert!(said.contains(line), "{line}:\n{said}");
+    }
+    assert!(!said.contains("forged"), "what a client says under that name never passes:\n{said}");
+    for header in ["x user: ann", "x-user", "x-user: a\r\nb: c"] {
+        let (code, said, complaint) = explain(&gateway, &[&asked[..], &["--ext-auth-header", header]].concat());
+        assert!(code == 2 && complaint.contains("--ext-auth-header"), "{said}{complaint}");
+    }
+}
+
+#[test]
+fn credentials_that_can_not_be_checked_here_are_taken_for_right() {
+    let users = temp_dir("explain").join("users");
+    std::fs::write(&users, "ann:$2b$04$abcdefghijklmnopqrstuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuu\n").unwrap();
+    let yaml = format!(
+        "listeners: [{{ address: 127.0.0.1:18080 }}]\nupstreams: {{ u: {{ endpoints: [127.0.0.1:1] }} }}\nfilters:\n  \
+         token: {{ jwt: {{ issuer: any, audience: any, jwks: \"http://127.0.0.1:1/keys\", claim_headers: {{ x-user: sub }}, forward: false }} }}\n  \
+         people: {{ basic: {{ file: {}, principal_header: x-user }} }}\n\
+         routes:\n  - {{ match: {{ path: /token }}, filters: [token], forward: {{ upstream: u }} }}\n  \
+         - {{ match: {{ path: /basic }}, filters: [people], forward: {{ upstream: u }} }}\nadmin: off\n",
+        users.display()
+    );
+    // {"alg":"RS256"}, {"sub":"ann"} and a signature that nobody made.
+    let token = "Authorization: Bearer eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbm4ifQ.c2lnbmF0dXJl";
+    let (code, said, _) = of_text(&yaml, &["GET", "/token", "-H", token]);
+    assert!(code == 0 && !said.contains("refused") && !said.contains("| Authorization"), "{said}");
+    assert!(said.contains("? the keys of 127.0.0.1") && said.contains("? whether the token is right"), "{said}");
+    assert!(said.contains("  ? x-user: from the token that token accepts"), "{said}");
+    let (_, said, _) = of_text(&yaml, &["GET", "/token"]);
+    assert!(said.contains("answers 401: a token is required") && !said.contains("the keys of"), "{said}");
+    assert!(said.contains("  ? x-user: from the token"), "{said}");
+    let (_, said, _) = of_text(&yaml, &["GET", "/basic", "-H", "Authorization: Basic YW5uOmFubg=="]);
+    assert!(said.contains("| x-user: ann\n") && said.contains("? whether the password is right"), "{said}");
+    assert!(!said.contains("| Authorization"), "{said}");
+    let (_, said, _) = of_text(&yaml, &["GET", "/basic"]);
+    assert!(said.contains("answers 401") && said.contains("  ? x-user: who calls, as people makes it out"), "{said}");
+}
+
+#[test]
+fn who_a_certificate_says_the_client_is_is_told() {
+    let (sites, clients, strangers) = (Authority::new(), Authority::new(), Authority::new());
+    let site = sites.issue(&["gw.test"]);
+    let wanted = Wanted { names: &["client.test"], common_name: "billing", uri: None, expired: false };
+    let (good, foreign) = (clients.issue_as(&wanted), strangers.issue(&["client.test"]));
+    let upstream = Upstream::start(answers_and_closes(ok("hello")));
+    let tls = format!("certificates: [{}], client: {{ ca: {}, mode: required }}", site.yaml(), clients.ca.display());
+    let set =
+        "request_headers: { set: { x-partner: \"{tls.client.subject}\", x-print: \"{tls.client.fingerprint}\" } }";
+    let gateway = secure(&tls)
+        .upstream("named", &[&upstream], "")
+        .route(&format!("match: {{ path: /a }}, forward: {{ upstream: named, {set} }}"))
+        .start();
+    let [cert, key, other] = [&good.cert, &good.key, &foreign.cert].map(|path| path.to_str().unwrap());
+    let fields = ["-H", "User-Agent: test", "-H", "Accept: */*"];
+    let shows = ["--cert", cert, "--key", key];
+    assert_eq!(curl_to(&gateway, &sites, "gw.test", "/a", &[&shows[..], &fields].concat()), "hello");
+    let url = format!("https://gw.test:{}/a", gateway.addr.port());
+    let asked = [&["GET", &url][..], &fields].concat();
+    let told = json(&gateway, &[&asked[..], &["--client-cert", cert]].concat());
+    assert_eq!(told["sent"][0]["request"].as_str().unwrap(), arrived(&upstream, 0));
+    assert!(arrived(&upstream, 0).contains("CN=billing"), "{told}");
+    let (code, said, _) = explain(&gateway, &asked);
+    assert!(code == 0 && said.contains("? the client's certificate, without which the handshake is refused"), "{said}");
+    let (code, said, _) = explain(&gateway, &[&asked[..], &["--client-cert", other]].concat());
+    assert!(code == 1 && said.contains("handshake refused: the client's certificate: "), "{said}");
+    for file in ["/nonexistent", key] {
+        let (code, _, said) = explain(&gateway, &[&asked[..], &["--client-cert", file]].concat());
+        assert!(code == 2 && said.starts_with(&format!("--client-cert: {file} ")), "{said}");
+    }
+    let (code, _, said) = of_text(LISTENERS, &["GET", "/local", "--client-cert", cert]);
+    assert!(code == 2 && said.contains("asks for none"), "{said}");
 }
 
 #[test]

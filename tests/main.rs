@@ -26,6 +26,7 @@ mod balance;
 mod basic_auth;
 mod bodies;
 mod cfg;
+mod cfg_completions;
 mod cfg_doctor;
 mod cfg_explain;
 mod cfg_running;

@@ -1,36 +1,50 @@
 //! `ringway explain`: the request that its arguments describe, and what the gateway would do with it.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use clap::Args;
+use clap::{Args, ValueHint};
+use rustls::pki_types::CertificateDer;
 
 use crate::config::Config;
 use crate::config::listeners::Listener;
 use crate::core::Core;
-use crate::proxy::explain::{Asked, Explanation, explain};
+use crate::http::head::{Bounds, ResponseHead};
+use crate::proxy::explain::{Asked, Explanation, Granted, explain};
 use crate::proxy::plane::Plane;
+use crate::tls::files;
 
 use super::{hide, snapshot, told};
+
+/// A head that no upstream's answer may exceed by far.
+const GRANTED: Bounds = Bounds { head: 64 * 1024, fields: 256, target: 0 };
 
 /// Takes the request that it would be, and says what it would do with it
 #[derive(Args)]
 pub(crate) struct Options {
     /// The request's method
+    #[arg(value_hint = ValueHint::Other)]
     method: String,
     /// A path with its query, or a whole URL: its scheme chooses a listener with TLS or one without, its host is the Host
     /// unless a field says another, and the name in the handshake
+    #[arg(value_hint = ValueHint::Url)]
     url: String,
     /// A header field of the request, as often as needed
-    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_hint = ValueHint::Other)]
     headers: Vec<String>,
     /// The address that it comes from; else 127.0.0.1, or none where the listener is a Unix socket
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", value_hint = ValueHint::Other)]
     from: Option<IpAddr>,
     /// The listener that it comes to, by its name; else the first that speaks what the URL's scheme says
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
     listener: Option<String>,
+    /// The certificate that the client shows, with those that lead to its authority (PEM)
+    #[arg(long, value_name = "FILE")]
+    client_cert: Option<PathBuf>,
+    /// A header field of the answer that lets the request pass, of whoever ext_auth asks; as often as needed
+    #[arg(long, value_name = "NAME: VALUE", value_hint = ValueHint::Other)]
+    ext_auth_header: Vec<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -102,7 +116,12 @@ fn asked(options: &Options, config: &Config) -> Result<Asked, String> {
         None => (None, url.to_owned()),
     };
     // What a client of a Unix socket calls it, which has no name.
-    let address = || listener.address.ip().map_or_else(|| "localhost".to_owned(), |address| address.to_string());
+    let address = || match listener.address.ip() {
+        // It listens everywhere; the client's own machine is one of these places.
+        Some(address) if address.ip().is_unspecified() => format!("127.0.0.1:{}", address.port()),
+        Some(address) => address.to_string(),
+        None => "localhost".to_owned(),
+    };
     let host = authority.clone().unwrap_or_else(address);
     let mut head = format!("{} {target} HTTP/1.1\r\n", options.method);
     if named.is_none() {
@@ -114,7 +133,36 @@ fn asked(options: &Options, config: &Config) -> Result<Asked, String> {
     head += "\r\n";
     // Who gives no URL means by the Host both.
     let server_name = authority.or(named).unwrap_or(host);
-    Ok(Asked { head: head.into_bytes(), from, listener: index, server_name })
+    let certificates = certificates(options.client_cert.as_deref(), listener)?;
+    let granted = granted(&options.ext_auth_header)?;
+    Ok(Asked { head: head.into_bytes(), from, listener: index, server_name, certificates, granted })
+}
+
+fn certificates(file: Option<&Path>, listener: &Listener) -> Result<Vec<CertificateDer<'static>>, String> {
+    let Some(file) = file else { return Ok(Vec::new()) };
+    if listener.tls.as_ref().is_none_or(|tls| tls.files.client.is_none()) {
+        let name = &listener.name.value;
+        return Err(format!(
+            "--client-cert: the listener `{name}` asks for none; leave it out, or choose another listener"
+        ));
+    }
+    files::chain(file).map_err(|e| format!("--client-cert: {} {}; {}", file.display(), e.what, e.remedy))
+}
+
+/// The head of an answer with these fields.
+fn granted(lines: &[String]) -> Result<Granted, String> {
+    let mut bytes = b"HTTP/1.1 200 OK\r\n".to_vec();
+    for line in lines {
+        one_line("--ext-auth-header", line)?;
+        bytes.extend_from_slice(line.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(b"\r\n");
+    let mut head = ResponseHead::default();
+    match head.parse(&bytes, &GRANTED) {
+        Ok(true) if head.fields.iter().count() == lines.len() => Ok(Granted { head, bytes }),
+        _ => Err("--ext-auth-header is no field; write `NAME: VALUE`".to_owned()),
+    }
 }
 
 fn one_line(what: &str, text: &str) -> Result<(), String> {

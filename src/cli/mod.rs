@@ -1,6 +1,7 @@
 //! Commands that are more than a call.
 
 pub(crate) mod explain;
+pub(crate) mod help;
 mod hide;
 mod told;
 

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::proxy::explain::{Answer, Explanation, Other, Sent};
+use crate::value::Duration;
 
 /// Routes that are not taken are listed up to this number.
 const OTHERS_MAX: usize = 20;
@@ -20,13 +21,16 @@ fn write(told: &Explanation, out: &mut String) -> std::fmt::Result {
         let query = request.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
         writeln!(out, "request   {} {}{query}", request.method, request.path)?;
         writeln!(out, "          host {}, from {}, listener {}", request.host, request.client, told.listener)?;
+        told.unknown.iter().try_for_each(|what| writeln!(out, "          ? {what} (--client-cert FILE)"))?;
     }
     if let Some(why) = &told.handshake_refused {
         return writeln!(out, "handshake refused: {why}");
     }
     if let Some(route) = &told.route {
-        writeln!(out, "route     {} ({})", route.name, route.pattern)?;
+        let pattern = if route.name == route.pattern { String::new() } else { format!(" ({})", route.pattern) };
+        writeln!(out, "route     {}{pattern}", route.name)?;
         for (name, value) in &route.params {
+            let value = if value.is_empty() { "(empty)" } else { value };
             writeln!(out, "          {name} = {value}")?;
         }
     } else if told.request.is_some() {
@@ -36,6 +40,7 @@ fn write(told: &Explanation, out: &mut String) -> std::fmt::Result {
     for (i, step) in told.filters.iter().enumerate() {
         let title = if i == 0 { "filters" } else { "" };
         writeln!(out, "{title:<9} {}. {} ({}): {}", i + 1, step.name, step.kind, step.does)?;
+        step.unknown.iter().try_for_each(|what| writeln!(out, "             ? {what}"))?;
     }
     let refused = told.filters.iter().find(|step| step.answers.is_some());
     if let Some(step) = refused {
@@ -55,7 +60,14 @@ fn write(told: &Explanation, out: &mut String) -> std::fmt::Result {
     }
     for (i, deadline) in told.deadlines.iter().enumerate() {
         let title = if i == 0 { "deadlines" } else { "" };
-        writeln!(out, "{title:<9} {} {} ms", deadline.key, deadline.ms)?;
+        writeln!(out, "{title:<9} {} {}", deadline.key, Duration::from_millis(deadline.ms.into()))?;
+    }
+    let has_unknown = |told: &Explanation| {
+        let of_filters = told.filters.iter().any(|step| !step.unknown.is_empty());
+        !told.unknown.is_empty() || of_filters || told.sent.iter().any(|sent| !sent.unknown.is_empty())
+    };
+    if has_unknown(told) {
+        writeln!(out, "?         is not known here: nobody is asked, and nothing is opened")?;
     }
     Ok(())
 }
@@ -74,7 +86,12 @@ fn others(told: &Explanation, out: &mut String) -> std::fmt::Result {
     for (i, other) in shown.iter().take(OTHERS_MAX).enumerate() {
         let title = if i == 0 { "not taken" } else { "" };
         let called = if other.name == other.matches { String::new() } else { format!(" ({})", other.matches) };
-        writeln!(out, "{title:<9} {}{called}: {}: {}", other.name, other.differs, other.why)?;
+        match other.differs {
+            "path" if other.why.starts_with("it is for ") => {
+                writeln!(out, "{title:<9} {}{called}: another path", other.name)?
+            }
+            differs => writeln!(out, "{title:<9} {}{called}: {differs}: {}", other.name, other.why)?,
+        }
     }
     if more > 0 {
         writeln!(out, "          and {more} more; --json tells all")?;
@@ -97,7 +114,10 @@ fn answer(answer: &Answer, out: &mut String) -> std::fmt::Result {
 
 fn sent(sent: &Sent, out: &mut String) -> std::fmt::Result {
     let tls = if sent.tls { " over TLS" } else { "" };
-    let part = sent.part.as_ref().map(|part| format!("{part}: ")).unwrap_or_default();
+    let (title, part) = match &sent.part {
+        Some(part) => ("part", format!("{part}: ")),
+        None => ("upstream", String::new()),
+    };
     let endpoints: Vec<String> = sent
         .endpoints
         .iter()
@@ -106,9 +126,15 @@ fn sent(sent: &Sent, out: &mut String) -> std::fmt::Result {
             weight => format!("{} (weight {weight})", endpoint.address),
         })
         .collect();
-    writeln!(out, "upstream  {part}{}{tls}, {} of {}", sent.upstream, sent.balance, endpoints.join(", "))?;
+    let places = match endpoints.as_slice() {
+        [] => "none of its endpoints, which are all being drained".to_owned(),
+        [one] => format!("at {one}"),
+        several => format!("at one of {}, by {}", several.join(", "), sent.balance),
+    };
+    writeln!(out, "{title:<9} {part}{}{tls}, {places}", sent.upstream)?;
     sent.notes.iter().try_for_each(|note| writeln!(out, "          {note}"))?;
-    message(&sent.request, out)
+    message(&sent.request, out)?;
+    sent.unknown.iter().try_for_each(|field| writeln!(out, "          ? {}: {}", field.name, field.from))
 }
 
 fn message(text: &str, out: &mut String) -> std::fmt::Result {

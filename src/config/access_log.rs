@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::decode::{Block, Keys, Value};
+use super::decode::{Block, Keys, Value, is_word};
 use super::headers::check_field_name;
 use super::report::{Located, did_you_mean, quote};
 use crate::observe::format::{ALL, Fault, Format, NAMED, names};
@@ -137,7 +137,7 @@ fn target(text: &str) -> Result<LogTarget, Invalid> {
     match text {
         "stdout" => Ok(LogTarget::Stdout),
         "stderr" => Ok(LogTarget::Stderr),
-        "off" => Ok(LogTarget::Off),
+        off if is_word(off, "off") => Ok(LogTarget::Off),
         // Relative to which directory would depend on who starts the gateway.
         path if path.starts_with('/') && !path.ends_with('/') && !path.contains(char::is_control) => {
             Ok(LogTarget::File(PathBuf::from(path)))
@@ -285,7 +285,7 @@ mod tests {
                 "f:3:25: observe.access_log.format: `combnied` is not a word that is known here (did you mean `combined`?)",
                 "f:3:43: observe.access_log.sample: `10` is no share of the requests (write a percentage from 0% to 100%, like 5% or 0.1%)",
                 "f:3:53: observe.access_log.slow: `0s` is out of bounds (allowed: 1ms to 1d)",
-                "f:3:64: observe.access_log.query: `yes` is not a word that is known here (allowed: true, false)",
+                "f:3:64: observe.access_log.query: `yes` is not a word that is known here (did you mean `true`?)",
                 "f:3:69: observe.access_log.colour: unknown key (the keys here are to, format, fields, query, redact, sample, slow)",
             ]
         );

@@ -4,13 +4,21 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
-use super::report::{Located, Position, Report, did_you_mean, quote};
+use super::hints;
+use super::report::{Located, Position, Report, did_you_mean, nearest, quote};
 use super::secrets;
 use super::tree::{Key, Kind, Node, Scalar};
 use crate::value::{ByteSize, Duration, Invalid};
 
 /// What the longest name of an upstream, listener, filter or route may be: names are labels of every metric.
 const NAME_BYTES_MAX: usize = 128;
+
+/// Unknown keys of one block that are compared with what is missing.
+const UNKNOWN_MAX: usize = 20;
+
+const A_LIST: &str = "a list";
+const A_MAPPING: &str = "a mapping of keys";
+const A_NAME: &str = "a name";
 
 /// The keys of a block.
 pub(super) struct Keys {
@@ -33,6 +41,8 @@ pub(super) struct Value<'d> {
 /// A mapping whose keys are known.
 pub(super) struct Block<'d> {
     value: Value<'d>,
+    /// Keys that were meant by others which are unknown: they are not missing too.
+    meant: Vec<&'static str>,
     entries: Vec<(&'d Key, Value<'d>)>,
 }
 
@@ -60,18 +70,34 @@ impl<'d> Value<'d> {
     fn kind_error(&self, wanted: &str) {
         match &self.node.kind {
             Kind::Broken => {}
+            Kind::Scalar(scalar) if scalar.is_null() && self.key_path.is_empty() => {
+                self.error("the file is empty", "ten lines are enough: see config/examples/minimal.yaml");
+            }
             Kind::Scalar(scalar) if scalar.is_null() => {
                 self.error(format!("is empty, {wanted} is expected"), "write it, or remove the key");
             }
-            Kind::Scalar(_) => self.error(format!("must be {wanted}, not a single value"), ""),
+            Kind::Scalar(_) => {
+                let remedy = match wanted {
+                    A_LIST => "put it in brackets: [a, b]",
+                    A_MAPPING => "write its keys, each as `key: value` with a space behind the colon",
+                    _ => "",
+                };
+                self.error(format!("must be {wanted}, not a single value"), remedy);
+            }
             Kind::Sequence(_) => {
-                self.error(format!("must be {wanted}, not a list"), "text with `[` in it needs quotes")
+                let remedy = match wanted {
+                    A_MAPPING => "write its keys without `-` and `[ ]`, each as `key: value`",
+                    _ => "text with `[` in it needs quotes",
+                };
+                self.error(format!("must be {wanted}, not a list"), remedy);
             }
             Kind::Mapping(_) => {
-                self.error(
-                    format!("must be {wanted}, not a mapping of keys"),
-                    "text with `{` or `: ` in it needs quotes",
-                );
+                let remedy = match wanted {
+                    A_LIST => "begin each item with `- `",
+                    A_NAME => "it is defined elsewhere by a name of its own, and named here",
+                    _ => "text with `{` or `: ` in it needs quotes",
+                };
+                self.error(format!("must be {wanted}, not a mapping of keys"), remedy);
             }
         }
     }
@@ -105,8 +131,10 @@ impl<'d> Value<'d> {
     pub(super) fn block_with(&self, keys: &Keys, more: &[&str]) -> Option<Block<'d>> {
         let mut entries = self.entries(usize::MAX)?;
         let is_known = |key: &str| keys.known.contains(&key) || more.contains(&key);
+        let unknown = entries.iter().map(|(key, _)| key.text.as_str()).filter(|key| !is_known(key));
+        let meant = unknown.take(UNKNOWN_MAX).filter_map(|key| nearest(key, keys.known.iter().copied())).collect();
         entries.retain(|(key, value)| is_known(&key.text) || value.refuse_key(key, keys, more));
-        Some(Block { value: self.clone(), entries })
+        Some(Block { value: self.clone(), meant, entries })
     }
 
     /// Records why a key can not be used.
@@ -118,7 +146,9 @@ impl<'d> Value<'d> {
         } else if !self.report.is_full() {
             let known = || format!("the keys here are {}", [keys.known, more].concat().join(", "));
             let candidates = keys.known.iter().chain(more).chain(keys.later.iter().map(|(key, _)| key)).copied();
-            here.error("unknown key", did_you_mean(key, candidates).unwrap_or_else(known));
+            let hint = hints::foreign(key).map(str::to_owned).or_else(|| hints::odd_space(key));
+            let hint = hint.or_else(|| hints::below(keys, key)).or_else(|| did_you_mean(key, candidates));
+            here.error("unknown key", hint.unwrap_or_else(known));
         } else {
             here.error("unknown key", "");
         }
@@ -148,7 +178,7 @@ impl<'d> Value<'d> {
     /// their key's if a mapping or nothing follows.
     pub(super) fn entries(&self, entries_max: usize) -> Option<Vec<(&'d Key, Value<'d>)>> {
         let Kind::Mapping(entries) = &self.node.kind else {
-            self.kind_error("a mapping of keys");
+            self.kind_error(A_MAPPING);
             return None;
         };
         if entries.len() > entries_max {
@@ -171,7 +201,7 @@ impl<'d> Value<'d> {
     /// A list of so many items.
     pub(super) fn list(&self, length: RangeInclusive<usize>) -> Option<Vec<Value<'d>>> {
         let Kind::Sequence(items) = &self.node.kind else {
-            self.kind_error("a list");
+            self.kind_error(A_LIST);
             return None;
         };
         if !length.contains(&items.len()) {
@@ -219,9 +249,17 @@ impl<'d> Value<'d> {
 
     /// A single value that `parse` understands.
     pub(super) fn parse<T>(&self, parse: impl FnOnce(&str) -> Result<T, Invalid>) -> Option<T> {
-        let scalar = self.scalar("text")?;
+        self.parse_as("text", parse)
+    }
+
+    fn parse_as<T>(&self, wanted: &str, parse: impl FnOnce(&str) -> Result<T, Invalid>) -> Option<T> {
+        let scalar = self.scalar(wanted)?;
         match parse(&scalar.text) {
             Ok(value) => Some(value),
+            Err(Invalid { what, .. }) if hints::has_typographic_quotes(&scalar.text) => {
+                self.error(format!("{} {what}", self.quoted(scalar)), "these quotes are a part of the text: use \"\"");
+                None
+            }
             Err(Invalid { what, remedy }) => {
                 self.error(format!("{} {what}", self.quoted(scalar)), remedy);
                 None
@@ -242,7 +280,7 @@ impl<'d> Value<'d> {
     /// `None` for that word, or else what `read` makes of it.
     pub(super) fn or_word<T>(&self, word: &str, read: impl FnOnce(&Self) -> Option<T>) -> Option<Option<T>> {
         match &self.node.kind {
-            Kind::Scalar(scalar) if scalar.text == word => Some(None),
+            Kind::Scalar(scalar) if is_word(&scalar.text, word) => Some(None),
             _ => read(self).map(Some),
         }
     }
@@ -285,7 +323,7 @@ impl<'d> Value<'d> {
     /// One of a few words; `later` are those of a later version, each with what brings it.
     pub(super) fn word<T: Copy>(&self, words: &[(&str, T)], later: &[(&str, &str)]) -> Option<T> {
         let scalar = self.scalar("one word")?;
-        if let Some((_, value)) = words.iter().find(|(word, _)| *word == scalar.text) {
+        if let Some((_, value)) = words.iter().find(|(word, _)| is_word(&scalar.text, word)) {
             return Some(*value);
         }
         if let Some((word, comes_with)) = later.iter().find(|(word, _)| *word == scalar.text) {
@@ -293,7 +331,12 @@ impl<'d> Value<'d> {
             return None;
         }
         let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        let remedy = did_you_mean(&scalar.text, known.iter().copied());
+        let meant = match scalar.text.to_ascii_lowercase().as_str() {
+            "yes" | "on" => "true",
+            "no" | "off" => "false",
+            _ => &scalar.text,
+        };
+        let remedy = did_you_mean(meant, known.iter().copied());
         let remedy = remedy.unwrap_or_else(|| format!("allowed: {}", known.join(", ")));
         self.error(format!("{} is not a word that is known here", self.quoted(scalar)), remedy);
         None
@@ -301,7 +344,7 @@ impl<'d> Value<'d> {
 
     /// A name that others refer to, or the reference.
     pub(super) fn name(&self) -> Option<Located<String>> {
-        let name = self.parse(|text| check_name(text).map(|()| text.to_owned()))?;
+        let name = self.parse_as(A_NAME, |text| check_name(text).map(|()| text.to_owned()))?;
         Some(self.locate(name))
     }
 
@@ -356,7 +399,7 @@ impl<'d> Block<'d> {
     /// The value of a key that must be given.
     pub(super) fn required(&self, key: &str) -> Option<&Value<'d>> {
         let value = self.get(key);
-        if value.is_none() {
+        if value.is_none() && !self.meant.contains(&key) {
             self.value.error(format!("the key {} is missing", quote(key)), "add it");
         }
         value
@@ -391,6 +434,12 @@ pub(super) fn check_name(text: &str) -> Result<(), Invalid> {
             Err(Invalid::new(what, "use letters, digits and signs such as `-`, `_` and `.`"))
         }
     }
+}
+
+/// Whether a text is this word. Programs that write YAML 1.1 (Helm, Ansible) take `off` for a boolean and print `false`, which
+/// is nowhere a word of another meaning beside `off`.
+pub(super) fn is_word(text: &str, word: &str) -> bool {
+    text == word || (word == "off" && text == "false")
 }
 
 fn not_a_count<T: PartialOrd + Display>(range: &RangeInclusive<T>) -> Invalid {
@@ -449,7 +498,7 @@ mod tests {
                 "f:1:7: idle: `+1` is not a whole number (allowed: 1 to 100)",
                 "f:2:1: timeout: is empty, text is expected (write it, or remove the key)",
                 "f:3:7: mode: `hash` is not part of this version yet (it comes with hashing; remove it)",
-                "f:4:7: list: must be a list, not a single value",
+                "f:4:7: list: must be a list, not a single value (put it in brackets: [a, b])",
             ]
         );
         assert_eq!(errors("idle: ${SECRET}"), ["f:1:7: idle: `${SECRET}` is not a whole number (allowed: 1 to 100)"]);

@@ -82,7 +82,21 @@ impl fmt::Display for HostMatch {
 
 /// `ip:port` to listen on; port 0 lets the kernel choose one.
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, Invalid> {
-    text.parse().map_err(|_| Invalid::new("is not an address", "write ip:port, like 0.0.0.0:8080 or \"[::]:8080\""))
+    const FORM: &str = "write ip:port, like 0.0.0.0:8080 or \"[::]:8080\"";
+    text.parse().map_err(|_| {
+        let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+        let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+        let everywhere =
+            || format!("write 0.0.0.0:{port} for all addresses, or 127.0.0.1:{port} for this machine alone");
+        match host {
+            _ if text.parse::<IpAddr>().is_ok() => Invalid::new("is not an address: it has no port", FORM),
+            _ if !is_number => Invalid::new("is not an address", FORM),
+            _ if port.parse::<u16>().is_err() => Invalid::new("is not an address: no port is that large", "1 to 65535"),
+            "" | "*" => Invalid::new("is not an address: it has a port alone", everywhere()),
+            "localhost" => Invalid::new("is not an address: it has a name", format!("write 127.0.0.1:{port}")),
+            _ => Invalid::new("is not an address", FORM),
+        }
+    })
 }
 
 /// The same, or `unix:/path`.
@@ -193,7 +207,7 @@ fn host_name(text: &str) -> Result<String, Invalid> {
         return invalid("it is empty or too long", "1 to 253 characters");
     }
     if text.contains(':') {
-        return invalid("it has a `:`", "no port here; an IPv6 address goes in brackets, like [::1]");
+        return invalid("it has a `:`", "no scheme and no port here; an IPv6 address goes in brackets, like [::1]");
     }
     if text.ends_with('.') {
         return invalid("it ends with a dot", "remove the dot");

@@ -262,7 +262,7 @@ fn mode(text: &str) -> Result<u32, Invalid> {
     let digits = text.strip_prefix('0').filter(|digits| digits.len() == 3);
     let mode = digits.and_then(|digits| u32::from_str_radix(digits, 8).ok());
     mode.ok_or_else(|| {
-        Invalid::new("are no permissions", "write four octal digits, like 0660: owner and group may connect")
+        Invalid::new("are no permissions", "write four octal digits, like \"0660\": owner and group may connect; in quotes, for many programs read another number without")
     })
 }
 

@@ -25,6 +25,7 @@ mod errors;
 pub mod filters;
 pub mod forward;
 pub mod headers;
+mod hints;
 pub mod hosts;
 pub mod listeners;
 pub mod matching;
@@ -367,5 +368,7 @@ mod tests_limits;
 mod tests_listeners;
 #[cfg(test)]
 mod tests_matching;
+#[cfg(test)]
+mod tests_newcomers;
 #[cfg(test)]
 mod tests_plugins;

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::decode::check_name;
+use super::decode::{check_name, is_word};
 use super::filters::Filter;
 use super::schema::{self, Block, Default, Kind, WHOLE};
 use super::secrets;
@@ -122,6 +122,9 @@ fn filled(node: &Node, kind: &'static Kind) -> Shown {
                 Kind::Url => Class::Url,
                 // A query may hold what should not be shown.
                 _ if scalar.text.contains('?') => Class::Written,
+                Kind::Words(words) if words.contains(&"off") && is_word(&scalar.text, "off") => {
+                    return Shown::plain("off");
+                }
                 _ => Class::Plain,
             };
             text_of(scalar, class)
@@ -256,7 +259,7 @@ impl Shown {
         };
         match self {
             Self::Mapping(entries) => {
-                entries.iter().for_each(|(key, value)| add(&format!("{}:", scalar(key, true)), "", value));
+                entries.iter().for_each(|(key, value)| add(&format!("{}:", text_scalar(key)), "", value));
             }
             Self::List(items) => items.iter().for_each(|item| add("-", " ", item)),
             Self::Text(text) => lines.push(text.write(mask)),
@@ -287,11 +290,13 @@ impl Text {
     fn write(&self, mask: bool) -> String {
         let whole = || self.written.clone().unwrap_or_else(|| self.text.replace('$', "$$"));
         match self.class {
-            Class::Plain => scalar(&self.text.replace('$', "$$"), true),
-            Class::Secret if mask => scalar(&secrets::masked(&whole()), true),
-            Class::Url if mask && whole().starts_with('$') => scalar(&secrets::masked(&whole()), true),
-            Class::Written | Class::Url if mask => scalar(&secrets::without_passwords(&whole()), true),
-            Class::Written | Class::Secret | Class::Url => scalar(&whole(), true),
+            // Who takes it for a boolean writes `false`, which is the same.
+            Class::Plain if self.text == "off" => self.text.clone(),
+            Class::Plain => text_scalar(&self.text.replace('$', "$$")),
+            Class::Secret if mask => text_scalar(&secrets::masked(&whole())),
+            Class::Url if mask && whole().starts_with('$') => text_scalar(&secrets::masked(&whole())),
+            Class::Written | Class::Url if mask => text_scalar(&secrets::without_passwords(&whole())),
+            Class::Written | Class::Secret | Class::Url => text_scalar(&whole()),
             Class::Foreign if self.quoted => scalar(&whole(), false),
             // In quotes a number would be a text.
             Class::Foreign if self.written.is_some() && secrets::is_one_variable(&whole()) => whole(),
@@ -324,6 +329,24 @@ fn scalar(text: &str, may_be_plain: bool) -> String {
         }
     }
     quoted + "\""
+}
+
+/// A scalar that is a text to every reader, or the same number to each.
+fn text_scalar(text: &str) -> String {
+    scalar(text, !is_misread(text))
+}
+
+/// Whether a reader of YAML 1.1, which many programs have, makes something else of it without quotes: a boolean, or a number
+/// of base 8 or 60.
+fn is_misread(text: &str) -> bool {
+    if ["yes", "no", "on", "off"].iter().any(|word| text.eq_ignore_ascii_case(word)) {
+        return true;
+    }
+    let whole = text.split('.').next().unwrap_or_default();
+    let has = |c: char| whole.contains(c);
+    let is_number = whole.starts_with(|c: char| c.is_ascii_digit())
+        && whole.chars().all(|c| c.is_ascii_digit() || matches!(c, ':' | '_' | '-'));
+    is_number && (has(':') || has('_') || has('-') || (whole.starts_with('0') && whole.len() > 1))
 }
 
 #[cfg(test)]

@@ -152,8 +152,8 @@ pub fn quote(text: &str) -> String {
     }
 }
 
-/// " (did you mean …?)" without the brackets: the candidate that is nearest to `word`, if one is near enough.
-pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+/// A candidate that `word` may have been meant to be, if one is near enough.
+pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // A misspelling changes few letters of a short word; the bound also keeps the cost of the comparison small.
     let length = word.chars().count();
     if length > 64 {
@@ -166,7 +166,12 @@ pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
         .map(|candidate| (strsim::osa_distance(word, candidate), candidate))
         .filter(|(distance, _)| *distance <= near_enough)
         .min()
-        .map(|(_, candidate)| format!("did you mean {}?", quote(candidate)))
+        .map(|(_, candidate)| candidate)
+}
+
+/// " (did you mean …?)" without the brackets: the candidate that is nearest to `word`, if one is near enough.
+pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    nearest(word, candidates).map(|candidate| format!("did you mean {}?", quote(candidate)))
 }
 
 /// Text for a terminal: control characters are escaped, so that a file can not move the cursor of who reads the error.

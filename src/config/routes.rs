@@ -305,7 +305,7 @@ fn action(block: &Block<'_>, matches: Option<&Match>, route: &aggregate::Route<'
     match given.as_slice() {
         [_] => actions.pop().flatten(),
         [] => {
-            block.value().error("says not what to do", format!("give exactly one of {}", ACTIONS.join(", ")));
+            block.value().error("has no action", format!("give exactly one of {}", ACTIONS.join(", ")));
             None
         }
         [_, (_, second), ..] => {

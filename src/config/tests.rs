@@ -245,7 +245,7 @@ routes:
 admin: 127.0.0.1:9900
 ";
     let expected = "\
-f:2:14: listeners[0].address: `10.0.0.1` is not an address (write ip:port, like 0.0.0.0:8080 or \"[::]:8080\")
+f:2:14: listeners[0].address: `10.0.0.1` is not an address: it has no port (write ip:port, like 0.0.0.0:8080 or \"[::]:8080\")
 f:3:35: listeners[0].bounds.target: target (8KiB) is larger than head (1KiB), which contains it (raise head or lower target)
 f:5:24: upstreams.users.endpoints[0]: `http://a:1` is not an address but a URL (write host:port, without scheme and path)
 f:5:46: upstreams.users.balance: `p3c` is not a word that is known here (did you mean `p2c`?)
@@ -284,14 +284,14 @@ fn keys_of_later_versions_are_refused_by_name() {
 fn a_route_is_one_match_and_one_action() {
     for (keys, expected) in [
         ("respond: {}", "the key `match` is missing"),
-        ("match: { path: / }", "says not what to do"),
+        ("match: { path: / }", "has no action"),
         ("match: { path: / }, respond: {}, redirect: { to: / }", "a second action"),
         ("match: { path: / }, forward: {}", "the key `upstream` is missing"),
         ("match: { path: / }, respond: { status: 101 }", "allowed: 200 to 599"),
         ("match: { path: / }, respond: { status: 204, body: x }", "has no body"),
         ("match: { path: / }, redirect: { to: 'javascript:x' }", "does not begin"),
         ("match: { path: / }, redirect: { to: /, status: 200 }", "allowed: 301"),
-        ("match: { path: /, host: 'a:80' }, respond: {}", "no port here"),
+        ("match: { path: /, host: 'a:80' }, respond: {}", "no scheme and no port here"),
         ("match: { path: '/a/../b' }, respond: {}", "segment"),
         ("match: { path: /, methods: [CONNECT] }, respond: {}", "use `forward`"),
         ("match: { path: / }, respond: {}, timeout: 2d", "allowed: 10ms to 1d"),
@@ -349,7 +349,10 @@ admin: off
 
 #[test]
 fn documents_that_lack_or_repeat_something() {
-    assert_eq!(read("").unwrap_err(), "f:1:1: is empty, a mapping of keys is expected (write it, or remove the key)");
+    assert_eq!(
+        read("").unwrap_err(),
+        "f:1:1: the file is empty (ten lines are enough: see config/examples/minimal.yaml)"
+    );
     assert!(read("drain: 1s").unwrap_err().contains("`listeners` is missing"));
     assert!(read("listeners: []").unwrap_err().contains("has 0 items"));
     assert!(read("listeners: [{ address: '1.1.1.1:1', name: a }, { address: '1.1.1.1:2', name: a }]").is_err());

@@ -83,7 +83,6 @@ routes:
         "23 routes[5].redirect.to a brace is opened",
         "23 routes[5].redirect.status `200` is not a word",
         "24 routes[6].mach unknown key (did you mean `match`?)",
-        "24 routes[6] the key `match` is missing",
         "25 routes[6].forward.rewrite.path there is no value `{f.g}`",
         "26 routes[7].match.path the segment `%2e` can never match",
         "27 routes[7].forward.rewrite.add_prefix the prefix `/%2e` has a dot segment",

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 
 use granit_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput};
 
+use super::hints;
 use super::report::{Position, Report, quote};
 use super::variables::{self, Environment};
 
@@ -124,7 +125,11 @@ impl<'t> Reader<'t, '_> {
             Event::SequenceStart(..) => self.sequence(depth)?,
             Event::MappingStart(..) => self.mapping(depth)?,
             Event::Alias(_) | Event::UnresolvedAlias(_) => {
-                self.error(span.start, "aliases (`*name`) are not supported", "write the value out");
+                self.error(
+                    span.start,
+                    "aliases (`*name`) are not supported",
+                    "write the value out; text that begins with `*` needs quotes",
+                );
                 Kind::Broken
             }
             _ => {
@@ -220,7 +225,7 @@ impl<'t> Reader<'t, '_> {
             self.error(
                 start,
                 "tags (`!name`) are not supported",
-                "remove it; put the value in quotes if it begins with `!`",
+                "remove it, for one file holds the whole config; put the value in quotes if it begins with `!`",
             );
         }
     }
@@ -231,7 +236,7 @@ impl<'t> Reader<'t, '_> {
             Ok(next) => Some(next),
             Err(fault) => {
                 let what = format!("this is not YAML: {}", fault.info());
-                self.error(*fault.marker(), what, "text with any of `{ } [ ] , : # * & !` in it is best put in quotes");
+                self.error(*fault.marker(), what, hints::syntax(&fault.info()));
                 None
             }
         }

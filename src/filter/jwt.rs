@@ -99,10 +99,20 @@ impl Jwt {
         if let Some(principal) = &verified.principal {
             req.principal.set(principal);
         }
-        // Nobody has looked at a token in another place: the upstream must not take it for one that was checked.
+        self.strip(place, req);
+        Flow::Continue
+    }
+
+    /// What becomes of a request if its token is right, but for what the token says: for who tells that and has no keys.
+    pub fn assume_right(&self, req: &mut Request) {
+        let place = self.from.iter().position(|place| place.find(req) != Found::Nothing);
+        self.strip(place.unwrap_or(self.from.len()), req);
+    }
+
+    /// Nobody has looked at a token in another place: the upstream must not take it for one that was checked.
+    fn strip(&self, place: usize, req: &mut Request) {
         let goes_on = |index: usize| self.forward && index == place;
         self.from.iter().enumerate().filter(|(index, _)| !goes_on(*index)).for_each(|(_, place)| place.strip(req));
-        Flow::Continue
     }
 
     /// `at_us` is the time of the request, in µs since the process began.

@@ -139,6 +139,14 @@ impl Pattern {
 
     fn read_segment(&mut self, segment: &str) -> Result<(), PatternError> {
         let (mut before, mut after, mut has_param) = (String::new(), String::new(), false);
+        // As others write it. It would be taken for itself, and never match.
+        if matches!(segment, "*" | "**") {
+            let remedy = "write `{*rest}` for all that follows, or `{name}` for one segment";
+            return Err(PatternError::new(format!("`{segment}` means nothing in a path"), remedy));
+        }
+        if let Some(name) = segment.strip_prefix(':').filter(|name| !name.is_empty() && name.chars().all(is_plain)) {
+            return Err(PatternError::new(format!("`:{name}` means nothing in a path"), format!("write `{{{name}}}`")));
+        }
         let mut chars = segment.chars();
         while let Some(c) = chars.next() {
             let left = chars.as_str();
@@ -193,8 +201,7 @@ impl Pattern {
     }
 
     fn add_name(&mut self, name: &str) -> Result<(), PatternError> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        if name.is_empty() || !name.chars().all(plain) {
+        if name.is_empty() || !name.chars().all(is_plain) {
             return Err(PatternError::new(
                 format!("`{name}` is no name for a parameter"),
                 "use letters, digits, `_` and `-`, as in `{user_id}`",
@@ -212,6 +219,11 @@ impl Pattern {
         self.names.push(name.to_owned());
         Ok(())
     }
+}
+
+/// Whether a name of a parameter may have it.
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || c == '-'
 }
 
 /// Whether a segment is `.` or `..`, also percent-encoded (RFC 3986 5.2.4 and 6.2.2.2).

@@ -265,6 +265,11 @@ impl Listener {
         self.names.refuse_unknown && self.names.find(server_name).is_none()
     }
 
+    /// Whether clients are asked for a certificate, and if so whether they must show one.
+    pub fn wants_certificate(&self) -> Option<bool> {
+        self.verifier.as_ref().map(|_| self.required)
+    }
+
     /// Who the client is, behind a handshake. A resumed session is looked at again: its certificate may have expired or
     /// been revoked since, and rustls verifies only what is sent.
     ///

@@ -1,6 +1,7 @@
 """Validates YAML documents by a JSON Schema: {"schema": …, "documents": [text, …]} → [what is wrong, or null, …].
 
-The schema itself is checked by the metaschema of its draft first. Documents are read as YAML 1.2, in which `off` is a text.
+The schema itself is checked by the metaschema of its draft first. Documents are read as YAML 1.2, in which `off` is a text,
+and as YAML 1.1, in which it is a boolean: what is wrong by one of the two is wrong.
 """
 
 import json
@@ -30,8 +31,11 @@ validator = jsonschema.Draft202012Validator(given["schema"])
 
 
 def wrong(text):
-    error = next(validator.iter_errors(yaml.load(text, Core)), None)
-    return error and f"{error.json_path}: {error.message}"[:300]
+    for loader in (Core, yaml.SafeLoader):
+        error = next(validator.iter_errors(yaml.load(text, loader)), None)
+        if error:
+            return f"{loader.__name__}: {error.json_path}: {error.message}"[:300]
+    return None
 
 
 json.dump([wrong(text) for text in given["documents"]], sys.stdout)

@@ -218,7 +218,12 @@ impl Writer<'_> {
             Kind::Integer(least, most) => or_variable(json!({ "type": "integer", "minimum": least, "maximum": most })),
             Kind::Boolean => or_variable(json!({ "enum": [true, false, "true", "false"] })),
             Kind::Words(words) => {
-                or_variable(json!({ "enum": words.iter().flat_map(|w| word(w)).collect::<Vec<_>>() }))
+                let given = json!({ "enum": words.iter().flat_map(|w| word(w)).collect::<Vec<_>>() });
+                // How YAML 1.1 reads and writes it; editors complete the word.
+                let as_boolean = json!({ "enum": [false, "false"], "doNotSuggest": true });
+                let mut any = vec![given, json!({ "$ref": "#/$defs/variable" })];
+                any.extend(words.contains(&"off").then_some(as_boolean));
+                json!({ "anyOf": any })
             }
             Kind::Like(like) => or_variable(json!({ "type": "string", "pattern": like })),
             Kind::Name(like) => or_variable(json!({ "type": ["string", "number", "boolean"], "pattern": like })),

@@ -1,11 +1,14 @@
 //! What filters would do. Those that decide by the request alone are run; of those that draw lots, wait, or ask somebody it is
-//! said what they would do. A request that one refuses goes on all the same, to show what is behind it.
+//! said what they would do, and what only their answer would tell. A request that one refuses goes on all the same, to show
+//! what is behind it.
 
 use std::rc::Rc;
 
 use serde::Serialize;
 
-use crate::config::{Config, routes};
+use crate::config::{Config, filters as named, routes};
+use crate::core::decisions::Decision;
+use crate::error::Kind;
 use crate::filter::header_edits::HeaderEdits;
 use crate::filter::jwt::Place;
 use crate::filter::limit_key::{Fact, LimitKey};
@@ -15,9 +18,10 @@ use crate::observe::access_log::UNIX_CLIENT;
 use crate::request::Request;
 use crate::snapshot::{Route, filter_names};
 
-use super::super::plane::{Downstream, Live, Plane};
+use super::super::plane::Plane;
 use super::super::question;
 use super::sent::About;
+use super::{Asked, Unknown};
 
 /// One filter.
 #[derive(Debug, Serialize)]
@@ -30,41 +34,39 @@ pub struct Step {
     pub does: String,
     /// The status that it answers instead of letting the request pass.
     pub answers: Option<u16>,
+    /// What can not be known here.
+    pub unknown: Vec<String>,
 }
 
-/// Runs them, in order.
+/// Runs them, in order; with what of the fields that an upstream gets can not be known.
 pub(super) fn run(
     req: &mut Request,
     route: &Route,
     raw: &routes::Route,
-    live: &Rc<Live>,
+    about: &About<'_>,
     plane: &Rc<Plane>,
-    down: &Downstream,
-    config: &Config,
-) -> Vec<Step> {
+    asked: &Asked,
+) -> (Vec<Step>, Vec<Unknown>) {
+    let About { down, config, .. } = *about;
     let filters = route.filters.get(down.listener).map(Vec::as_slice).unwrap_or_default();
     let listener = config.listeners.get(down.listener);
     let mut names = listener.map(|listener| filter_names(config, raw, listener)).unwrap_or_default().into_iter();
-    let mut steps = Vec::new();
+    let (mut steps, mut fields) = (Vec::new(), Vec::new());
     for (index, filter) in filters.iter().enumerate() {
-        let (kind, mut does) = about(filter, req, config);
-        let mut answers = None;
+        let name = names.next().unwrap_or_default();
+        let (kind, mut does) = words(filter, req, config);
+        let (mut answers, mut unknown) = (None, Vec::new());
         let runs = !matches!(
             filter,
             Filter::Fault(_) | Filter::Mirror(_) | Filter::Plugin(_) | Filter::RateLimit(_) | Filter::Concurrency(_)
         );
         // Those before it have run.
         let so_far = filters.get(..=index).unwrap_or_default();
-        let flow = if runs { filter::on_request(so_far, index, req, &plane.core).1 } else { Flow::Continue };
-        match (flow, filter) {
-            (Flow::Continue, _) => {}
-            (Flow::Reply(reply), _) => {
-                let why = reply.kind.map_or("by itself", |kind| reply::row(kind).message);
-                does = format!("{does}; answers {}: {why}", reply.status);
-                answers = Some(reply.status);
-            }
+        let mut flow = if runs { filter::on_request(so_far, index, req, &plane.core).1 } else { Flow::Continue };
+        let mut from_answer = |name: &str, from: String| fields.push(Unknown { name: name.to_owned(), from });
+        match (&flow, filter) {
             (Flow::Ask, Filter::ExtAuth(asks)) => {
-                let upstream = About { live, down, config }.upstream(asks.upstream);
+                let upstream = about.upstream(asks.upstream);
                 let host = upstream.and_then(|upstream| upstream.endpoints.into_iter().next());
                 let mut out = Vec::new();
                 let host = host.map(|endpoint| endpoint.address).unwrap_or_default();
@@ -72,18 +74,89 @@ pub(super) fn run(
                     let line = out.split(|b| *b == b'\r').next().unwrap_or_default();
                     does = format!("{does}: {}", String::from_utf8_lossy(line));
                 }
+                unknown.push("whether it lets the request pass".to_owned());
+                let granted = &asked.granted;
+                let is_given = |name: &str| granted.head.fields.named(name.as_bytes(), &granted.bytes).next().is_some();
+                for name in asks.response_headers.iter().filter(|name| !is_given(name)) {
+                    let service = config_name(config, asks.upstream);
+                    from_answer(name, format!("from {service}'s answer, or --ext-auth-header"));
+                }
+                unknown
+                    .extend(asks.client_headers.iter().map(|name| format!("{name} for the client: from its answer")));
+                if let Some(name) = asks.principal.as_ref().filter(|name| !is_given(name)) {
+                    unknown.push(format!("who calls, for limits and the log: {name} of its answer"));
+                }
+                let said = asks.read_grant(&granted.head, &granted.bytes).map(Decision::Allow);
+                flow = asks.on_answer(said, req, &plane.core);
+            }
+            // Nobody takes passwords out of the queue of a snapshot that never runs.
+            (flow_now, Filter::Basic(basic)) if is_unchecked(flow_now) => {
+                unknown.push("whether the password is right; what follows is what would be if it is".to_owned());
+                basic.assume_right(req);
+                flow = Flow::Continue;
+            }
+            (Flow::Reply(reply), Filter::Jwt(jwt)) => {
+                jwt.headers.iter().for_each(|field| from_answer(field, format!("from the token that {name} accepts")));
+                jwt.assume_right(req);
+                let keys = keys_of(config, &name).filter(|_| reply.kind != Some(Kind::TokenMissing));
+                unknown.extend(keys.map(|host| format!("the keys of {host}, which are not fetched here")));
+                if reply.kind == Some(Kind::KeysMissing) {
+                    unknown.push("whether the token is right; what follows is what would be if it is".to_owned());
+                    unknown.push("who calls, for limits and the log: the token says it".to_owned());
+                    flow = Flow::Continue;
+                }
+            }
+            (Flow::Reply(_), Filter::Basic(_) | Filter::ApiKey(_)) => {
+                let field = match filter {
+                    Filter::Basic(basic) => basic.principal_header.as_ref(),
+                    Filter::ApiKey(keys) => keys.principal_header.as_ref(),
+                    _ => None,
+                };
+                field.into_iter().for_each(|field| from_answer(field, format!("who calls, as {name} makes it out")));
+            }
+            (_, Filter::Plugin(_)) => unknown.push("what it reads, changes or answers".to_owned()),
+            _ => {}
+        }
+        match (flow, filter) {
+            (Flow::Continue, _) => {}
+            (Flow::Reply(reply), _) => {
+                let why = reply.kind.map_or("by itself", |kind| reply::row(kind).message);
+                does = format!("{does}; answers {}: {why}", reply.status);
+                answers = Some(reply.status);
             }
             // What is waited for is not asked here.
             (Flow::Wait(_) | Flow::Ask, _) => {}
         }
-        steps.push(Step { name: names.next().unwrap_or_default(), kind, does, answers });
+        steps.push(Step { name, kind, does, answers, unknown });
     }
-    steps
+    (steps, fields)
+}
+
+/// Whether a password would have to be compared.
+fn is_unchecked(flow: &Flow) -> bool {
+    match flow {
+        Flow::Wait(_) => true,
+        Flow::Reply(reply) => reply.kind == Some(Kind::PasswordsBusy),
+        _ => false,
+    }
+}
+
+/// Where the keys of a `jwt` filter would be fetched.
+fn keys_of<'c>(config: &'c Config, name: &str) -> Option<&'c str> {
+    let filter = config.filters.iter().find(|filter| filter.name.value == name)?;
+    match &filter.filter {
+        named::Filter::Jwt(jwt) => jwt.jwks.as_ref()?.url.host(),
+        _ => None,
+    }
+}
+
+fn config_name(config: &Config, upstream: usize) -> &str {
+    config.upstreams.get(upstream).map_or("", |upstream| upstream.name.value.as_str())
 }
 
 /// The key of a filter's block, and what it is about. Nothing that a client or the config keeps secret is in it.
-fn about(filter: &Filter, req: &Request, config: &Config) -> (&'static str, String) {
-    let upstream = |index: usize| config.upstreams.get(index).map_or("", |upstream| upstream.name.value.as_str());
+fn words(filter: &Filter, req: &Request, config: &Config) -> (&'static str, String) {
+    let upstream = |index: usize| config_name(config, index);
     match filter {
         Filter::RequestHeaders(filter) => ("request_headers", edits(&filter.edits)),
         Filter::SecurityHeaders(filter) => {
@@ -107,15 +180,13 @@ fn about(filter: &Filter, req: &Request, config: &Config) -> (&'static str, Stri
                     .to_owned(),
             )
         }
-        Filter::RequestLimits(_) => ("request_limits", "the request is within its limits, or answered".to_owned()),
+        Filter::RequestLimits(_) => ("request_limits", "looks at size, fields, method and type".to_owned()),
         Filter::ApiKey(filter) => ("api_key", {
             let header = filter.header.as_ref().map(|name| format!("the field {name}"));
             let query = filter.query.as_ref().map(|name| format!("the query parameter {name}"));
             format!("needs a key in {}", header.into_iter().chain(query).collect::<Vec<_>>().join(" or "))
         }),
-        Filter::Basic(_) => {
-            ("basic", "needs name and password in Authorization; they are not compared here".to_owned())
-        }
+        Filter::Basic(_) => ("basic", "needs name and password in Authorization".to_owned()),
         Filter::RateLimit(limit) => {
             let dry = if limit.dry_run { ", counted only" } else { "" };
             ("rate_limit", format!("key = {}; takes {}{dry}", key(&limit.key, req), limit.cost))
@@ -134,7 +205,7 @@ fn about(filter: &Filter, req: &Request, config: &Config) -> (&'static str, Stri
             let places = filter.from.iter().map(place).collect::<Vec<_>>().join(" or ");
             format!("{} a token in {places}", if filter.optional { "looks for" } else { "needs" })
         }),
-        Filter::Plugin(plugin) => ("plugin", format!("runs `{}`; what it does is not shown", plugin.plugin)),
+        Filter::Plugin(plugin) => ("plugin", format!("runs `{}`", plugin.plugin)),
         Filter::ExtAuth(filter) => ("ext_auth", format!("asks {}", upstream(filter.upstream))),
         Filter::Fault(filter) => ("fault", {
             let percent = |per_million: u32| f64::from(per_million) / 10_000.0;

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 use http::Method;
+use rustls::pki_types::CertificateDer;
 use serde::Serialize;
 
 use crate::config::Config;
@@ -16,13 +17,14 @@ use crate::error::Kind;
 use crate::filter;
 use crate::http::authority::validate_host;
 use crate::http::framing::Framing;
+use crate::http::head::ResponseHead;
 use crate::http::reply::{self, Reply};
 use crate::io::{Buf, Stream, memory};
 use crate::observe::access_log::UNIX_CLIENT;
 use crate::request::Request;
 use crate::route::{Verdict, param_names};
 use crate::snapshot::{Action, ListenerSpec, Snapshot};
-use crate::tls::Session;
+use crate::tls::{ClientIdentity, Session};
 
 use super::plane::{Downstream, Live, Peer, Plane};
 use super::receive::{self, Arrival};
@@ -45,6 +47,28 @@ pub struct Asked {
     pub listener: usize,
     /// The host that the handshake is for, and a port if there is one, where the listener speaks TLS.
     pub server_name: String,
+    /// The certificate that the client shows, and those that lead to its authority.
+    pub certificates: Vec<CertificateDer<'static>>,
+    /// What services that are asked about the request are to have answered.
+    pub granted: Granted,
+}
+
+/// An answer that lets a request pass.
+#[derive(Debug, Default)]
+pub struct Granted {
+    /// Its head.
+    pub head: ResponseHead,
+    /// The bytes that it is within.
+    pub bytes: Vec<u8>,
+}
+
+/// A field that an upstream gets, whose value is not known.
+#[derive(Clone, Debug, Serialize)]
+pub struct Unknown {
+    /// Its name.
+    pub name: String,
+    /// Where its value would come from.
+    pub from: String,
 }
 
 /// What would be done with a request.
@@ -54,6 +78,8 @@ pub struct Explanation {
     pub listener: String,
     /// Why there is no request: the handshake is refused.
     pub handshake_refused: Option<String>,
+    /// What of the connection is not known.
+    pub unknown: Vec<String>,
     /// How it was understood, unless it is refused before that.
     pub request: Option<Understood>,
     /// The route that it takes.
@@ -142,8 +168,11 @@ pub fn explain(plane: &Rc<Plane>, config: &Config, asked: &Asked) -> Explanation
     let Some(rules) = snapshot.listeners.get(asked.listener) else { return Explanation::default() };
     let mut told = Explanation { listener: rules.name.clone(), ..Explanation::default() };
     listener_deadlines(rules, &mut told);
-    let down = downstream(plane, rules, asked);
-    told.handshake_refused = handshake_refused(&down, rules);
+    let client = client(rules, asked, &mut told);
+    let down = downstream(plane, rules, asked, client);
+    if told.handshake_refused.is_none() {
+        told.handshake_refused = handshake_refused(&down, rules);
+    }
     if told.handshake_refused.is_some() {
         return told;
     }
@@ -175,10 +204,11 @@ pub fn explain(plane: &Rc<Plane>, config: &Config, asked: &Asked) -> Explanation
     told.deadlines.push(Deadline { key: route.timeout_key(), ms: route.timeout_ms });
     req.body_limit = route.body_limit;
     receive::count_forward(&mut req);
-    told.filters = filters::run(&mut req, route, raw, &live, plane, &down, config);
+    let about = sent::About { live: &live, down: &down, config };
+    let (steps, unknown) = filters::run(&mut req, route, raw, &about, plane, asked);
+    told.filters = steps;
     told.body_limit = req.body_limit;
     req.cut_query();
-    let about = sent::About { live: &live, down: &down, config };
     match &route.action {
         Action::Forward(_) if is_connect_with_body(&req) => {
             told.answer = Some(error(Kind::Malformed("CONNECT with a body"), Some(index), &req, &live, plane, rules));
@@ -186,7 +216,10 @@ pub fn explain(plane: &Rc<Plane>, config: &Config, asked: &Asked) -> Explanation
         action if unwanted::is_bounded(action, &req) && unwanted::announces_too_much(&req) => {
             told.answer = Some(error(Kind::BodyTooLarge, Some(index), &req, &live, plane, rules));
         }
-        Action::Forward(action) => about.forward(action, raw, route.timeout_ms, &plane.core, &mut req, &mut told),
+        Action::Forward(action) => {
+            about.forward(action, raw, route.timeout_ms, &plane.core, &mut req, &mut told);
+            told.sent.iter_mut().for_each(|sent| sent.unknown.clone_from(&unknown));
+        }
         Action::Aggregate(plan) => about.aggregate(plan, raw, route.timeout_ms, &req, &mut told),
         Action::Respond(respond) => {
             let reply = exchange::responded(respond, &req);
@@ -200,8 +233,26 @@ pub fn explain(plane: &Rc<Plane>, config: &Config, asked: &Asked) -> Explanation
     told
 }
 
+/// Who the client is by the certificate that it shows, which is verified as in a handshake.
+fn client(rules: &ListenerSpec, asked: &Asked, told: &mut Explanation) -> Option<ClientIdentity> {
+    let tls = &rules.tls.as_ref()?.rules;
+    match (asked.certificates.is_empty(), tls.wants_certificate()) {
+        (_, None) => {}
+        (true, Some(true)) => {
+            told.unknown.push("the client's certificate, without which the handshake is refused".into())
+        }
+        (true, Some(false)) => told.unknown.push("the client's certificate, which it may show or not".into()),
+        // As in a resumed session: all that a handshake would look at is looked at.
+        (false, Some(_)) => match tls.admit(&asked.certificates, true) {
+            Ok(client) => return client,
+            Err(e) => told.handshake_refused = Some(format!("the client's certificate: {e}")),
+        },
+    }
+    None
+}
+
 /// A connection that nobody is at the other end of.
-fn downstream(plane: &Plane, rules: &ListenerSpec, asked: &Asked) -> Downstream {
+fn downstream(plane: &Plane, rules: &ListenerSpec, asked: &Asked, client: Option<ClientIdentity>) -> Downstream {
     let (near, _) = memory::pair();
     let down = Downstream {
         stream: Stream::Memory(near),
@@ -222,7 +273,7 @@ fn downstream(plane: &Plane, rules: &ListenerSpec, asked: &Asked) -> Downstream 
         // Addresses are named in no handshake (RFC 6066 3).
         let is_name = |host: &String| !host.starts_with('[') && host.parse::<Ipv4Addr>().is_err();
         let session =
-            Session { server_name: host.ok().filter(is_name).unwrap_or_default(), version: "TLSv1.3", client: None };
+            Session { server_name: host.ok().filter(is_name).unwrap_or_default(), version: "TLSv1.3", client };
         let _ = down.session.set(Rc::new(session)); // it was empty
     }
     down

@@ -17,7 +17,7 @@ use super::super::aggregate::render::{PartFacts, Sender, Values};
 use super::super::forward::{ask_upgrade, edit};
 use super::super::plane::{Downstream, Live};
 use super::super::{split, upstream_head};
-use super::{Deadline, Explanation};
+use super::{Deadline, Explanation, Unknown};
 
 /// What one upstream gets.
 #[derive(Debug, Serialize)]
@@ -36,6 +36,8 @@ pub struct Sent {
     pub request: String,
     /// When it is asked, and what else is to be known.
     pub notes: Vec<String>,
+    /// Fields that it gets beside these, whose values are not known.
+    pub unknown: Vec<Unknown>,
 }
 
 /// Where an upstream may be asked.
@@ -142,6 +144,7 @@ impl About<'_> {
             endpoints: raw.endpoints.iter().filter(|endpoint| !endpoint.drain).map(endpoint).collect(),
             tls: raw.tls.is_some(),
             request: String::new(),
+            unknown: Vec::new(),
             notes: raw.proxy_protocol.map(proxy_header).into_iter().collect(),
         })
     }
