@@ -33,6 +33,12 @@ pub struct Bound {
     pub address: SocketName,
 }
 
+impl From<Bound> for OwnedFd {
+    fn from(bound: Bound) -> Self {
+        bound.fd
+    }
+}
+
 /// Binds `address` once per worker: the kernel spreads connections over them.
 pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<Bound>> {
     let mut bound: Vec<Bound> = Vec::with_capacity(workers);
