@@ -8,7 +8,7 @@ use super::references::Names;
 use super::report::{Located, quote};
 use super::tls::{self, ListenerTls};
 use super::{TrustedProxies, trusted_proxies};
-use crate::socket::SocketName;
+use crate::socket::{SocketName, is_abstract};
 use crate::value::{ByteSize, Duration, Invalid};
 
 pub(super) const KEYS: Keys = Keys {
@@ -256,8 +256,15 @@ fn proxy_protocol(value: &Value<'_>, address: Option<&SocketName>) -> Option<Tru
 
 /// `mode` beside an `address`: permissions of the path, if it has any.
 pub(super) fn mode(block: &Block<'_>, address: Option<&SocketName>) -> u32 {
-    if let (Some(value), Some(SocketName::Ip(_))) = (block.get("mode"), address) {
-        value.error("a port has no path that it could be the mode of", "remove it, or listen on unix:/path");
+    match (block.get("mode"), address) {
+        (Some(value), Some(SocketName::Ip(_))) => {
+            value.error("a port has no path that it could be the mode of", "remove it, or listen on unix:/path");
+        }
+        (Some(value), Some(SocketName::Unix(name))) if is_abstract(name) => {
+            let remedy = "remove it (whoever is in the same network namespace may connect), or listen on unix:/path";
+            value.error("an abstract socket has no permissions", remedy);
+        }
+        _ => {}
     }
     block.or("mode", MODE_DEFAULT, |v| v.parse(permissions))
 }

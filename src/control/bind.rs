@@ -52,7 +52,7 @@ pub(super) fn bind(config: &Config, workers: usize) -> Result<(Vec<Vec<listen::B
             SocketName::Unix(path) => {
                 let (bound, owned) = settled(|| bind_at(path, *mode, workers), Obstacle::is_in_use)
                     .map_err(|obstacle| format!("listener {}: {path}: {}", name.value, obstacle.into_cause()))?;
-                paths.push(owned);
+                paths.extend(owned);
                 bound
             }
         };
@@ -88,7 +88,7 @@ pub(super) fn bind_admin(admin: &Admin) -> Result<(AdminSocket, Option<Owned>), 
             let (bound, owned) = settled(|| bind_at(path, admin.mode, 1), Obstacle::is_in_use)
                 .map_err(|obstacle| format!("admin: {path}: {}", obstacle.into_cause()))?;
             let bound = bound.into_iter().next().map(OwnedFd::from).ok_or("admin: nothing was bound")?;
-            Ok((AdminSocket::Unix(UnixListener::from_std(bound.into()).map_err(|e| cannot(&e))?), Some(owned)))
+            Ok((AdminSocket::Unix(UnixListener::from_std(bound.into()).map_err(|e| cannot(&e))?), owned))
         }
     }
 }

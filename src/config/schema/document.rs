@@ -34,8 +34,8 @@ pub(super) static DOCUMENT: Block = Block {
 const CPUS: Kind = Kind::List(&Kind::Count(0, CPUS_MAX - 1), 1, CPUS_MAX);
 pub(super) const NETWORK: Kind = Kind::Like("^[0-9a-fA-F.:]+(/[0-9]{1,3})?$");
 const TRUSTED: Kind = Kind::Either(&[Kind::Words(&["unix"]), NETWORK]);
-/// An address or a host, and a port; or the path of a socket.
-const SOCKET: Kind = Kind::Like(":[0-9]{1,5}$|^unix:/");
+/// An address or a host, and a port; or the path of a socket, or its abstract name.
+const SOCKET: Kind = Kind::Like(":[0-9]{1,5}$|^unix:[/@]");
 /// Permissions of a file, which YAML may read as a number.
 const MODE: Kind = Kind::Name("^0[0-7]{3}$");
 const CA: Kind = Kind::Either(&[Kind::Words(&["system"]), FILE]);
@@ -303,7 +303,16 @@ static FORWARD: Block = Block {
 static STICKY: Block = Block {
     name: "sticky",
     keys: &split::STICKY_KEYS,
-    rows: &[may("cookie", FIELD), may("header", FIELD), may("max_age", TIME)],
+    rows: &[
+        may("cookie", FIELD),
+        may("header", FIELD),
+        may("max_age", TIME),
+        Row {
+            key: "cache_control",
+            kind: Kind::Words(&["private", "keep"]),
+            default: Default::With("cookie", "private"),
+        },
+    ],
     rule: Rule::One(&["cookie", "header"]),
 };
 static REWRITE: Block = Block {
