@@ -192,13 +192,13 @@ fn serve(load: impl FnOnce() -> Result<Config, String>, is_demo: bool) -> Result
         // Before anything that takes time: until then a signal that is meant for the log ends the process.
         let signals = Signals::listen(hangup).map_err(|e| format!("signals: {e}"))?;
         let config = load()?;
-        let admin = config.admin;
+        let admin = config.admin.as_ref().map(|admin| admin.address.clone());
         let services = if is_demo { Some(demo_listeners().await?) } else { None };
         let Some((control, starts)) = control::prepare(config, signals).await? else { return Ok(0) };
         for start in starts {
             worker::start(start).map_err(|e| format!("a worker's thread can not start: {e}"))?;
         }
-        let text = ready_text(&control, admin.map(|a| a.to_string()), is_demo);
+        let text = ready_text(&control, admin.as_ref(), is_demo);
         let beside = async {
             match services {
                 Some(services) => drop(demo::serve(services).await),
@@ -217,19 +217,19 @@ fn serve(load: impl FnOnce() -> Result<Config, String>, is_demo: bool) -> Result
     std::process::exit(i32::from(code));
 }
 
-fn ready_text(control: &Control, admin: Option<String>, is_demo: bool) -> String {
-    let url = |(name, is_tls): &(SocketName, bool)| match name {
-        SocketName::Ip(address) => format!("http{}://{address}", if *is_tls { "s" } else { "" }),
+fn ready_text(control: &Control, admin: Option<&SocketName>, is_demo: bool) -> String {
+    let url = |name: &SocketName, is_tls: bool| match name {
+        SocketName::Ip(address) => format!("http{}://{address}", if is_tls { "s" } else { "" }),
         SocketName::Unix(_) => name.to_string(),
     };
-    let listening: Vec<String> = control.addresses().iter().map(url).collect();
+    let listening: Vec<String> = control.addresses().iter().map(|(name, is_tls)| url(name, *is_tls)).collect();
     let mut text = format!("ringway: listening on {}", listening.join(", "));
-    if let Some(admin) = &admin {
-        text += &format!(", admin on http://{admin}");
+    if let Some(admin) = admin {
+        text += &format!(", admin on {}", url(admin, false));
     }
     text.push('\n');
     if let (true, Some(gateway), Some(admin)) = (is_demo, control.addresses().first(), admin) {
-        let requests = demo::requests_to_try(&gateway.0.to_string(), &admin);
+        let requests = demo::requests_to_try(&gateway.0.to_string(), &admin.to_string());
         text += &format!("\nTry:\n\n{requests}\nThe JSON lines that follow are its access log, one per request.\n\n");
     }
     text

@@ -3,16 +3,21 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-/// `sun_path` of Linux without the NUL behind it (unix(7)): what a path of a Unix socket may be long.
+/// `sun_path` of Linux without the NUL behind a path, or in front of an abstract name (unix(7)): how long either may be.
 pub const UNIX_PATH_BYTES_MAX: usize = 107;
 
-/// Where a listener or an endpoint is. As text `ip:port` or `unix:/path`.
+/// Where a listener or an endpoint is. As text `ip:port`, `unix:/path` or `unix:@name`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SocketName {
     /// An IP address and a port.
     Ip(SocketAddr),
-    /// The absolute path of a Unix socket, at most [`UNIX_PATH_BYTES_MAX`] long.
+    /// The absolute path of a Unix socket, at most [`UNIX_PATH_BYTES_MAX`] long; or `@` and an abstract name, as long.
     Unix(Box<str>),
+}
+
+/// Whether a Unix socket has a name of the kernel's and no path: there is no file, and so there are no permissions.
+pub fn is_abstract(unix: &str) -> bool {
+    unix.starts_with('@')
 }
 
 impl SocketName {

@@ -13,6 +13,9 @@ use std::os::unix::fs::PermissionsExt;
 /// Every balancer, with the key that makes requests of [`asks`] stick.
 const BALANCERS: [&str; 4] = ["p2c", "round_robin", "least_request", "{ hash: { header: x-user } }"];
 
+/// Tries that bounded load sent elsewhere.
+const SPILLS: &str = "ringway_upstream_hash_spills_total";
+
 fn by(balance: &str) -> String {
     format!("balance: {balance}")
 }
@@ -121,6 +124,8 @@ fn one_hot_key_overloads_nobody_and_its_endpoint_gets_it_again_once_there_is_roo
         }
         let counts: Vec<usize> = upstreams.iter().map(|upstream| upstream.heads().len()).collect();
         assert_eq!((counts.iter().max(), counts[first.unwrap()]), (Some(&most), most), "{max_load}: {counts:?}");
+        let spills = |upstream: &str| gateway.metrics().sum(SPILLS, &[("upstream", upstream)]);
+        assert_eq!(spills("u"), (24 - most) as f64, "{max_load}: each that went elsewhere is counted");
         gate.open();
         let home = ["a", "b", "c"][first.unwrap()];
         for client in &mut clients {
@@ -129,6 +134,7 @@ fn one_hot_key_overloads_nobody_and_its_endpoint_gets_it_again_once_there_is_roo
         for client in &mut clients {
             assert_eq!(client.ask(asks("hot")).text(), home, "{max_load}");
         }
+        assert_eq!(spills("u"), (24 - most) as f64, "and no other");
     }
 }
 

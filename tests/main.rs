@@ -9,6 +9,7 @@
     reason = "a scenario ends by panicking, and a test binary has no public interface"
 )]
 
+mod abstract_sockets;
 mod access;
 mod aggregate;
 mod aggregate_envelope;

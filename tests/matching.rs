@@ -2,7 +2,8 @@
 
 use crate::routes::{naming, table};
 use crate::support::client::post;
-use crate::support::foreign::{curl, curl_trust, url};
+use crate::support::foreign::{curl, curl_trust, nginx, url};
+use crate::support::misbehave::answers;
 use crate::support::{Client, Gateway, Setup, Upstream, free_port, temp_dir, tls};
 use std::collections::HashMap;
 use std::time::Instant;
@@ -337,6 +338,80 @@ fn a_cookie_keeps_a_client_with_one_upstream_and_names_nothing() {
     let junk = format!("v={}", "\"%00,".repeat(1600));
     assert_eq!(gateway.ask(format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: {junk}\r\n\r\n")).status, 200);
     assert!(gateway.ask("GET / HTTP/1.1\r\nHost: a\r\nCookie: v=\r\n\r\n").fields.has("set-cookie"), "empty is none");
+}
+
+/// nginx as a cache in front that is told to store what sets cookies, as CDNs do where their rules say "cache everything".
+#[test]
+fn no_shared_cache_gives_a_clients_cookie_to_another() {
+    let says =
+        |fields: &str| Upstream::start(answers(format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 5\r\n\r\nfresh")));
+    for (fields, keys, expected) in [
+        ("Cache-Control: public, max-age=60\r\n", "", Some("private, max-age=60")),
+        ("Cache-Control: s-maxage=600\r\nCache-Control: max-age=60\r\n", "", Some("private, max-age=60")),
+        ("Cache-Control: max-age=60\r\nCDN-Cache-Control: max-age=99\r\nSurrogate-Control: max-age=99\r\n", "", None),
+        ("Expires: Thu, 01 Dec 2099 16:00:00 GMT\r\n", "", Some("private")),
+        ("Cache-Control: public, max-age=60\r\n", ", cache_control: keep", Some("public, max-age=60")),
+    ] {
+        let upstream = says(fields);
+        let gateway = Setup::new()
+            .upstream("up", &[&upstream], "")
+            .route(&format!(
+                r#"match: {{ path: "/{{*rest}}" }}, forward: {{ split: {{ up: 1 }}, sticky: {{ cookie: v{keys} }} }}"#
+            ))
+            .start();
+        let answer = gateway.get("/");
+        assert_eq!(
+            answer.fields.all("cache-control"),
+            expected.map_or(vec!["max-age=60", "private"], |one| vec![one]),
+            "{fields}"
+        );
+        let for_networks = ["cdn-cache-control", "surrogate-control"].map(|name| answer.fields.has(name));
+        assert_eq!(for_networks, [false; 2], "{fields}");
+        let cookie = answer.fields.get("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+        let again = gateway.ask(format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\n\r\n"));
+        let lines = fields.lines().map(|line| line.split_once(": ").unwrap());
+        assert!(lines.clone().all(|(name, value)| again.fields.all(name).contains(&value)), "{fields}");
+        assert!(!again.fields.all("cache-control").contains(&"private") && !again.fields.has("set-cookie"));
+
+        let cache = nginx(&format!(
+            "proxy_cache_path @dir@/cache keys_zone=c:1m;\nserver {{ listen @listen@; location / {{ proxy_pass {}; proxy_cache c; \
+             proxy_ignore_headers Set-Cookie; add_header X-Cache $upstream_cache_status; }} }}",
+            url(gateway.addr)
+        ));
+        let ask = |more: &str| {
+            let answer = Client::to(cache.addr).ask(format!("GET /page HTTP/1.1\r\nHost: a\r\n{more}\r\n"));
+            (answer.fields.get("x-cache").unwrap().to_owned(), answer.fields.get("set-cookie").map(str::to_owned))
+        };
+        let (first, second) = (ask(""), ask(""));
+        assert_eq!((first.0.as_str(), first.1.is_some(), second.1.is_some()), ("MISS", true, true), "{fields}");
+        if keys.is_empty() {
+            assert!(second.0 == "MISS" && first.1 != second.1, "{fields}: {second:?}");
+            assert_eq!(ask(&format!("Cookie: {cookie}\r\n")), ("MISS".to_owned(), None));
+            assert_eq!(ask(""), ("HIT".to_owned(), None), "{fields}: what no cookie came with is for all");
+        } else {
+            assert_eq!(second, ("HIT".to_owned(), first.1), "as the operator wants it");
+        }
+    }
+}
+
+#[test]
+fn what_an_operator_says_of_caches_counts_too() {
+    let upstream = Upstream::says("up");
+    for (edits, expected) in [
+        ("set: { cache-control: \"public, max-age=5\", cdn-cache-control: max-age=9 }", vec!["private, max-age=5"]),
+        ("set: { cache-control: no-store }", vec!["no-store"]),
+        ("remove: [cache-control]", vec!["private"]),
+    ] {
+        let gateway = Setup::new()
+            .upstream("up", &[&upstream], "")
+            .route(&format!(
+                r#"match: {{ path: "/{{*rest}}" }}, forward: {{ split: {{ up: 1 }}, sticky: {{ cookie: v }}, response_headers: {{ {edits} }} }}"#
+            ))
+            .start();
+        let answer = gateway.get("/");
+        assert_eq!(answer.fields.all("cache-control"), expected, "{edits}");
+        assert!(!answer.fields.has("cdn-cache-control") && answer.fields.has("set-cookie"));
+    }
 }
 
 #[test]

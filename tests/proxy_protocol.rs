@@ -115,7 +115,7 @@ fn nothing_behind_a_header_is_lost_wherever_it_is_cut() {
     let upstream = Upstream::echo();
     let gateway = trusting(Setup::forward(&upstream).plain());
     let request = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc";
-    let long = v2(0x21, 0x11, &[&v2_tcp4()[16..], &[7; 2036]].concat());
+    let long = v2(0x21, 0x11, &[&v2_tcp4()[16..], &[4, 7, 0xf1], &[7; 2033]].concat());
     for header in [V1.as_bytes(), &v2_tcp4(), &long] {
         let all = [header, request].concat();
         let cuts: Vec<usize> =
@@ -169,6 +169,10 @@ fn what_is_no_header_is_closed_at_once_and_counted() {
         v2(0x21, 0x21, &[0; 12]),
         v2(0x21, 0x11, &[0; 65_535]),
         v2(0x20, 0x00, &[0; 2049]),
+        v2(0x21, 0x11, &[&v2_tcp4()[16..], &[3, 0, 4, 1, 2, 3, 4]].concat()),
+        v2(0x21, 0x11, &[&v2_tcp4()[16..], &[3, 0, 2, 1, 2]].concat()),
+        v2(0x21, 0x11, &[&v2_tcp4()[16..], &[4, 0, 9, 1]].concat()),
+        v2(0x20, 0x00, &[3, 0, 4, 1, 2, 3, 4]),
     ]);
     let before = closed(&gateway, "proxy_header");
     for (n, bytes) in bad.iter().enumerate() {
@@ -310,6 +314,46 @@ fn curl_and_haproxy_say_who_calls() {
         assert_eq!(said, "okok", "{option}");
         let request = upstream.requests().pop().unwrap();
         assert_eq!(request.fields.get("x-forwarded-for"), Some("127.0.0.9"), "{option}");
+    }
+}
+
+/// HAProxy's own header, which is taken down on its way, with each of its bytes changed in turn.
+#[test]
+fn a_checksum_of_haproxys_that_is_wrong_closes_the_connection() {
+    let upstream = Upstream::says("ok");
+    let gateway = trusting(Setup::forward(&upstream).plain());
+    for options in ["crc32c", "crc32c,unique-id"] {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free_port();
+        let _proxy = haproxy(&format!(
+            "frontend ready\n  bind @listen@\nlisten through\n  mode tcp\n  bind 127.0.0.1:{port}\n  unique-id-format %ci\n  \
+             server s {} send-proxy-v2 proxy-v2-options {options}\n",
+            taken.local_addr().unwrap()
+        ));
+        let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        client.write_all(b"G").unwrap();
+        let (mut stream, _) = taken.accept().unwrap();
+        let mut header = [0; 16].to_vec();
+        stream.read_exact(&mut header).unwrap();
+        let mut behind = vec![0; usize::from(u16::from_be_bytes([header[14], header[15]]))];
+        stream.read_exact(&mut behind).unwrap();
+        assert!(behind[12..].windows(3).any(|tlv| tlv == [3, 0, 4]), "it has a checksum: {behind:?}");
+        header.extend(behind);
+        let request = b"GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let said = raw(&gateway, &[&header[..], request].concat());
+        assert!(said.starts_with("HTTP/1.1 200 "), "{options}: {said}");
+        let heard = upstream.requests().len();
+        let before = closed(&gateway, "proxy_header");
+        // Another length makes another header of it, and without what calls it a checksum there is none.
+        let kind = 28 + header[28..].windows(3).position(|tlv| tlv == [3, 0, 4]).unwrap();
+        let changed: Vec<usize> = (12..14).chain(16..header.len()).filter(|at| *at != kind).collect();
+        for at in &changed {
+            let mut wrong = header.clone();
+            wrong[*at] ^= 0x10;
+            assert_eq!(raw(&gateway, &[&wrong[..], request].concat()), "", "{options}: byte {at}");
+        }
+        eventually("the count", || (closed(&gateway, "proxy_header") - before == changed.len() as f64).then_some(()));
+        assert_eq!(upstream.requests().len(), heard, "nothing of them was a request");
     }
 }
 

@@ -13,7 +13,8 @@ readonly THREADS="${RINGWAY_TEST_THREADS:-6}"
 # What the scenarios with other people's programs need: command → package.
 declare -A NEEDED=([nginx]=nginx-light [haproxy]=haproxy [curl]=curl [nc]=netcat-openbsd [wrk]=wrk [python3]=python3
     [openssl]=openssl [redis-server]=redis-server [htpasswd]=apache2-utils [argon2]=argon2
-    [brotli]=brotli [zstd]=zstd [groff]=groff-base [zsh]=zsh [fish]=fish [logrotate]=logrotate [goaccess]=goaccess [jq]=jq [systemd-analyze]=systemd)
+    [brotli]=brotli [zstd]=zstd [groff]=groff-base [zsh]=zsh [fish]=fish [socat]=socat
+    [logrotate]=logrotate [goaccess]=goaccess [jq]=jq [systemd-analyze]=systemd)
 # The same for modules of the distribution's own Python, which another one in front of it does not have: module → package.
 declare -A NEEDED_MODULES=([jwt]=python3-jwt [cryptography]=python3-cryptography
     [websockets]=python3-websockets [jsonschema]=python3-jsonschema [yaml]=python3-yaml)

@@ -421,3 +421,106 @@ fn one_address_may_have_so_many_connections_but_a_socket_has_no_address() {
     drop(held);
     eventually("room", || (Client::connect(&gateway).get("/x").status == 404).then_some(()));
 }
+
+/// A gateway whose admin API is on a path, with these keys beside its address.
+fn with_admin(keys: &str) -> (Process, std::net::SocketAddr, PathBuf) {
+    let dir = temp_dir("admin");
+    let (port, path) = (free_port(), dir.join("admin.sock"));
+    let text = format!(
+        "listeners: [{{ address: \"127.0.0.1:{port}\" }}]\nadmin: {{ address: \"unix:{}\"{keys} }}\n\
+         routes: [{{ match: {{ path: /x }}, respond: {{ body: ok }} }}]\nobserve: {{ access_log: {{ to: off }} }}\nworkers: 1\n",
+        path.display()
+    );
+    let config = dir.join("gateway.yaml");
+    std::fs::write(&config, text).unwrap();
+    let process = Process::spawn(Command::new(BINARY).args(["run", "-c"]).arg(config));
+    (process, (std::net::Ipv4Addr::LOCALHOST, port).into(), path)
+}
+
+/// What curl hears of the admin API: its status and its body.
+fn ask_admin(path: &Path, page: &str) -> (String, String) {
+    let (socket, url) = (path.to_str().unwrap(), format!("http://admin{page}"));
+    let said = output("curl", &["-sS", "--max-time", "20", "-w", "%{http_code}", "--unix-socket", socket, &url]);
+    let (body, status) = said.split_at(said.len() - 3);
+    (status.to_owned(), body.to_owned())
+}
+
+fn is_ready(path: &Path) {
+    eventually("the admin API to be ready", || {
+        (UnixStream::connect(path).is_ok() && ask_admin(path, "/readyz").0 == "200").then_some(())
+    });
+}
+
+#[test]
+fn the_admin_api_is_asked_over_a_path_by_who_may_write_to_it() {
+    for (keys, mode) in [("", 0o660), (", mode: 0600", 0o600)] {
+        let (mut process, addr, path) = with_admin(keys);
+        is_ready(&path);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
+        let line = format!("listening on http://{addr}, admin on unix:{}", path.display());
+        eventually("the line of the start", || process.stderr.lock().unwrap().contains(&line).then_some(()));
+        let (status, metrics) = ask_admin(&path, "/metrics");
+        assert!(status == "200" && metrics.contains("\nringway_connections_active 0\n"), "{metrics}");
+        assert_eq!(ask_admin(&path, "/healthz").0, "200");
+        let (status, body) = ask_admin(&path, "/nothing");
+        assert!(status == "404" && body.contains("40401"), "{body}");
+        process.signal(rustix::process::Signal::TERM);
+        assert_eq!(process.wait_exit(crate::support::PATIENCE).code(), Some(0));
+        assert!(!path.exists());
+    }
+}
+
+#[test]
+fn the_admin_api_keeps_its_path_while_it_drains_as_it_would_keep_a_port() {
+    let (mut process, addr, path) = with_admin("");
+    is_ready(&path);
+    let mut held = std::net::TcpStream::connect(addr).unwrap();
+    held.write_all(b"GET /x HTTP/1.1\r\nHost: a\r\n").unwrap();
+    eventually("it to be there", || {
+        ask_admin(&path, "/metrics").1.contains("\nringway_connections_active 1\n").then_some(())
+    });
+    process.signal(rustix::process::Signal::TERM);
+    eventually("the drain to be told", || {
+        let (status, body) = ask_admin(&path, "/readyz");
+        (status == "503" && body.contains("\"draining\"")).then_some(())
+    });
+    held.write_all(b"\r\n").unwrap();
+    let mut said = String::new();
+    held.read_to_string(&mut said).unwrap();
+    assert!(said.starts_with("HTTP/1.1 200 "), "{said}");
+    assert_eq!(process.wait_exit(crate::support::PATIENCE).code(), Some(0));
+    assert!(!path.exists());
+}
+
+#[test]
+fn the_path_of_the_admin_api_is_taken_over_from_the_dead_only() {
+    let (mut process, _, path) = with_admin("");
+    is_ready(&path);
+    let config = path.with_file_name("gateway.yaml");
+    let config = config.to_str().unwrap();
+    let again = std::fs::read_to_string(config).unwrap();
+    let other = path.with_file_name("other.yaml");
+    std::fs::write(&other, again.replacen("127.0.0.1:", "127.0.0.2:", 1)).unwrap();
+    let other = other.to_str().unwrap();
+    let (code, _, said) = gateway::run(&["run", "-c", other]);
+    let expected = format!("admin: {}: another process listens there: stop it", path.display());
+    assert!(code == 1 && said.contains(&expected), "{said}");
+    assert_eq!(ask_admin(&path, "/healthz").0, "200", "and it was not disturbed");
+    let (_, said, _) = gateway::run(&["doctor", "-c", other]);
+    assert!(said.contains(&expected) && said.contains("all is well if it is the gateway itself"), "{said}");
+    let (code, said, _) = gateway::run(&["explain", "GET", "/x", "-c", other]);
+    assert!(code == 0 && said.contains("/x"), "{said}");
+    process.signal(rustix::process::Signal::KILL);
+    process.wait_exit(crate::support::PATIENCE);
+    assert!(path.exists());
+    let (_, said, _) = gateway::run(&["doctor", "-c", other]);
+    assert!(said.contains(&format!("admin: unix:{} can be had", path.display())), "{said}");
+    let next = Process::spawn(Command::new(BINARY).args(["run", "-c", other]));
+    is_ready(&path);
+    drop(next);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "mine").unwrap();
+    let (code, _, said) = gateway::run(&["run", "-c", other]);
+    assert!(code == 1 && said.contains("a file that is no socket"), "{said}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+}

@@ -4,12 +4,14 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use super::report::quote;
-use crate::socket::{SocketName, UNIX_PATH_BYTES_MAX};
+use crate::socket::{SocketName, UNIX_PATH_BYTES_MAX, is_abstract};
 use crate::value::Invalid;
 
 /// RFC 1035 2.3.4.
 const HOST_BYTES_MAX: usize = 253;
 const LABEL_BYTES_MAX: usize = 63;
+/// An abstract name with its `@`, which stands for the NUL.
+const ABSTRACT_BYTES_MAX: usize = UNIX_PATH_BYTES_MAX + 1;
 
 /// Where something listens that is connected to over TCP.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -39,7 +41,7 @@ impl fmt::Display for Address {
 pub enum EndpointAddress {
     /// An address or a name, and a port.
     Tcp(Address),
-    /// The path of a Unix socket, as `unix:/path`.
+    /// The path of a Unix socket, as `unix:/path`, or `@` and an abstract name, as `unix:@name`.
     Unix(String),
 }
 
@@ -99,7 +101,7 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, Invalid> {
     })
 }
 
-/// The same, or `unix:/path`.
+/// The same, or `unix:/path`, or `unix:@name`.
 pub(super) fn listen_name(text: &str) -> Result<SocketName, Invalid> {
     match text.strip_prefix("unix:") {
         Some(path) => unix_path(path).map(|path| SocketName::Unix(path.into())),
@@ -107,22 +109,27 @@ pub(super) fn listen_name(text: &str) -> Result<SocketName, Invalid> {
     }
 }
 
-/// The path of a Unix socket, in the one spelling that it is compared and shown by.
+/// The path of a Unix socket, or its abstract name, in the one spelling that it is compared and shown by.
 fn unix_path(path: &str) -> Result<String, Invalid> {
     let invalid =
         |what: &str, remedy: String| Err(Invalid::new(format!("is not the path of a socket: {what}"), remedy));
-    if path.starts_with('@') {
-        return invalid(
-            "abstract sockets are not supported",
-            "write the path of a file, like unix:/run/app.sock".into(),
-        );
+    if path.contains(char::is_control) {
+        return invalid("it has control characters", "remove them".into());
+    }
+    if is_abstract(path) {
+        return match path.len() {
+            // Without a name the kernel chooses one, which nobody could know.
+            1 => invalid("the abstract one has no name", "like unix:@app".into()),
+            2..=ABSTRACT_BYTES_MAX => Ok(path.to_owned()),
+            long => {
+                let what = format!("its abstract name has {} bytes", long - 1);
+                invalid(&what, format!("Linux takes at most {UNIX_PATH_BYTES_MAX}"))
+            }
+        };
     }
     // Relative to which directory would depend on who starts the gateway.
     if !path.starts_with('/') || path.ends_with('/') || path.ends_with("/.") {
         return invalid("it is not the absolute path of a file", "like unix:/run/app.sock".into());
-    }
-    if path.contains(char::is_control) {
-        return invalid("it has control characters", "remove them".into());
     }
     // Where it leads depends on what is a link: two spellings of one path could not be told.
     if path.split('/').any(|part| part == "..") {
@@ -149,7 +156,7 @@ pub(super) fn overlap(a: &SocketName, b: &SocketName) -> bool {
     a.port() == b.port() && a.port() != 0 && (same || covers(ip_a, ip_b) || covers(ip_b, ip_a))
 }
 
-/// `ip:port`, `host:port` or `unix:/path` of an endpoint.
+/// `ip:port`, `host:port`, `unix:/path` or `unix:@name` of an endpoint.
 pub(super) fn endpoint_address(text: &str) -> Result<EndpointAddress, Invalid> {
     match text.strip_prefix("unix:") {
         Some(path) => unix_path(path).map(EndpointAddress::Unix),
@@ -258,6 +265,9 @@ mod tests {
         assert_eq!(endpoint_address("unix:/run/a"), Ok(EndpointAddress::Unix("/run/a".to_owned())));
         assert!(endpoint_address(&format!("unix:/{}", "a".repeat(106))).is_ok());
         assert!(endpoint_address(&format!("unix:/{}", "a".repeat(107))).is_err());
+        assert_eq!(endpoint_address("unix:@app/x"), Ok(EndpointAddress::Unix("@app/x".to_owned())));
+        assert!(endpoint_address(&format!("unix:@{}", "a".repeat(107))).is_ok());
+        assert!(endpoint_address(&format!("unix:@{}", "a".repeat(108))).is_err());
         assert_eq!(address("[::1]:80"), Ok(Address::Ip("[::1]:80".parse().unwrap())));
         for wrong in [
             "10.0.0.1",
@@ -275,7 +285,9 @@ mod tests {
             "unix:/x/.",
             "unix:/x/../y",
             "unix:/..",
-            "unix:@x",
+            "unix:@",
+            "unix:@a\nb",
+            "unix:@a\0b",
             "unix:/a\nb",
             "a b:80",
             "-a:80",
@@ -306,6 +318,9 @@ mod tests {
             ("unix:/a", "unix:/b", false),
             ("unix:/d/a", "unix://d//a", true),
             ("unix:/d/a", "unix:/./d/./a", true),
+            ("unix:@a", "unix:@a", true),
+            ("unix:@/a", "unix:/a", false),
+            ("unix:@a", "unix:@./a", false),
             ("unix:/a", "127.0.0.1:1", false),
         ];
         for (a, b, expected) in pairs {

@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 
-use super::decode::{Keys, Value};
+use super::decode::{Block, Keys, Value};
 use super::hosts;
 use super::references::Names;
 use super::report::{Located, quote};
 use super::tls::{self, ListenerTls};
 use super::{TrustedProxies, trusted_proxies};
-use crate::socket::SocketName;
+use crate::socket::{SocketName, is_abstract};
 use crate::value::{ByteSize, Duration, Invalid};
 
 pub(super) const KEYS: Keys = Keys {
@@ -39,7 +39,7 @@ pub(super) const PATHS_KEYS: Keys = Keys { known: &["merge_slashes", "encoded_sl
 /// Each listener is a socket per worker.
 const LISTENERS_MAX: usize = 64;
 /// Owner and group may connect, as a proxy in front does that is of the group; nobody else on the machine may.
-const MODE_DEFAULT: u32 = 0o660;
+pub(super) const MODE_DEFAULT: u32 = 0o660;
 
 /// One address that clients connect to.
 #[derive(Debug, Clone, PartialEq)]
@@ -194,10 +194,7 @@ fn listener(item: &Value<'_>, filters: &Names<'_>) -> Option<Listener> {
     let address = address_value.and_then(|v| v.parse(hosts::listen_name));
     let default_name =
         address_value.unwrap_or(item).locate(address.as_ref().map(|a| a.to_string()).unwrap_or_default());
-    let mode = block.or("mode", MODE_DEFAULT, |v| v.parse(mode));
-    if let (Some(value), Some(SocketName::Ip(_))) = (block.get("mode"), &address) {
-        value.error("this listener has no path that it could be the mode of", "remove it, or listen on unix:/path");
-    }
+    let mode = mode(&block, address.as_ref());
     let tls = block.get("tls").and_then(tls::listener);
     let https_redirect = block.or("https_redirect", None, |v| v.or_none(|v| v.count(1..=65_535)));
     if let (Some(value), Some(_), Some(_)) = (block.get("https_redirect"), https_redirect, block.get("tls")) {
@@ -257,8 +254,23 @@ fn proxy_protocol(value: &Value<'_>, address: Option<&SocketName>) -> Option<Tru
     Some(proxies)
 }
 
+/// `mode` beside an `address`: permissions of the path, if it has any.
+pub(super) fn mode(block: &Block<'_>, address: Option<&SocketName>) -> u32 {
+    match (block.get("mode"), address) {
+        (Some(value), Some(SocketName::Ip(_))) => {
+            value.error("a port has no path that it could be the mode of", "remove it, or listen on unix:/path");
+        }
+        (Some(value), Some(SocketName::Unix(name))) if is_abstract(name) => {
+            let remedy = "remove it (whoever is in the same network namespace may connect), or listen on unix:/path";
+            value.error("an abstract socket has no permissions", remedy);
+        }
+        _ => {}
+    }
+    block.or("mode", MODE_DEFAULT, |v| v.parse(permissions))
+}
+
 /// Permissions, as chmod takes them.
-fn mode(text: &str) -> Result<u32, Invalid> {
+fn permissions(text: &str) -> Result<u32, Invalid> {
     let digits = text.strip_prefix('0').filter(|digits| digits.len() == 3);
     let mode = digits.and_then(|digits| u32::from_str_radix(digits, 8).ok());
     mode.ok_or_else(|| {

@@ -10,7 +10,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::Path;
 
 use ipnet::IpNet;
@@ -63,7 +63,7 @@ use decode::{Keys, Value};
 use filters::NamedFilter;
 use filters::limits::RateLimit;
 use listeners::Listener;
-use observe::Observe;
+use observe::{Admin, Observe};
 use rate_limits::RateLimits;
 use references::Defined;
 use routes::{Draft, Route};
@@ -133,7 +133,7 @@ pub struct Config {
     /// What the gateway tells about requests.
     pub observe: Observe,
     /// Where the admin API listens; `None`: nowhere.
-    pub admin: Option<SocketAddr>,
+    pub admin: Option<Admin>,
 }
 
 impl Config {
@@ -262,8 +262,8 @@ fn document(root: &Node, file_name: &str, plugins: &Registry, report: &Report) -
     let rate_limits = block.or("rate_limits", RateLimits::default(), rate_limits::decode);
     let has_redis = block.get("rate_limits").is_some_and(|v| v.keys().any(|key| key == "redis"));
     rate_limits::check_without_redis(&filters, has_redis, report);
-    let admin = block.or("admin", Some(observe::default_admin()), observe::admin);
-    check_admin(admin, block.get("admin"), &listeners, report);
+    let admin = block.or("admin", Some(Admin::default()), observe::admin);
+    check_admin(admin.as_ref(), block.get("admin"), &listeners, report);
     Some(Config {
         file: file_name.to_owned(),
         workers: block.or("workers", Workers::Auto, workers),
@@ -333,18 +333,18 @@ pub(in crate::config) fn network(text: &str) -> Result<IpNet, Invalid> {
 }
 
 /// Two sockets that are not of one group can not share an address. `given` is the block, if the document has one.
-fn check_admin(admin: Option<SocketAddr>, given: Option<&Value<'_>>, listeners: &[Listener], report: &Report) {
-    let Some(admin) = admin else { return };
-    let Some(listener) = listeners.iter().find(|listener| hosts::overlap(&listener.address, &admin.into())) else {
+fn check_admin(admin: Option<&Admin>, given: Option<&Value<'_>>, listeners: &[Listener], report: &Report) {
+    let Some(Admin { address: admin, .. }) = admin else { return };
+    let Some(listener) = listeners.iter().find(|listener| hosts::overlap(&listener.address, admin)) else {
         return;
     };
-    let what = if listener.address.ip() == Some(admin) {
+    let what = if listener.address == *admin {
         format!("the admin API and a listener both use {admin}")
     } else {
         format!("{admin} of the admin API and {} of a listener overlap", listener.address)
     };
     let (at, remedy) = match given {
-        Some(given) => (given.at(), "give admin another port, or `off`"),
+        Some(given) => (given.at(), "give admin another address, or `off`"),
         None => (listener.name.at.clone(), "give it another port, or `admin` another address, or `off`"),
     };
     report.error(&at, what, remedy);

@@ -7,7 +7,7 @@ use super::references::Names;
 use super::report::{Located, quote};
 use crate::value::{Duration, Invalid};
 
-pub(super) const STICKY_KEYS: Keys = Keys { known: &["cookie", "header", "max_age"], later: &[] };
+pub(super) const STICKY_KEYS: Keys = Keys { known: &["cookie", "header", "max_age", "cache_control"], later: &[] };
 
 /// Upstreams of one split.
 const UPSTREAMS_MAX: usize = 64;
@@ -42,6 +42,8 @@ pub enum Sticky {
         name: String,
         /// How long a browser keeps it; `None`: until it is closed.
         max_age: Option<Duration>,
+        /// Whether an answer that hands it out is kept out of shared caches, whatever the upstream says.
+        is_private: bool,
     },
     /// What a client has in this field, whose name is in lower case.
     Header(String),
@@ -109,16 +111,21 @@ fn weights(value: &Value<'_>, upstreams: &Names<'_>) -> Option<Vec<(Located<Stri
 fn sticky(value: &Value<'_>) -> Option<Sticky> {
     let block = value.block(&STICKY_KEYS)?;
     let max_age = block.unless_wrong("max_age", None, |v| v.duration(Duration::from_secs(1)..=AGE_MAX).map(Some));
+    let is_private = block.unless_wrong("cache_control", true, |v| v.word(&[("private", true), ("keep", false)], &[]));
     match (block.get("cookie"), block.get("header")) {
         (Some(cookie), None) => {
             // RFC 6265 4.1.1: the name of a cookie is a token.
             let name = cookie.parse(|text| token(text, "is not the name of a cookie", "like ringway"));
-            Some(Sticky::Cookie { name: name?, max_age: max_age? })
+            Some(Sticky::Cookie { name: name?, max_age: max_age?, is_private: is_private? })
         }
         (None, Some(header)) => {
             let name = header.parse(|text| token(text, "is not the name of a header field", "like x-user"));
             if let Some(at) = block.get("max_age") {
                 at.error("only a cookie has an age", format!("remove it, or use {} instead", quote("cookie")));
+            }
+            if let Some(at) = block.get("cache_control") {
+                let remedy = format!("remove it, or use {} instead", quote("cookie"));
+                at.error("without a cookie no answer is for one client alone", remedy);
             }
             name.map(|name| Sticky::Header(name.to_ascii_lowercase()))
         }

@@ -92,8 +92,8 @@ fn gateway_yaml_shows_the_defaults() {
     let minimal = read(EXAMPLES[1].1).unwrap();
     assert_eq!((&shown.workers, shown.drain), (&minimal.workers, minimal.drain));
     assert_eq!(shown.trusted_proxies, minimal.trusted_proxies);
-    assert_eq!((&shown.observe, shown.admin), (&minimal.observe, minimal.admin));
-    assert_eq!((shown.observe.access_log.clone(), shown.admin), (AccessLog::default(), Some(observe::default_admin())));
+    assert_eq!((&shown.observe, &shown.admin), (&minimal.observe, &minimal.admin));
+    assert_eq!((shown.observe.access_log.clone(), shown.admin), (AccessLog::default(), Some(Admin::default())));
 
     let (shown_listener, listener) = (&shown.listeners[0], &minimal.listeners[0]);
     assert_eq!((&shown_listener.name.value, &shown_listener.address), (&listener.name.value, &listener.address));

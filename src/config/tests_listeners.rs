@@ -33,12 +33,14 @@ fn unix_sockets_have_paths_and_modes() {
     for (listener, expected) in [
         ("address: unix:run/x", "it is not the absolute path of a file"),
         ("address: unix:/run/", "it is not the absolute path of a file"),
-        ("address: unix:@x", "abstract sockets are not supported"),
+        ("address: unix:@", "the abstract one has no name (like unix:@app)"),
+        ("address: unix:@x, mode: 0660", "an abstract socket has no permissions (remove it (whoever"),
+        ("address: unix:@x }, { address: unix:@x, name: y", "unix:@x is the address of another listener"),
         (&*format!("address: {long}"), "it has 108 bytes (Linux takes at most 107)"),
         ("address: unix:/x, mode: 660", "`660` are no permissions"),
         ("address: unix:/x, mode: 0999", "`0999` are no permissions"),
         ("address: unix:/x, mode: rw", "`rw` are no permissions"),
-        ("address: 127.0.0.1:1, mode: 0600", "this listener has no path"),
+        ("address: 127.0.0.1:1, mode: 0600", "a port has no path"),
         ("address: 127.0.0.1:1, proxy_protocol: {}", "the key `trusted` is missing"),
         ("address: 127.0.0.1:1, proxy_protocol: { trusted: [] }", "trusted"),
         ("address: 127.0.0.1:1, proxy_protocol: { trusted: [10.0.0.1/8] }", "write 10.0.0.0/8"),
@@ -54,6 +56,30 @@ fn unix_sockets_have_paths_and_modes() {
     assert!(error.contains("tls: a Unix socket has no host that its certificate could be for"), "{error}");
     let error = errors("upstreams: { u: { endpoints: [unix:/a, unix:/a, unix:b] } }");
     assert!(error.contains("unix:/a is listed twice") && error.contains("not the absolute path"), "{error}");
+}
+
+#[test]
+fn the_admin_api_is_on_a_port_or_a_path_of_its_own() {
+    let admin = |keys: &str| read(&format!("listeners: [{{ address: unix:/run/a.sock }}]\nadmin: {{ {keys} }}\n"));
+    let of = |keys: &str| admin(keys).unwrap().admin.map(|admin| (admin.address.to_string(), admin.mode)).unwrap();
+    assert_eq!(of("address: unix:/run/./admin.sock"), ("unix:/run/admin.sock".to_owned(), 0o660));
+    assert_eq!(of("address: unix:/run/admin.sock, mode: 0600"), ("unix:/run/admin.sock".to_owned(), 0o600));
+    assert_eq!(of("address: unix:@ringway/admin").0, "unix:@ringway/admin");
+    assert_eq!(of("address: 127.0.0.1:1"), ("127.0.0.1:1".to_owned(), 0o660));
+    assert_eq!(of(""), ("127.0.0.1:9900".to_owned(), 0o660));
+    for (keys, expected) in [
+        ("mode: 0600", "f:2:16: admin.mode: a port has no path"),
+        ("address: 127.0.0.1:1, mode: 0600", "admin.mode: a port has no path"),
+        ("address: unix:@x, mode: 0600", "admin.mode: an abstract socket has no permissions"),
+        ("address: unix:/x, mode: 600", "admin.mode: `600` are no permissions"),
+        ("address: unix:x", "admin.address: `unix:x` is not the path of a socket"),
+        ("address: \"unix:/run//a.sock\"", "f:2:1: admin: the admin API and a listener both use unix:/run/a.sock"),
+    ] {
+        let error = admin(keys).unwrap_err();
+        assert!(error.contains(expected) && error.lines().count() == 1, "{keys}: {error}");
+    }
+    let error = admin("address: unix:x, mode: 0600").unwrap_err();
+    assert!(!error.contains("no path that"), "nobody knows whether it has one: {error}");
 }
 
 #[test]

@@ -197,6 +197,14 @@ fn what_is_wrong_with_a_split_is_told() {
     forward("split: { a: 1 }, sticky: { cookie: 'a;b' }", "is not the name of a cookie");
     forward("split: { a: 1 }, sticky: { header: 'a b' }", "is not the name of a header field");
     forward("split: { a: 1 }, sticky: { header: a, max_age: 1d }", "only a cookie has an age");
+    forward(
+        "split: { a: 1 }, sticky: { header: a, cache_control: keep }",
+        "without a cookie no answer is for one client",
+    );
+    forward(
+        "split: { a: 1 }, sticky: { cookie: a, cache_control: public }",
+        "`public` is not a word that is known here",
+    );
     forward("split: { a: 1 }, sticky: { cookie: a, max_age: 401d }", "allowed: 1s to 400d");
 }
 
@@ -214,6 +222,10 @@ routes: [{ match: { path: / }, forward: { split: { a: 95, b: 5 }, sticky: { cook
     assert_eq!(weights, [("a", 95), ("b", 5)]);
     assert_eq!(
         split.sticky,
-        Some(Sticky::Cookie { name: "C".into(), max_age: Some(crate::value::Duration::from_secs(86_400)) })
+        Some(Sticky::Cookie {
+            name: "C".into(),
+            max_age: Some(crate::value::Duration::from_secs(86_400)),
+            is_private: true
+        })
     );
 }

@@ -12,8 +12,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::json;
-use tokio::net::TcpListener;
 
+use super::bind::AdminSocket;
 use super::jwks::KeySetState;
 use super::limit_sync::Status;
 use super::prometheus;
@@ -98,12 +98,15 @@ impl AdminState {
     }
 }
 
-/// Answers on `listener` until the task is dropped.
+/// Answers on `socket` until the task is dropped.
 ///
 /// # Errors
 /// None in practice: failed accepts are retried.
-pub async fn serve(listener: TcpListener, state: Arc<AdminState>) -> io::Result<()> {
-    axum::serve(listener, router(state)).await
+pub(super) async fn serve(socket: AdminSocket, state: Arc<AdminState>) -> io::Result<()> {
+    match socket {
+        AdminSocket::Tcp(listener) => axum::serve(listener, router(state)).await,
+        AdminSocket::Unix(listener) => axum::serve(listener, router(state)).await,
+    }
 }
 
 fn router(state: Arc<AdminState>) -> Router {
@@ -216,10 +219,10 @@ mod tests {
     fn with_admin(workers: usize, test: impl AsyncFnOnce(Arc<AdminState>, std::net::SocketAddr)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let state = Arc::new(AdminState::new(Arc::new(Registry::default()), workers));
-            tokio::spawn(serve(listener, Arc::clone(&state)));
+            tokio::spawn(serve(AdminSocket::Tcp(listener), Arc::clone(&state)));
             test(state, address).await;
         });
     }

@@ -2,14 +2,17 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use tokio::net::{TcpListener, UnixListener};
 
 use super::StartError;
 use crate::config::Config;
 use crate::config::listeners::Listener;
+use crate::config::observe::Admin;
 use crate::io::listen;
 use crate::socket::SocketName;
 
@@ -49,7 +52,7 @@ pub(super) fn bind(config: &Config, workers: usize) -> Result<(Vec<Vec<listen::B
             SocketName::Unix(path) => {
                 let (bound, owned) = settled(|| bind_at(path, *mode, workers), Obstacle::is_in_use)
                     .map_err(|obstacle| format!("listener {}: {path}: {}", name.value, obstacle.into_cause()))?;
-                paths.push(owned);
+                paths.extend(owned);
                 bound
             }
         };
@@ -58,6 +61,36 @@ pub(super) fn bind(config: &Config, workers: usize) -> Result<(Vec<Vec<listen::B
         }
     }
     Ok((per_worker, paths))
+}
+
+/// The socket of the admin API.
+pub(super) enum AdminSocket {
+    /// On a port.
+    Tcp(TcpListener),
+    /// On a path.
+    Unix(UnixListener),
+}
+
+/// The same for the admin API, which is no worker's.
+///
+/// # Errors
+/// The same.
+pub(super) fn bind_admin(admin: &Admin) -> Result<(AdminSocket, Option<Owned>), StartError> {
+    let cannot = |e: &io::Error| format!("admin: {}: {e}; check the limit of open files (`ulimit -n`)", admin.address);
+    match &admin.address {
+        SocketName::Ip(address) => {
+            let bound = settled(|| std::net::TcpListener::bind(address), |e| e.kind() == io::ErrorKind::AddrInUse)
+                .map_err(|e| cannot_listen("admin", *address, &e))?;
+            bound.set_nonblocking(true).map_err(|e| cannot(&e))?;
+            Ok((AdminSocket::Tcp(TcpListener::from_std(bound).map_err(|e| cannot(&e))?), None))
+        }
+        SocketName::Unix(path) => {
+            let (bound, owned) = settled(|| bind_at(path, admin.mode, 1), Obstacle::is_in_use)
+                .map_err(|obstacle| format!("admin: {path}: {}", obstacle.into_cause()))?;
+            let bound = bound.into_iter().next().map(OwnedFd::from).ok_or("admin: nothing was bound")?;
+            Ok((AdminSocket::Unix(UnixListener::from_std(bound.into()).map_err(|e| cannot(&e))?), owned))
+        }
+    }
 }
 
 /// What `attempt` ends with once nothing is in use, or time is up. Nothing is served yet, so this may block.

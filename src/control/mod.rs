@@ -28,7 +28,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_channel::Receiver;
-use tokio::net::TcpListener;
 
 use crate::config::access_log::LogTarget;
 use crate::config::credentials::Credentials;
@@ -47,6 +46,7 @@ use crate::tls;
 
 use access_log::{Options, Stopped, Target, Writer};
 use admin::AdminState;
+use bind::AdminSocket;
 use certificates::{Certificates, Loaded};
 use jwks::{Fetched, Sets};
 use limit_sync::{LimitSync, Shared};
@@ -79,6 +79,7 @@ pub struct Control {
     admin: Arc<AdminState>,
     addresses: Vec<(SocketName, bool)>,
     paths: Vec<unix_path::Owned>,
+    admin_path: Option<unix_path::Owned>,
 }
 
 /// Why the gateway can not start: for people, with the remedy.
@@ -112,9 +113,11 @@ pub async fn prepare(
     }
     let registry = Arc::new(Registry::default());
     let admin = Arc::new(AdminState::new(Arc::clone(&registry), workers));
-    if let Some(address) = config.admin {
-        let listener = TcpListener::bind(address).await.map_err(|e| bind::cannot_listen("admin", address, &e))?;
-        tokio::spawn(serve_admin(listener, Arc::clone(&admin)));
+    let mut admin_path = None;
+    if let Some(at) = &config.admin {
+        let (socket, path) = bind::bind_admin(at)?;
+        admin_path = path;
+        tokio::spawn(serve_admin(socket, Arc::clone(&admin)));
     }
     let names = tokio::select! {
         names = resolve::resolve_once(host_names(&config)) => names,
@@ -211,6 +214,7 @@ pub async fn prepare(
         admin,
         addresses,
         paths,
+        admin_path,
     };
     Ok(Some((control, starts)))
 }
@@ -419,8 +423,9 @@ impl Control {
         0
     }
 
-    /// Writes out the access log; the process ends next.
+    /// Writes out the access log; the process ends next. Up to here the admin API tells that it drains, on a path as on a port.
     fn end(self, code: u8) -> u8 {
+        drop(self.admin_path);
         match self.writer.map(Writer::stop) {
             Some(Stopped::Lost(lines)) => report(format_args!("error: {lines} access log lines could not be written")),
             Some(Stopped::Stuck) => {
@@ -468,8 +473,8 @@ impl fmt::Display for Drivers {
     }
 }
 
-async fn serve_admin(listener: TcpListener, state: Arc<AdminState>) {
-    if let Err(e) = admin::serve(listener, state).await {
+async fn serve_admin(socket: AdminSocket, state: Arc<AdminState>) {
+    if let Err(e) = admin::serve(socket, state).await {
         report(format_args!("error: admin: {e}"));
     }
 }

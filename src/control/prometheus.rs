@@ -186,6 +186,9 @@ impl Scrape {
             .iter()
             .map(|(name, workers)| (["upstream"], [&**name], workers.values().map(|u| u.in_flight.get()).sum()));
         out.gauges("ringway_upstream_in_flight", "Requests waiting for an upstream now.", rows)?;
+        let rows = by_name(upstreams, "upstream", |u| u.hash_spills.get());
+        let help = "Tries that max_load sent to another endpoint than their key's first choice.";
+        out.counters("ringway_upstream_hash_spills", help, None, rows)?;
 
         let help = "Host names without any address: their endpoints get no requests.";
         out.gauge("ringway_names_unresolved", help, i64::try_from(self.facts.unresolved).unwrap_or(i64::MAX))?;

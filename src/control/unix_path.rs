@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::io::listen;
+use crate::socket::is_abstract;
 
 /// How long another gateway may take over a path in the same folder; it takes it a moment.
 const LOCK_MAX: Duration = Duration::from_secs(1);
@@ -38,8 +39,12 @@ impl Drop for Owned {
 ///
 /// # Errors
 /// Why it can not be had, and what helps.
-pub(super) fn bind_at(path: &str, mode: u32, workers: usize) -> Result<(Vec<listen::Bound>, Owned), Obstacle> {
+pub(super) fn bind_at(path: &str, mode: u32, workers: usize) -> Result<(Vec<listen::Bound>, Option<Owned>), Obstacle> {
     let other = |cause| Obstacle::Other(cause);
+    if is_abstract(path) {
+        // It goes with the last who holds it: nothing is left behind, and nothing is to be removed.
+        return Ok((listen::bind_unix(path, mode, workers).map_err(|e| no_name(&e))?, None));
+    }
     // Two that find the same dead socket must not both take it over: the second would remove what is the first's by then.
     let _lock = lock_folder(path);
     if examine(path)? {
@@ -48,7 +53,7 @@ pub(super) fn bind_at(path: &str, mode: u32, workers: usize) -> Result<(Vec<list
     }
     let bound = listen::bind_unix(path, mode, workers).map_err(|e| other(cannot_listen(&e)))?;
     let file = file_at(path).map_err(|e| other(format!("it is gone again: {e}; who else writes to that folder?")))?;
-    Ok((bound, Owned { path: path.into(), file }))
+    Ok((bound, Some(Owned { path: path.into(), file })))
 }
 
 /// Why a path can not be had, and what helps.
@@ -78,6 +83,9 @@ impl Obstacle {
 /// # Errors
 /// What is there instead, and what helps.
 pub(super) fn examine(path: &str) -> Result<bool, Obstacle> {
+    if is_abstract(path) {
+        return listen::hold_unix(path).map(|_| false).map_err(|e| no_name(&e));
+    }
     match fs::symlink_metadata(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(e) => return Err(Obstacle::Other(cannot_listen(&e))),
@@ -131,6 +139,16 @@ fn lock_folder(path: &str) -> Option<std::os::fd::OwnedFd> {
     Some(fd)
 }
 
+/// Why an abstract name can not be had.
+fn no_name(e: &io::Error) -> Obstacle {
+    match e.kind() {
+        io::ErrorKind::AddrInUse => {
+            Obstacle::InUse("another process has that name: stop it, or choose another".to_owned())
+        }
+        _ => Obstacle::Other(cannot_listen(e)),
+    }
+}
+
 fn cannot_listen(e: &io::Error) -> String {
     let remedy = match Errno::from_io_error(e) {
         Some(Errno::NOENT) => "its folder does not exist: make it (RuntimeDirectory= of systemd)",
@@ -176,6 +194,18 @@ mod tests {
         drop((next, next_owned));
         assert!(!at.exists());
         fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn an_abstract_name_is_held_as_long_as_its_socket() {
+        let name = format!("@ringway-owned-{}", std::process::id());
+        let (bound, owned) = bind_at(&name, 0o660, 2).unwrap();
+        assert!(owned.is_none());
+        assert!(examine(&name).is_err_and(|obstacle| obstacle.is_in_use()));
+        assert!(bind_at(&name, 0o660, 1).err().unwrap().into_cause().contains("another process has that name"));
+        drop(bound);
+        assert!(!examine(&name).unwrap(), "it can be had");
+        assert!(!Path::new(&name).exists());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! HTTP as the gateway reads and writes it: bytes and limits in, bytes and decisions out. Nothing here does I/O.
 
 pub mod authority;
+pub mod cache_control;
 pub mod encode;
 pub mod error_form;
 pub mod forwarded;

@@ -87,6 +87,15 @@ impl OwnLines {
                 .any(|line| line.mode == Mode::Replaces && is_same_name(name_of(&self.text, line), name))
     }
 
+    /// The values of its lines of that name.
+    pub fn named<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let lines = self.lines.iter().filter(move |line| is_same_name(name_of(&self.text, line), name));
+        lines.map(|line| {
+            let value = self.text.get(line.start + line.name_len + b": ".len()..line.end).unwrap_or_default();
+            value.strip_suffix(b"\r\n").unwrap_or(value)
+        })
+    }
+
     /// Whether lines of others are left out at all.
     pub fn replaces_any(&self) -> bool {
         self.prefix.is_some() || self.lines.iter().any(|line| line.mode == Mode::Replaces)

@@ -71,13 +71,25 @@ async fn reach(to: &SocketName) -> io::Result<TcpIo> {
     }
 }
 
+/// What the kernel calls a Unix socket: as many bytes as its name has. (HAProxy's `abns@` fills up with NULs, which is another
+/// name; its `abnsz@`, systemd, curl and Go do as this.)
+///
+/// # Errors
+/// It is too long, or has a NUL.
+pub fn unix_address(unix: &str) -> Result<SocketAddrUnix, Errno> {
+    match unix.strip_prefix('@') {
+        Some(name) => SocketAddrUnix::new_abstract_name(name.as_bytes()),
+        None => SocketAddrUnix::new(unix),
+    }
+}
+
 /// How long to wait, in ms, before a listener whose queue is full is asked again.
 const FULL_MS: u64 = 2;
 
 /// A Unix socket connects at once or not at all, but for a listener whose queue is full: a blocking socket would hold up the
 /// core until there is room, and nothing tells when that is.
 async fn unix(path: &str) -> io::Result<TcpIo> {
-    let address = SocketAddrUnix::new(path)?;
+    let address = unix_address(path)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     loop {

@@ -13,11 +13,12 @@ use std::task::{Poll, Waker};
 
 use monoio::io::Canceller;
 use monoio::net::{TcpListener, TcpStream};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, sockopt};
 
+use super::dial::unix_address;
 use super::runtime;
 use super::stream::{Stream, TcpIo};
-use crate::socket::SocketName;
+use crate::socket::{SocketName, is_abstract};
 
 /// Connections the kernel queues for one worker before it accepts them; `net.core.somaxconn` caps it (4096 on Linux).
 const BACKLOG: i32 = 4096;
@@ -31,6 +32,12 @@ pub struct Bound {
     fd: OwnedFd,
     /// The address it is bound to, with the port the kernel chose if 0 was asked for.
     pub address: SocketName,
+}
+
+impl From<Bound> for OwnedFd {
+    fn from(bound: Bound) -> Self {
+        bound.fd
+    }
 }
 
 /// Binds `address` once per worker: the kernel spreads connections over them.
@@ -52,16 +59,28 @@ pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<Bound>> {
     Ok(bound)
 }
 
-/// Binds the Unix socket at `path`, where nothing may be, for all workers. Whoever may do what `mode` says may connect.
+/// Binds the Unix socket at `path`, where nothing may be, for all workers. Whoever may do what `mode` says may connect; to an
+/// abstract one, whoever is in the same network namespace.
 pub fn bind_unix(path: &str, mode: u32, workers: usize) -> io::Result<Vec<Bound>> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    rustix::net::bind(&fd, &SocketAddrUnix::new(path)?)?;
-    // Before it listens nobody can connect: there is no moment at which others may.
-    rustix::fs::chmod(path, rustix::fs::Mode::from_raw_mode(mode))?;
+    let fd = hold_unix(path)?;
+    if !is_abstract(path) {
+        // Before it listens nobody can connect: there is no moment at which others may.
+        rustix::fs::chmod(path, rustix::fs::Mode::from_raw_mode(mode))?;
+    }
     rustix::net::listen(&fd, BACKLOG)?;
     let again = |_| Ok(Bound { fd: fd.try_clone()?, address: SocketName::Unix(path.into()) });
     (0..workers).map(again).collect()
+}
+
+/// Has that name, and does not listen.
+///
+/// # Errors
+/// `AddrInUse` if another has it.
+pub fn hold_unix(path: &str) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::bind(&fd, &unix_address(path)?)?;
+    Ok(fd)
 }
 
 /// Why no further connection comes.
@@ -96,6 +115,8 @@ enum Inner {
         stop: RefCell<Option<Waker>>,
         /// One was accepted in this turn.
         was_first: Cell<bool>,
+        /// There is no path that is gone by the time it is closed.
+        is_abstract: bool,
     },
 }
 
@@ -109,7 +130,8 @@ impl Listener {
                 std.set_nonblocking(runtime::is_epoll())?;
                 Inner::Tcp { listener: TcpListener::from_std(std)?, canceller: Cell::new(None) }
             }
-            SocketName::Unix(_) => Inner::Unix {
+            SocketName::Unix(name) => Inner::Unix {
+                is_abstract: is_abstract(&name),
                 ready: TcpStream::from_std(bound.fd.into())?,
                 stop: RefCell::default(),
                 was_first: Cell::new(false),
@@ -132,7 +154,7 @@ impl Listener {
                 let accepted = listener.cancelable_accept(handle).await;
                 accepted.map(|(tcp, address)| (Stream::Tcp(TcpIo::new(tcp)), Some(address)))
             }
-            Inner::Unix { ready, stop, was_first } => self.accept_unix(ready, stop, was_first).await,
+            Inner::Unix { ready, stop, was_first, .. } => self.accept_unix(ready, stop, was_first).await,
         };
         match accepted {
             Ok(accepted) => Ok(accepted),
@@ -235,6 +257,10 @@ impl Listener {
     /// listener: closing one of several SO_REUSEPORT sockets resets what is still in its queue.
     pub fn drain_queue(&self) -> Vec<(Stream, Option<SocketAddr>)> {
         let mut queued = Vec::new();
+        if matches!(self.inner, Inner::Unix { is_abstract: true, .. }) {
+            // Refuses from now on, for all workers, who are about to stop too: none comes into the queue behind the last look.
+            let _ = rustix::net::shutdown(self.inner_fd(), Shutdown::Read);
+        }
         while let Some(next) = accept_now(self.inner_fd()) {
             queued.extend(next);
         }
@@ -356,6 +382,25 @@ mod tests {
             // SAFETY: the stream lives to the end of the block.
             let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(stream.watch_fd()) };
             assert!(sockopt::tcp_nodelay(fd).unwrap());
+        });
+    }
+
+    #[test]
+    fn an_abstract_socket_refuses_once_its_queue_was_taken() {
+        use std::os::linux::net::SocketAddrExt;
+        runtime::block_on_for_tests(async {
+            let name = format!("ringway-listen-{}", std::process::id());
+            let mut bound = bind_unix(&format!("@{name}"), 0, 2).unwrap();
+            let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+            let [b, a] = [(); 2].map(|()| Listener::new(bound.pop().unwrap()).unwrap());
+            let _queued = UnixStream::connect_addr(&address).unwrap();
+            a.stop();
+            assert_eq!(a.drain_queue().len(), 1);
+            let late = UnixStream::connect_addr(&address).unwrap_err();
+            assert_eq!(late.kind(), io::ErrorKind::ConnectionRefused, "not taken into a queue that nobody looks at");
+            b.stop();
+            assert_eq!(b.drain_queue().len(), 0);
+            assert_eq!(hold_unix(&format!("@{name}")).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         });
     }
 

@@ -65,7 +65,7 @@ pub(super) async fn open(
     let lease = checked_out.inspect_err(|e| count_failure(spec, *e))?;
     spec.metrics.requests.add(1);
     if let Some(cookie) = new_cookie {
-        cookie.give(action, req);
+        cookie.give_alone(action, req);
     }
     Ok(Connected { lease, fields: Vec::new() })
 }

@@ -97,11 +97,11 @@ pub async fn forward(
         cx.upstream_until_us = core.clock.now_us();
         let (error, reused) = match result {
             Ok(answer) => {
-                if let Some(cookie) = new_cookie {
-                    cookie.give(action, req);
-                }
                 if action.way_back.is_some() || !action.response_headers.is_empty() {
                     way_back::edit(action, spec, req, answer.buf.bytes());
+                }
+                if let Some(cookie) = new_cookie {
+                    cookie.give(action, req, answer.buf.bytes());
                 }
                 return Ok(answer);
             }

@@ -1,6 +1,9 @@
 //! Which upstream of a split a request goes to.
 
 use crate::core::Core;
+use crate::http::cache_control::{Private, is_for_networks, private};
+use crate::http::head::Field;
+use crate::http::known::is_same_name;
 use crate::request::{Request, cookie_value};
 use crate::snapshot::{Forward, Split, Sticky};
 
@@ -41,10 +44,19 @@ impl NewCookie {
         format!("{:016x}", self.0)
     }
 
-    /// Hands it to the client, with the answer.
-    pub(super) fn give(self, action: &Forward, req: &mut Request) {
+    /// Hands it to the client, with the answer, whose head is in `came`, and keeps that out of shared caches: who else got it
+    /// from there would get the cookie too. All other changes to the answer are made.
+    pub(super) fn give(self, action: &Forward, req: &mut Request, came: &[u8]) {
+        // Nobody keeps an answer behind which there is a tunnel.
+        if self.give_alone(action, req) && req.answer.status != 101 {
+            keep_private(req, came);
+        }
+    }
+
+    /// The same with an answer that no cache keeps. Whether it would have to be kept out of them.
+    pub(super) fn give_alone(self, action: &Forward, req: &mut Request) -> bool {
         let sticky = action.split.as_ref().and_then(|split| split.sticky.as_ref());
-        let Some(Sticky::Cookie { name, attributes }) = sticky else { return };
+        let Some(Sticky::Cookie { name, attributes, is_private }) = sticky else { return false };
         let value = self.text();
         let secure: &[u8] = if is_https(req.scheme()) { b"; Secure" } else { b"" };
         req.own.add(b"Set-Cookie", |out| {
@@ -52,6 +64,31 @@ impl NewCookie {
                 out.extend_from_slice(part);
             }
         });
+        *is_private
+    }
+}
+
+/// What the client's own cache may do is left as it is.
+fn keep_private(req: &mut Request, came: &[u8]) {
+    const NAME: &[u8] = b"Cache-Control";
+    let Request { answer, answer_edits, own, .. } = req;
+    for field in answer.fields.iter().filter(|field| is_for_networks(field.name.of(came))) {
+        answer_edits.remove(field.name.of(came));
+    }
+    let for_networks: Vec<Vec<u8>> =
+        answer_edits.added().filter(|(name, _)| is_for_networks(name)).map(|(name, _)| name.to_vec()).collect();
+    for_networks.iter().for_each(|name| answer_edits.remove(name));
+    let is_edited = answer_edits.replaces(NAME);
+    let passes = |field: &&Field| !is_edited && !answer.fields.is_listed(field, came);
+    let came_with = answer.fields.named(NAME, came).filter(passes).map(|field| field.value.of(came));
+    let added = answer_edits.added().filter(|(name, _)| is_same_name(name, NAME)).map(|(_, value)| value);
+    // What filters put into every answer stands beside these, or in their place.
+    let of_others: Vec<&[u8]> = came_with.chain(added).filter(|_| !own.replaces(NAME)).collect();
+    let to_be_sent: Vec<&[u8]> = of_others.into_iter().chain(own.named(NAME)).collect();
+    match private(&to_be_sent) {
+        Private::Said => {}
+        Private::Add => own.add(NAME, |out| out.extend_from_slice(b"private")),
+        Private::Instead(value) => own.set(NAME, |out| out.extend_from_slice(&value)),
     }
 }
 

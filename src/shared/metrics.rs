@@ -347,6 +347,8 @@ pub struct UpstreamBlock {
     pub failures: Counters<{ Failure::COUNT }>,
     /// Requests in flight now.
     pub in_flight: Gauge,
+    /// Tries that went to another endpoint than their key's first, since that one was overloaded.
+    pub hash_spills: Counter,
 }
 
 /// What one core counts for one filter that may refuse.

@@ -4,6 +4,7 @@ use crate::config::balance::{Balance as Raw, Hash as RawHash};
 use crate::config::filters::limits::Fact as RawFact;
 use crate::filter::limit_key::Fact;
 use crate::route::param_names;
+use crate::shared::UpstreamMetrics;
 use crate::upstream::balance::hash::Bound;
 use crate::upstream::balance::{Balance, Hash, LeastRequest, P2c, RoundRobin};
 
@@ -17,7 +18,13 @@ use super::{EndpointSpec, HashedBy};
 const SPARE: u32 = 8;
 
 /// The balancer of endpoints with these weights.
-pub(super) fn balance(raw: &Raw, endpoints: &[EndpointSpec], weights: &[u32], inputs: &Inputs<'_>) -> Balance {
+pub(super) fn balance(
+    raw: &Raw,
+    endpoints: &[EndpointSpec],
+    weights: &[u32],
+    metrics: &UpstreamMetrics,
+    inputs: &Inputs<'_>,
+) -> Balance {
     match raw {
         Raw::P2c => Balance::P2c(P2c::new(weights, inputs.seed)),
         Raw::RoundRobin => Balance::RoundRobin(RoundRobin::new(weights, inputs.worker)),
@@ -28,7 +35,7 @@ pub(super) fn balance(raw: &Raw, endpoints: &[EndpointSpec], weights: &[u32], in
             // By address: what a host name stands for may come in any order.
             let names = endpoints.iter().map(|endpoint| endpoint.address.to_string());
             let named: Vec<(String, u32)> = names.zip(weights.iter().copied()).collect();
-            Balance::Hash(Box::new(Hash::new(&named, bound, inputs.seed)))
+            Balance::Hash(Box::new(Hash::new(&named, bound, inputs.seed).counted(metrics.clone())))
         }
     }
 }

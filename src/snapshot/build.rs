@@ -193,9 +193,10 @@ fn split(raw: &raw_split::Split, index: impl Fn(&str) -> Option<usize>, seed: u6
     let weights = raw.weights.iter().filter_map(|(name, weight)| Some((index(&name.value)?, &*name.value, *weight)));
     let sticky = raw.sticky.as_ref().map(|sticky| match sticky {
         raw_split::Sticky::Header(name) => Sticky::Header(name.clone()),
-        raw_split::Sticky::Cookie { name, max_age } => {
+        raw_split::Sticky::Cookie { name, max_age, is_private } => {
             let age = max_age.map(|age| format!("; Max-Age={}", age.get().as_secs())).unwrap_or_default();
-            Sticky::Cookie { name: name.clone(), attributes: format!("; Path=/; HttpOnly; SameSite=Lax{age}") }
+            let attributes = format!("; Path=/; HttpOnly; SameSite=Lax{age}");
+            Sticky::Cookie { name: name.clone(), attributes, is_private: *is_private }
         }
     });
     Split { upstreams: upstream::split::Split::new(weights, seed), sticky }
@@ -281,10 +282,11 @@ fn upstream(index: usize, raw: &upstreams::Upstream, inputs: &Inputs<'_>, report
             weights.push(endpoint.weight);
         }
     }
+    let metrics = inputs.made.metrics.upstream(inputs.worker, &raw.name.value);
     let all_drain = raw.endpoints.iter().all(|endpoint| endpoint.drain);
     UpstreamSpec {
         name: raw.name.value.clone(),
-        balance: RefCell::new(balance::balance(&raw.balance, &endpoints, &weights, inputs)),
+        balance: RefCell::new(balance::balance(&raw.balance, &endpoints, &weights, &metrics, inputs)),
         hashed_by: balance::hashed_by(&raw.balance, inputs),
         none_because: if all_drain {
             "all of its endpoints drain (`drain: true`)"
@@ -305,7 +307,7 @@ fn upstream(index: usize, raw: &upstreams::Upstream, inputs: &Inputs<'_>, report
         first_byte_ms: millis(raw.timeouts.first_byte.get()),
         body_ms: millis(raw.timeouts.body.get()),
         tunnel_idle_ms: millis(raw.timeouts.tunnel_idle.get()),
-        metrics: inputs.made.metrics.upstream(inputs.worker, &raw.name.value),
+        metrics,
     }
 }
 

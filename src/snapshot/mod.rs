@@ -251,6 +251,8 @@ pub enum Sticky {
         name: String,
         /// What stands behind its value when it is set, but for `Secure`.
         attributes: String,
+        /// Whether an answer that hands it out is kept out of shared caches.
+        is_private: bool,
     },
 }
 

@@ -34,10 +34,8 @@ pub(super) static DOCUMENT: Block = Block {
 const CPUS: Kind = Kind::List(&Kind::Count(0, CPUS_MAX - 1), 1, CPUS_MAX);
 pub(super) const NETWORK: Kind = Kind::Like("^[0-9a-fA-F.:]+(/[0-9]{1,3})?$");
 const TRUSTED: Kind = Kind::Either(&[Kind::Words(&["unix"]), NETWORK]);
-/// An address or a host, and a port.
-const WITH_PORT: Kind = Kind::Like(":[0-9]{1,5}$");
-/// The same, or the path of a socket.
-const SOCKET: Kind = Kind::Like(":[0-9]{1,5}$|^unix:/");
+/// An address or a host, and a port; or the path of a socket, or its abstract name.
+const SOCKET: Kind = Kind::Like(":[0-9]{1,5}$|^unix:[/@]");
 /// Permissions of a file, which YAML may read as a number.
 const MODE: Kind = Kind::Name("^0[0-7]{3}$");
 const CA: Kind = Kind::Either(&[Kind::Words(&["system"]), FILE]);
@@ -313,7 +311,16 @@ static FORWARD: Block = Block {
 static STICKY: Block = Block {
     name: "sticky",
     keys: &split::STICKY_KEYS,
-    rows: &[may("cookie", FIELD), may("header", FIELD), may("max_age", TIME)],
+    rows: &[
+        may("cookie", FIELD),
+        may("header", FIELD),
+        may("max_age", TIME),
+        Row {
+            key: "cache_control",
+            kind: Kind::Words(&["private", "keep"]),
+            default: Default::With("cookie", "private"),
+        },
+    ],
     rule: Rule::One(&["cookie", "header"]),
 };
 static REWRITE: Block = Block {
@@ -434,6 +441,6 @@ static LOG_REDACT: Block = Block {
 static ADMIN: Block = Block {
     name: "admin",
     keys: &observe::ADMIN_KEYS,
-    rows: &[or("address", WITH_PORT, "127.0.0.1:9900")],
+    rows: &[or("address", SOCKET, "127.0.0.1:9900"), mostly("mode", MODE, "0660")],
     rule: Rule::None,
 };

@@ -147,7 +147,7 @@ pub(super) fn ports(facts: &Facts, config: Option<&Config>) -> Vec<Finding> {
     };
     let listeners =
         config.listeners.iter().map(|listener| (format!("listener {}", listener.name.value), listener.address.clone()));
-    let admin = config.admin.map(|address| ("admin".to_owned(), address.into()));
+    let admin = config.admin.as_ref().map(|admin| ("admin".to_owned(), admin.address.clone()));
     let tried = listeners.chain(admin).map(|(what, address)| match facts::listening(&what, &address) {
         Listening::Can => Finding::ok(about, format!("{what}: {address} can be had")),
         Listening::InUse(cause) => Finding::warning(about, cause, "all is well if it is the gateway itself"),

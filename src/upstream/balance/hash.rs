@@ -15,6 +15,7 @@
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{P2c, waits_less};
+use crate::shared::UpstreamMetrics;
 use crate::upstream::random::mixed;
 
 /// Picks by a key.
@@ -27,6 +28,8 @@ pub struct Hash {
     bound: Option<Bound>,
     /// For requests without a key.
     without_key: P2c,
+    /// Where those that went elsewhere are counted.
+    metrics: Option<UpstreamMetrics>,
 }
 
 /// What an endpoint takes at most.
@@ -66,7 +69,13 @@ impl Hash {
             weights: weights.iter().map(|weight| u64::from(*weight)).sum(),
             bound,
             without_key: P2c::new(&weights, seed),
+            metrics: None,
         }
+    }
+
+    /// Counts requests that went elsewhere since their first choice was overloaded.
+    pub fn counted(self, metrics: UpstreamMetrics) -> Self {
+        Self { metrics: Some(metrics), ..self }
     }
 
     /// See [`Balance::pick`](super::Balance::pick).
@@ -111,7 +120,13 @@ impl Hash {
             let all = (0..self.slots.len()).filter(|i| self.weight(*i) > 0 && usable(*i));
             all.reduce(|a, b| if waits_less(load(b), self.weight(b), load(a), self.weight(a)) { b } else { a })
         };
-        self.best(key, &|i| usable(i) && has_room(i)).or_else(least)
+        let picked = self.best(key, &|i| usable(i) && has_room(i)).or_else(least);
+        if let Some(metrics) = &self.metrics
+            && picked != Some(first)
+        {
+            metrics.hash_spills.add(1);
+        }
+        picked
     }
 
     fn weight(&self, i: usize) -> u32 {

@@ -154,7 +154,8 @@ fn a_few_requests_stay_together() {
 #[test]
 fn what_is_overloaded_gives_up_only_what_is_too_much() {
     let endpoints = named(&[1; 10]);
-    let mut bounded = Hash::new(&endpoints, Some(Bound { percent: 125, spare: 0 }), 1);
+    let metrics = crate::shared::UpstreamMetrics::default();
+    let mut bounded = Hash::new(&endpoints, Some(Bound { percent: 125, spare: 0 }), 1).counted(metrics.clone());
     let mut free = hash(&endpoints);
     let busy = |i: usize| if i == 3 { 100 } else { 10 };
     let mut spilled = 0;
@@ -165,6 +166,7 @@ fn what_is_overloaded_gives_up_only_what_is_too_much() {
         spilled += usize::from(free == 3);
     }
     is_about(spilled, 0.1);
+    assert_eq!(metrics.hash_spills.get(), spilled as u64, "each of them is counted, and no other");
 }
 
 #[test]
