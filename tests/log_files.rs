@@ -6,6 +6,8 @@ use crate::support::gateway::{self, BINARY, Gateway, Process};
 use crate::support::load::Stop;
 use crate::support::{Client, Setup, eventually, free_port, names, temp_dir, tls};
 use rustix::process::Signal;
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -128,6 +130,8 @@ fn on_a_full_disk_no_request_waits_and_no_line_is_lost_while_memory_lasts() {
     let mut client = Client::to(gateway_at);
     (0..200).for_each(|n| assert_eq!(client.get(&format!("/0/{n}")).status, 200));
     eventually("it is told", || (said(&process, "can not be written to") == 1).then_some(()));
+    // Nothing was rotated: the half of a line that is there gets its other half.
+    process.signal(Signal::HUP);
     (200..300).for_each(|n| assert_eq!(client.get(&format!("/0/{n}")).status, 200));
     // A disk that has more room: the log is more than there was.
     std::fs::remove_file(&filler).unwrap();
@@ -219,4 +223,43 @@ fn a_file_that_may_not_grow_any_more_ends_nothing() {
     eventually("it is told", || process.output().contains("can not be written").then_some(()));
     assert_eq!(ask(1), "200 ");
     assert!(process.exited().is_none());
+}
+
+#[test]
+fn signals_lose_no_line_of_a_pipe_whose_reader_is_slow() {
+    let pipe = temp_dir("slow").join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut gateway = answering().log(pipe.to_str().unwrap()).start();
+    let mut reader = File::open(&pipe).unwrap();
+    // More than the pipe takes, so that one of them is cut in the middle, and less than the memory of a core.
+    let long = "x".repeat(1200);
+    let mut client = Client::connect(&gateway);
+    (0..300).for_each(|n| assert_eq!(client.get(&format!("/{n}/{long}")).status, 200));
+    let mut read = vec![0; 100 << 10];
+    for piece in read.chunks_mut(5 << 10) {
+        gateway.process.signal(Signal::HUP);
+        gateway.metrics();
+        gateway.process.signal(Signal::USR1);
+        reader.read_exact(piece).unwrap();
+    }
+    gateway.term();
+    reader.read_to_end(&mut read).unwrap();
+    assert_eq!(gateway.wait_exit().code(), Some(0));
+    let text = String::from_utf8(read).unwrap();
+    assert!(text.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "each is whole");
+    assert_eq!(text.lines().count(), 300);
+}
+
+#[test]
+fn a_file_that_ends_in_half_a_line_is_gone_on_with_on_the_next() {
+    let log = temp_dir("half").join("access.log");
+    std::fs::write(&log, "{\"time\":\"whole\"}\n{\"time\":\"ha").unwrap();
+    let gateway = answering().log(log.to_str().unwrap()).start();
+    gateway.get("/0/0");
+    let text = eventually("its line", || {
+        std::fs::read_to_string(&log).ok().filter(|text| text.ends_with("}\n") && text.contains("/0/0"))
+    });
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!((lines.len(), lines[1]), (3, "{\"time\":\"ha"), "{text}");
+    assert!(serde_json::from_str::<serde_json::Value>(lines[2]).is_ok(), "{text}");
 }

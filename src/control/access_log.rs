@@ -10,7 +10,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, fstat};
 use rustix::io::Errno;
 
 use super::cpus;
@@ -173,10 +173,27 @@ impl std::fmt::Display for Target {
     }
 }
 
+/// Whether two descriptors are of one file, pipe or socket.
+fn is_same(a: impl AsFd, b: impl AsFd) -> bool {
+    matches!((fstat(a), fstat(b)), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+}
+
+/// Whether a file ends within a line: of a process that ended, or was killed, while its disk was full.
+fn ends_in_half_a_line(target: &Target) -> bool {
+    let Target::File(path) = target else { return false };
+    let Ok(about) = std::fs::metadata(path) else { return false };
+    let (Some(last), true) = (about.len().checked_sub(1), about.is_file()) else { return false };
+    let mut byte = [b'\n'];
+    // One that may be written and not read is taken as whole.
+    File::open(path).is_ok_and(|file| file.read_exact_at(&mut byte, last).is_ok() && byte != [b'\n'])
+}
+
 /// The thread's state.
 struct Drain {
     out: File,
     target: Target,
+    /// What was there before ends within a line.
+    behind_half_a_line: bool,
     rings: Vec<Consumer>,
     /// The ring to begin a pass with: the one in which the last write failed.
     first: usize,
@@ -208,9 +225,11 @@ enum Pass {
 impl Drain {
     fn new(out: File, target: Target, rings: Vec<Consumer>, stats: Arc<LogBlock>, orders: Arc<Orders>) -> Self {
         let look_at = Instant::now() + LOOK_EVERY;
+        let behind_half_a_line = ends_in_half_a_line(&target);
         Self {
             out,
             target,
+            behind_half_a_line,
             rings,
             first: 0,
             torn: false,
@@ -300,6 +319,11 @@ impl Drain {
 
     /// One write of at most `due` bytes of a ring; what was written is taken off the ring.
     fn write(&mut self, ring: usize, due: usize) -> io::Result<usize> {
+        if self.behind_half_a_line {
+            self.out.write_all(b"\n")?;
+            self.behind_half_a_line = false;
+            self.stats.bytes_written.add(1);
+        }
         let Some(ring) = self.rings.get_mut(ring) else { return Ok(due) };
         let (out, torn, mut result) = (&mut self.out, &mut self.torn, Ok(0));
         ring.consume(due.min(WRITE_BYTES_MAX), |a, b| {
@@ -376,8 +400,12 @@ impl Drain {
     fn reopen(&mut self) {
         match open(&self.target) {
             Ok(file) => {
-                self.out = file;
-                self.skip_torn_line();
+                // The rest of a line belongs to its first half: where nothing was rotated that is where it was.
+                if !is_same(&file, &self.out) {
+                    self.end_torn_line();
+                    self.out = file;
+                    self.behind_half_a_line = ends_in_half_a_line(&self.target);
+                }
                 if std::mem::replace(&mut self.is_stale, false) {
                     report(format_args!("the access log {} is open", self.target));
                 }
@@ -392,16 +420,23 @@ impl Drain {
         }
     }
 
-    /// The new file does not begin with the second half of a line.
-    fn skip_torn_line(&mut self) {
+    /// The file that is left gets the rest of its last line, or that line is lost: the next file does not begin with half a line.
+    fn end_torn_line(&mut self) {
         let Some(ring) = self.rings.get_mut(self.first).filter(|_| self.torn) else { return };
-        ring.consume(usize::MAX, |a, b| match (memchr::memchr(b'\n', a), memchr::memchr(b'\n', b)) {
-            (Some(end), _) => end + 1,
-            (None, Some(end)) => a.len() + end + 1,
-            (None, None) => 0,
+        let (out, mut written, mut rest) = (&mut self.out, 0, 0);
+        ring.consume(usize::MAX, |a, b| {
+            rest = match (memchr::memchr(b'\n', a), memchr::memchr(b'\n', b)) {
+                (Some(end), _) => end + 1,
+                (None, Some(end)) => a.len() + end + 1,
+                (None, None) => 0,
+            };
+            let (a, b) = (a.get(..rest).unwrap_or(a), b.get(..rest.saturating_sub(a.len())).unwrap_or_default());
+            written = out.write_vectored(&[IoSlice::new(a), IoSlice::new(b)]).unwrap_or(0);
+            rest
         });
         self.torn = false;
-        self.stats.lines_lost.add(1);
+        self.stats.bytes_written.add(written as u64);
+        self.stats.lines_lost.add(u64::from(written < rest));
     }
 }
 
@@ -558,7 +593,40 @@ mod tests {
         state.reopen();
         assert!(matches!(state.pass(), Pass::Done));
         assert_eq!(std::fs::read(folder.file()).unwrap(), b"next\nother\n");
+        assert_eq!(state.stats.lines_lost.get(), 1);
         drop(reader);
+    }
+
+    #[test]
+    fn a_file_that_is_rotated_away_gets_the_rest_of_its_last_line_and_one_that_is_not_goes_on_with_it() {
+        let folder = Folder::new("rest");
+        let rotated = folder.0.join("access.log.1");
+        let (mut producers, consumers) = rings(1, 4096);
+        let mut state = drain(open_file(&folder.file()).unwrap(), consumers, folder.file());
+        assert!(producers[0].push(b"first\n") && producers[0].push(b"second\n") && producers[0].push(b"third\n"));
+        assert_eq!(state.write(0, 3).unwrap(), 3, "as much as the disk had room for");
+        state.reopen();
+        assert_eq!(state.write(0, 6).unwrap(), 6);
+        assert!(state.torn);
+        std::fs::rename(folder.file(), &rotated).unwrap();
+        state.reopen();
+        assert!(matches!(state.pass(), Pass::Done));
+        assert_eq!(std::fs::read_to_string(&rotated).unwrap(), "first\nsecond\n");
+        assert_eq!(std::fs::read_to_string(folder.file()).unwrap(), "third\n");
+        assert_eq!((state.stats.lines_lost.get(), state.stats.bytes_written.get()), (0, 19));
+    }
+
+    #[test]
+    fn a_file_that_ends_within_a_line_is_gone_on_with_on_the_next() {
+        let folder = Folder::new("half");
+        let (mut producers, consumers) = rings(1, 4096);
+        std::fs::write(folder.file(), "half a l").unwrap();
+        let mut state = drain(open_file(&folder.file()).unwrap(), consumers, folder.file());
+        assert!(matches!(state.pass(), Pass::Done));
+        assert_eq!(std::fs::read_to_string(folder.file()).unwrap(), "half a l", "nothing to write yet");
+        assert!(producers[0].push(b"one\n") && matches!(state.pass(), Pass::Done));
+        assert!(producers[0].push(b"two\n") && matches!(state.pass(), Pass::Done));
+        assert_eq!(std::fs::read_to_string(folder.file()).unwrap(), "half a l\none\ntwo\n");
     }
 
     #[test]
