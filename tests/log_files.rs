@@ -4,10 +4,12 @@
 use crate::support::foreign::curl;
 use crate::support::gateway::{self, BINARY, Gateway, Process};
 use crate::support::load::Stop;
-use crate::support::{Client, Setup, eventually, free_port, names, temp_dir, tls};
+use crate::support::metrics::Metrics;
+use crate::support::{Client, PATIENCE, Setup, eventually, free_port, names, temp_dir, tls};
 use rustix::process::Signal;
 use std::fs::File;
 use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -223,6 +225,78 @@ fn a_file_that_may_not_grow_any_more_ends_nothing() {
     eventually("it is told", || process.output().contains("can not be written").then_some(()));
     assert_eq!(ask(1), "200 ");
     assert!(process.exited().is_none());
+}
+
+/// A gateway whose standard output, and with `2>&1` its standard error too, is a pipe that blocks; and its reader.
+struct Piped {
+    process: Process,
+    reader: File,
+    gateway: SocketAddr,
+    admin: SocketAddr,
+}
+
+fn piped(redirect: &str) -> Piped {
+    let (dir, port, admin) = (temp_dir("stdout"), free_port(), free_port());
+    let (config, pipe) = (dir.join("gateway.yaml"), dir.join("pipe"));
+    std::fs::write(&config, answering().plain().log("stdout").yaml(port, admin, Path::new("-"))).unwrap();
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let script = format!("exec \"$0\" run -c \"$1\" > \"$2\" {redirect}");
+    let process = Process::spawn(Command::new("sh").args(["-c", &script, BINARY]).args([&config, &pipe]));
+    // It is open for reading once the shell has opened it for writing.
+    let reader = File::open(pipe).unwrap();
+    let (gateway, admin) = ((Ipv4Addr::LOCALHOST, port).into(), (Ipv4Addr::LOCALHOST, admin).into());
+    eventually("it is ready", || (gateway::get(admin, "/readyz")?.status == 200).then_some(()));
+    Piped { process, reader, gateway, admin }
+}
+
+fn sum(admin: SocketAddr, name: &str) -> f64 {
+    Metrics::parse(&gateway::get(admin, "/metrics").unwrap().text()).unwrap().sum(name, &[])
+}
+
+#[test]
+fn standard_output_that_nobody_reads_is_told_and_holds_nothing_up() {
+    if tls::is_on() {
+        return; // the pipe knows nothing of it, and this gateway is started by hand
+    }
+    let Piped { mut process, mut reader, gateway, admin } = piped("");
+    let long = "x".repeat(6000);
+    let mut client = Client::to(gateway);
+    (0..1000).for_each(|n| assert_eq!(client.get(&format!("/{n}/{long}")).status, 200));
+    eventually("lines are dropped", || (sum(admin, names::LOG_DROPPED) > 0.0).then_some(()));
+    eventually("it is told", || (said(&process, "waits for stdout, which takes nothing") == 1).then_some(()));
+    let reads = std::thread::spawn(move || {
+        let mut text = String::new();
+        reader.read_to_string(&mut text).map(|_| text)
+    });
+    eventually("it is told that it is over", || (said(&process, "written to stdout again") == 1).then_some(()));
+    let dropped = sum(admin, names::LOG_DROPPED);
+    process.signal(Signal::TERM);
+    assert_eq!(process.wait_exit(PATIENCE).code(), Some(0));
+    let text = reads.join().unwrap().unwrap();
+    assert!(text.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "each is whole");
+    assert_eq!(text.lines().count() as f64, 1000.0 - dropped);
+}
+
+#[test]
+fn what_the_gateway_says_is_never_within_a_line_of_a_log_that_shares_the_stream() {
+    if tls::is_on() {
+        return; // the pipe knows nothing of it, and this gateway is started by hand
+    }
+    let Piped { mut process, mut reader, gateway, .. } = piped("2>&1");
+    // More than the pipe takes, and each more than it takes in one piece.
+    let long = "x".repeat(6000);
+    let mut client = Client::to(gateway);
+    (0..100).for_each(|n| assert_eq!(client.get(&format!("/{n}/{long}")).status, 200));
+    eventually("the pipe is full", || (rustix::io::ioctl_fionread(&reader).unwrap() > 32 << 10).then_some(()));
+    process.signal(Signal::TERM);
+    client.is_closed();
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    assert_eq!(process.wait_exit(PATIENCE).code(), Some(0));
+    let (told, lines): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.starts_with("ringway: "));
+    assert!(told.iter().any(|line| line.contains("draining")), "{told:?}");
+    assert!(lines.iter().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "each is whole");
+    assert_eq!(lines.len(), 100);
 }
 
 #[test]
