@@ -81,8 +81,8 @@ fn a_mask_that_leaves_fewer_cpus_than_workers() {
 
 #[test]
 fn io_uring_that_a_filter_forbids_or_the_environment() {
-    let script = root().join("tests/support/no_io_uring.py");
-    let (code, said) = doctor(&["/usr/bin/python3", script.to_str().unwrap()], None);
+    let script = root().join("tests/support/refuse.py");
+    let (code, said) = doctor(&["/usr/bin/python3", script.to_str().unwrap(), "io_uring"], None);
     assert_eq!(code, 0, "it runs on epoll: {said}");
     let told = line(&said, "warning", "io_uring");
     assert!(told.contains("epoll") && told.contains("seccomp") && told.contains("io_uring_setup"), "{told}");

@@ -1,5 +1,6 @@
 //! The files that run it: the systemd unit, log rotation, kernel settings, the Dockerfile.
 
+use crate::support::foreign::output;
 use crate::support::gateway::{BINARY, Process};
 use crate::support::setup::Setup;
 use crate::support::{eventually, root, temp_dir};
@@ -111,4 +112,27 @@ fn a_signal_for_the_log_while_the_config_is_read_does_not_end_it() {
     assert!(process.exited().is_none());
     process.signal(Signal::TERM);
     assert!(process.wait_exit(Duration::from_secs(10)).success());
+}
+
+#[test]
+fn verifying_passwords_gives_way_under_the_unit_and_where_it_may_not_it_is_told() {
+    let unit = file("ringway.service");
+    let (_, allowed_again) = unit.split_once("SystemCallFilter=~").unwrap();
+    assert!(allowed_again.contains(" setpriority "), "it is in @resources, which is taken away");
+    let dir = temp_dir("nice");
+    let (users, config) = (dir.join("users"), dir.join("gateway.yaml"));
+    output("htpasswd", &["-cbB", "-C", "4", users.to_str().unwrap(), "ann", "right"]);
+    std::fs::set_permissions(&users, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let yaml = format!(
+        "listeners: [{{ address: 127.0.0.1:0 }}]\nadmin: off\nfilters: {{ b: {{ basic: {{ file: {} }} }} }}\n\
+         routes: [{{ match: {{ path: /a }}, filters: [b], respond: {{}} }}]\n",
+        users.display()
+    );
+    std::fs::write(&config, yaml).unwrap();
+    let script = root().join("tests/support/refuse.py");
+    let mut command = Command::new("/usr/bin/python3");
+    let process = Process::spawn(command.arg(&script).args(["setpriority", BINARY, "run", "-c"]).arg(&config));
+    eventually("it is told", || process.output().contains("SystemCallFilter=setpriority").then_some(()));
+    eventually("it listens", || process.output().contains("listening on").then_some(()));
+    assert_eq!(process.output().matches("setpriority (").count(), 1, "{}", process.output());
 }

@@ -4,8 +4,12 @@
 use crate::support::foreign::curl;
 use crate::support::gateway::{self, BINARY, Gateway, Process};
 use crate::support::load::Stop;
-use crate::support::{Client, Setup, eventually, free_port, names, temp_dir, tls};
+use crate::support::metrics::Metrics;
+use crate::support::{Client, PATIENCE, Setup, eventually, free_port, names, temp_dir, tls};
 use rustix::process::Signal;
+use std::fs::File;
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -128,6 +132,8 @@ fn on_a_full_disk_no_request_waits_and_no_line_is_lost_while_memory_lasts() {
     let mut client = Client::to(gateway_at);
     (0..200).for_each(|n| assert_eq!(client.get(&format!("/0/{n}")).status, 200));
     eventually("it is told", || (said(&process, "can not be written to") == 1).then_some(()));
+    // Nothing was rotated: the half of a line that is there gets its other half.
+    process.signal(Signal::HUP);
     (200..300).for_each(|n| assert_eq!(client.get(&format!("/0/{n}")).status, 200));
     // A disk that has more room: the log is more than there was.
     std::fs::remove_file(&filler).unwrap();
@@ -219,4 +225,115 @@ fn a_file_that_may_not_grow_any_more_ends_nothing() {
     eventually("it is told", || process.output().contains("can not be written").then_some(()));
     assert_eq!(ask(1), "200 ");
     assert!(process.exited().is_none());
+}
+
+/// A gateway whose standard output, and with `2>&1` its standard error too, is a pipe that blocks; and its reader.
+struct Piped {
+    process: Process,
+    reader: File,
+    gateway: SocketAddr,
+    admin: SocketAddr,
+}
+
+fn piped(redirect: &str) -> Piped {
+    let (dir, port, admin) = (temp_dir("stdout"), free_port(), free_port());
+    let (config, pipe) = (dir.join("gateway.yaml"), dir.join("pipe"));
+    std::fs::write(&config, answering().plain().log("stdout").yaml(port, admin, Path::new("-"))).unwrap();
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let script = format!("exec \"$0\" run -c \"$1\" > \"$2\" {redirect}");
+    let process = Process::spawn(Command::new("sh").args(["-c", &script, BINARY]).args([&config, &pipe]));
+    // It is open for reading once the shell has opened it for writing.
+    let reader = File::open(pipe).unwrap();
+    let (gateway, admin) = ((Ipv4Addr::LOCALHOST, port).into(), (Ipv4Addr::LOCALHOST, admin).into());
+    eventually("it is ready", || (gateway::get(admin, "/readyz")?.status == 200).then_some(()));
+    Piped { process, reader, gateway, admin }
+}
+
+fn sum(admin: SocketAddr, name: &str) -> f64 {
+    Metrics::parse(&gateway::get(admin, "/metrics").unwrap().text()).unwrap().sum(name, &[])
+}
+
+#[test]
+fn standard_output_that_nobody_reads_is_told_and_holds_nothing_up() {
+    if tls::is_on() {
+        return; // the pipe knows nothing of it, and this gateway is started by hand
+    }
+    let Piped { mut process, mut reader, gateway, admin } = piped("");
+    let long = "x".repeat(6000);
+    let mut client = Client::to(gateway);
+    (0..1000).for_each(|n| assert_eq!(client.get(&format!("/{n}/{long}")).status, 200));
+    eventually("lines are dropped", || (sum(admin, names::LOG_DROPPED) > 0.0).then_some(()));
+    eventually("it is told", || (said(&process, "waits for stdout, which takes nothing") == 1).then_some(()));
+    let reads = std::thread::spawn(move || {
+        let mut text = String::new();
+        reader.read_to_string(&mut text).map(|_| text)
+    });
+    eventually("it is told that it is over", || (said(&process, "written to stdout again") == 1).then_some(()));
+    let dropped = sum(admin, names::LOG_DROPPED);
+    process.signal(Signal::TERM);
+    assert_eq!(process.wait_exit(PATIENCE).code(), Some(0));
+    let text = reads.join().unwrap().unwrap();
+    assert!(text.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "each is whole");
+    assert_eq!(text.lines().count() as f64, 1000.0 - dropped);
+}
+
+#[test]
+fn what_the_gateway_says_is_never_within_a_line_of_a_log_that_shares_the_stream() {
+    if tls::is_on() {
+        return; // the pipe knows nothing of it, and this gateway is started by hand
+    }
+    let Piped { mut process, mut reader, gateway, .. } = piped("2>&1");
+    // More than the pipe takes, and each more than it takes in one piece.
+    let long = "x".repeat(6000);
+    let mut client = Client::to(gateway);
+    (0..100).for_each(|n| assert_eq!(client.get(&format!("/{n}/{long}")).status, 200));
+    eventually("the pipe is full", || (rustix::io::ioctl_fionread(&reader).unwrap() > 32 << 10).then_some(()));
+    process.signal(Signal::TERM);
+    client.is_closed();
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    assert_eq!(process.wait_exit(PATIENCE).code(), Some(0));
+    let (told, lines): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.starts_with("ringway: "));
+    assert!(told.iter().any(|line| line.contains("draining")), "{told:?}");
+    assert!(lines.iter().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "each is whole");
+    assert_eq!(lines.len(), 100);
+}
+
+#[test]
+fn signals_lose_no_line_of_a_pipe_whose_reader_is_slow() {
+    let pipe = temp_dir("slow").join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut gateway = answering().log(pipe.to_str().unwrap()).start();
+    let mut reader = File::open(&pipe).unwrap();
+    // More than the pipe takes, so that one of them is cut in the middle, and less than the memory of a core.
+    let long = "x".repeat(1200);
+    let mut client = Client::connect(&gateway);
+    (0..300).for_each(|n| assert_eq!(client.get(&format!("/{n}/{long}")).status, 200));
+    let mut read = vec![0; 100 << 10];
+    for piece in read.chunks_mut(5 << 10) {
+        gateway.process.signal(Signal::HUP);
+        gateway.metrics();
+        gateway.process.signal(Signal::USR1);
+        reader.read_exact(piece).unwrap();
+    }
+    gateway.term();
+    reader.read_to_end(&mut read).unwrap();
+    assert_eq!(gateway.wait_exit().code(), Some(0));
+    let text = String::from_utf8(read).unwrap();
+    assert!(text.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "each is whole");
+    assert_eq!(text.lines().count(), 300);
+}
+
+#[test]
+fn a_file_that_ends_in_half_a_line_is_gone_on_with_on_the_next() {
+    let log = temp_dir("half").join("access.log");
+    std::fs::write(&log, "{\"time\":\"whole\"}\n{\"time\":\"ha").unwrap();
+    let gateway = answering().log(log.to_str().unwrap()).start();
+    gateway.get("/0/0");
+    let text = eventually("its line", || {
+        std::fs::read_to_string(&log).ok().filter(|text| text.ends_with("}\n") && text.contains("/0/0"))
+    });
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!((lines.len(), lines[1]), (3, "{\"time\":\"ha"), "{text}");
+    assert!(serde_json::from_str::<serde_json::Value>(lines[2]).is_ok(), "{text}");
 }

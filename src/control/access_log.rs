@@ -6,11 +6,14 @@
 //!
 //! Whatever becomes of the target, only this thread notices: a full disk, a directory that is gone, a pipe without a reader.
 //! It is told once, tried again, and told again when it is over.
+//!
+//! It never waits in a write, where it could not tell: a pipe, socket or terminal that it was given is asked first whether it takes
+//! something, and gets no more at a time than a pipe takes whole.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,11 +21,13 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rustix::fs::OFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fstat};
 use rustix::io::Errno;
 
 use super::cpus;
 use super::report::report;
+use super::turn::{STANDARD_ERROR, Turn};
 use crate::shared::log_ring::Consumer;
 use crate::shared::metrics::LogBlock;
 
@@ -73,8 +78,12 @@ const SLEEP_MIN: Duration = Duration::from_millis(1);
 const FILL_PERCENT: u32 = 25;
 /// One write takes at most this from a ring, so that its core has room again while the rest is written.
 const WRITE_BYTES_MAX: usize = 1 << 20;
+/// One write to a stream that was inherited, `PIPE_BUF` of Linux: one that has room takes as much without waiting, and in one piece.
+const PIECE_BYTES_MAX: usize = 4096;
 /// How long `stop` waits for a target that does not take what it is given.
 pub const STOP_MAX: Duration = Duration::from_secs(2);
+/// How long the thread tries by then: it still says what is lost.
+const FINISH_MAX: Duration = Duration::from_millis(1900);
 
 /// How often it is looked whether the file is still there, and a file that could not be opened is tried again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -173,10 +182,47 @@ impl std::fmt::Display for Target {
     }
 }
 
+/// Whether two descriptors are of one file, pipe or socket.
+fn is_same(a: impl AsFd, b: impl AsFd) -> bool {
+    matches!((fstat(a), fstat(b)), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+}
+
+/// Whether a stream takes something, now or soon.
+fn takes_some(out: &File) -> io::Result<bool> {
+    let wait_max = Timespec { tv_sec: 0, tv_nsec: SLEEP_MAX.subsec_nanos().into() };
+    Ok(poll(&mut [PollFd::new(out, PollFlags::OUT)], Some(&wait_max))? > 0)
+}
+
+/// Whether a file ends within a line: of a process that ended, or was killed, while its disk was full.
+fn ends_in_half_a_line(target: &Target) -> bool {
+    let Target::File(path) = target else { return false };
+    let Ok(about) = std::fs::metadata(path) else { return false };
+    let (Some(last), true) = (about.len().checked_sub(1), about.is_file()) else { return false };
+    let mut byte = [b'\n'];
+    // One that may be written and not read is taken as whole.
+    File::open(path).is_ok_and(|file| file.read_exact_at(&mut byte, last).is_ok() && byte != [b'\n'])
+}
+
+/// What two slices hold, without the line at the end that is not whole, unless that is all.
+fn whole_lines<'a>(a: &'a [u8], b: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+    match (memchr::memrchr(b'\n', a), memchr::memrchr(b'\n', b)) {
+        (_, Some(end)) => (a, b.get(..=end).unwrap_or(b)),
+        (Some(end), None) => (a.get(..=end).unwrap_or(a), &[]),
+        (None, None) => (a, b),
+    }
+}
+
 /// The thread's state.
 struct Drain {
     out: File,
     target: Target,
+    /// It is a stream that was inherited, which may block.
+    in_pieces: bool,
+    /// Standard error is the same stream.
+    turn: Option<&'static Turn>,
+    has_turn: bool,
+    /// What was there before ends within a line.
+    behind_half_a_line: bool,
     rings: Vec<Consumer>,
     /// The ring to begin a pass with: the one in which the last write failed.
     first: usize,
@@ -199,7 +245,7 @@ struct Drain {
 enum Pass {
     /// All that was in the rings at its start is written.
     Done,
-    /// The target is non-blocking and full.
+    /// The target is full.
     Full,
     /// The target failed, which was reported.
     Failed,
@@ -208,9 +254,13 @@ enum Pass {
 impl Drain {
     fn new(out: File, target: Target, rings: Vec<Consumer>, stats: Arc<LogBlock>, orders: Arc<Orders>) -> Self {
         let look_at = Instant::now() + LOOK_EVERY;
-        Self {
+        let mut drain = Self {
             out,
             target,
+            in_pieces: false,
+            turn: None,
+            has_turn: false,
+            behind_half_a_line: false,
             rings,
             first: 0,
             torn: false,
@@ -221,7 +271,17 @@ impl Drain {
             full_since: None,
             is_stale: false,
             look_at,
-        }
+        };
+        drain.look_at_out();
+        drain
+    }
+
+    /// Finds out what was opened.
+    fn look_at_out(&mut self) {
+        let is_inherited = !matches!(self.target, Target::File(_));
+        self.in_pieces = is_inherited && self.out.metadata().is_ok_and(|about| !about.is_file());
+        self.turn = is_same(&self.out, io::stderr()).then_some(&STANDARD_ERROR);
+        self.behind_half_a_line = ends_in_half_a_line(&self.target);
     }
 
     fn run(mut self, cpus: &[usize], done: &SyncSender<u64>) {
@@ -254,7 +314,7 @@ impl Drain {
 
     /// The last pass. Returns how many lines are lost.
     fn finish(mut self) -> u64 {
-        let until = Instant::now() + STOP_MAX;
+        let until = Instant::now() + FINISH_MAX;
         loop {
             match self.pass() {
                 Pass::Done => return 0,
@@ -284,7 +344,7 @@ impl Drain {
                     Err(e) if e.kind() == ErrorKind::Interrupted => {}
                     Err(e) => {
                         self.first = ring;
-                        // Whoever shares our stdout made it non-blocking: nothing is wrong, it is only full.
+                        // Nothing is wrong, it is only full.
                         if e.kind() == ErrorKind::WouldBlock {
                             return Pass::Full;
                         }
@@ -300,9 +360,44 @@ impl Drain {
 
     /// One write of at most `due` bytes of a ring; what was written is taken off the ring.
     fn write(&mut self, ring: usize, due: usize) -> io::Result<usize> {
+        // Whoever has the turn instead waits for room as well, or is done in no time.
+        if !self.take_turn() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let result = self.write_in_turn(ring, due);
+        if !self.torn {
+            self.give_turn_back();
+        }
+        result
+    }
+
+    fn take_turn(&mut self) -> bool {
+        self.has_turn = self.has_turn || self.turn.is_none_or(Turn::try_take);
+        self.has_turn
+    }
+
+    fn give_turn_back(&mut self) {
+        if std::mem::take(&mut self.has_turn)
+            && let Some(turn) = self.turn
+        {
+            turn.give_back();
+        }
+    }
+
+    fn write_in_turn(&mut self, ring: usize, due: usize) -> io::Result<usize> {
+        if self.in_pieces && !takes_some(&self.out)? {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        if self.behind_half_a_line {
+            self.out.write_all(b"\n")?;
+            self.behind_half_a_line = false;
+            self.stats.bytes_written.add(1);
+        }
         let Some(ring) = self.rings.get_mut(ring) else { return Ok(due) };
-        let (out, torn, mut result) = (&mut self.out, &mut self.torn, Ok(0));
-        ring.consume(due.min(WRITE_BYTES_MAX), |a, b| {
+        let (out, torn, in_pieces, mut result) = (&mut self.out, &mut self.torn, self.in_pieces, Ok(0));
+        let bytes_max = if in_pieces { PIECE_BYTES_MAX } else { WRITE_BYTES_MAX };
+        ring.consume(due.min(bytes_max), |a, b| {
+            let (a, b) = if in_pieces { whole_lines(a, b) } else { (a, b) };
             result = out.write_vectored(&[IoSlice::new(a), IoSlice::new(b)]);
             let written = *result.as_ref().unwrap_or(&0);
             let last = if written > a.len() { b.get(written - a.len() - 1) } else { a.get(written.wrapping_sub(1)) };
@@ -376,8 +471,12 @@ impl Drain {
     fn reopen(&mut self) {
         match open(&self.target) {
             Ok(file) => {
-                self.out = file;
-                self.skip_torn_line();
+                // The rest of a line belongs to its first half: where nothing was rotated that is where it was.
+                if !is_same(&file, &self.out) {
+                    self.end_torn_line();
+                    self.out = file;
+                    self.look_at_out();
+                }
                 if std::mem::replace(&mut self.is_stale, false) {
                     report(format_args!("the access log {} is open", self.target));
                 }
@@ -392,16 +491,31 @@ impl Drain {
         }
     }
 
-    /// The new file does not begin with the second half of a line.
-    fn skip_torn_line(&mut self) {
+    /// The file that is left gets the rest of its last line, or that line is lost: the next file does not begin with half a line.
+    fn end_torn_line(&mut self) {
         let Some(ring) = self.rings.get_mut(self.first).filter(|_| self.torn) else { return };
-        ring.consume(usize::MAX, |a, b| match (memchr::memchr(b'\n', a), memchr::memchr(b'\n', b)) {
-            (Some(end), _) => end + 1,
-            (None, Some(end)) => a.len() + end + 1,
-            (None, None) => 0,
+        let (out, mut written, mut rest) = (&mut self.out, 0, 0);
+        ring.consume(usize::MAX, |a, b| {
+            rest = match (memchr::memchr(b'\n', a), memchr::memchr(b'\n', b)) {
+                (Some(end), _) => end + 1,
+                (None, Some(end)) => a.len() + end + 1,
+                (None, None) => 0,
+            };
+            let (a, b) = (a.get(..rest).unwrap_or(a), b.get(..rest.saturating_sub(a.len())).unwrap_or_default());
+            written = out.write_vectored(&[IoSlice::new(a), IoSlice::new(b)]).unwrap_or(0);
+            rest
         });
         self.torn = false;
-        self.stats.lines_lost.add(1);
+        self.give_turn_back();
+        self.stats.bytes_written.add(written as u64);
+        self.stats.lines_lost.add(u64::from(written < rest));
+    }
+}
+
+/// Also when the thread ends in a panic: who says so would wait for it.
+impl Drop for Drain {
+    fn drop(&mut self) {
+        self.give_turn_back();
     }
 }
 
@@ -558,7 +672,92 @@ mod tests {
         state.reopen();
         assert!(matches!(state.pass(), Pass::Done));
         assert_eq!(std::fs::read(folder.file()).unwrap(), b"next\nother\n");
+        assert_eq!(state.stats.lines_lost.get(), 1);
         drop(reader);
+    }
+
+    #[test]
+    fn a_file_that_is_rotated_away_gets_the_rest_of_its_last_line_and_one_that_is_not_goes_on_with_it() {
+        let folder = Folder::new("rest");
+        let rotated = folder.0.join("access.log.1");
+        let (mut producers, consumers) = rings(1, 4096);
+        let mut state = drain(open_file(&folder.file()).unwrap(), consumers, folder.file());
+        assert!(producers[0].push(b"first\n") && producers[0].push(b"second\n") && producers[0].push(b"third\n"));
+        assert_eq!(state.write(0, 3).unwrap(), 3, "as much as the disk had room for");
+        state.reopen();
+        assert_eq!(state.write(0, 6).unwrap(), 6);
+        assert!(state.torn);
+        std::fs::rename(folder.file(), &rotated).unwrap();
+        state.reopen();
+        assert!(matches!(state.pass(), Pass::Done));
+        assert_eq!(std::fs::read_to_string(&rotated).unwrap(), "first\nsecond\n");
+        assert_eq!(std::fs::read_to_string(folder.file()).unwrap(), "third\n");
+        assert_eq!((state.stats.lines_lost.get(), state.stats.bytes_written.get()), (0, 19));
+    }
+
+    #[test]
+    fn a_file_that_ends_within_a_line_is_gone_on_with_on_the_next() {
+        let folder = Folder::new("half");
+        let (mut producers, consumers) = rings(1, 4096);
+        std::fs::write(folder.file(), "half a l").unwrap();
+        let mut state = drain(open_file(&folder.file()).unwrap(), consumers, folder.file());
+        assert!(matches!(state.pass(), Pass::Done));
+        assert_eq!(std::fs::read_to_string(folder.file()).unwrap(), "half a l", "nothing to write yet");
+        assert!(producers[0].push(b"one\n") && matches!(state.pass(), Pass::Done));
+        assert!(producers[0].push(b"two\n") && matches!(state.pass(), Pass::Done));
+        assert_eq!(std::fs::read_to_string(folder.file()).unwrap(), "half a l\none\ntwo\n");
+    }
+
+    #[test]
+    fn a_stream_that_blocks_is_not_waited_for_and_gets_whole_lines_at_a_time() {
+        let (reader, pipe) = io::pipe().unwrap();
+        let (mut producers, consumers) = rings(1, 1 << 20);
+        let lines = (0..500).map(|n| format!("{n} {}\n", "x".repeat(n))).collect::<Vec<_>>();
+        lines.iter().for_each(|line| assert!(producers[0].push(line.as_bytes())));
+        let file = std::os::fd::OwnedFd::from(pipe).into();
+        let mut state = Drain::new(file, Target::Stdout, consumers, Arc::default(), Arc::default());
+        assert!(matches!(state.pass(), Pass::Full));
+        assert!(!state.torn);
+        let text = thread::spawn(move || io::read_to_string(reader).unwrap());
+        eventually_done(&mut state);
+        drop(state);
+        assert_eq!(text.join().unwrap(), lines.concat());
+    }
+
+    fn eventually_done(state: &mut Drain) {
+        let until = Instant::now() + Duration::from_secs(5);
+        while !matches!(state.pass(), Pass::Done) {
+            assert!(Instant::now() < until, "the reader takes nothing");
+        }
+    }
+
+    #[test]
+    fn what_is_said_on_the_same_stream_waits_for_the_end_of_the_line() {
+        let turn: &'static Turn = Box::leak(Box::new(Turn::new()));
+        let (reader, pipe) = io::pipe().unwrap();
+        let other: File = pipe.try_clone().map(|pipe| std::os::fd::OwnedFd::from(pipe).into()).unwrap();
+        let (mut producers, consumers) = rings(1, 1 << 20);
+        let long = "x".repeat(100 << 10);
+        assert!(producers[0].push(format!("{long}\n").as_bytes()));
+        let file = std::os::fd::OwnedFd::from(pipe).into();
+        let mut state = Drain::new(file, Target::Stdout, consumers, Arc::default(), Arc::default());
+        state.turn = Some(turn);
+        assert!(matches!(state.pass(), Pass::Full));
+        assert!(state.torn && state.has_turn);
+        let says = thread::spawn(move || {
+            turn.take();
+            (&other).write_all(b"said\n").unwrap();
+            turn.give_back();
+        });
+        eventually(|| turn.is_wanted());
+        let text = thread::spawn(move || io::read_to_string(reader).unwrap());
+        eventually_done(&mut state);
+        assert!(!state.has_turn);
+        says.join().unwrap();
+        assert!(producers[0].push(b"next\n"));
+        eventually_done(&mut state);
+        drop(state);
+        assert_eq!(text.join().unwrap(), format!("{long}\nsaid\nnext\n"));
     }
 
     #[test]

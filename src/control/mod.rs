@@ -18,6 +18,7 @@ pub mod publish;
 mod report;
 pub mod resolve;
 pub mod signal;
+mod turn;
 mod unix_path;
 mod watch;
 

@@ -4,12 +4,16 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::panic;
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::turn::{STANDARD_ERROR, Turn};
 
 /// Messages that wait for standard error; later ones are lost, and how many is told once it takes lines again. More than
 /// this at once is said only by a fault that repeats.
@@ -23,7 +27,8 @@ static OPERATOR: LazyLock<Arc<Operator>> = LazyLock::new(|| {
     // A duplicate, not std's handle: whoever holds that one's lock in a write that blocks would block its other users.
     if let Ok(out) = io::stderr().as_fd().try_clone_to_owned().map(File::from) {
         let writing = Arc::clone(&operator);
-        let thread = thread::Builder::new().name("operator".into()).spawn(move || writing.write_out(out));
+        let thread =
+            thread::Builder::new().name("operator".into()).spawn(move || writing.write_out(out, &STANDARD_ERROR));
         operator.queue().has_writer = thread.is_ok();
     }
     operator
@@ -109,11 +114,13 @@ impl Operator {
     }
 
     /// Writes what is said, for as long as the process lives.
-    fn write_out(&self, mut out: impl Write) {
+    fn write_out(&self, mut out: File, turn: &Turn) {
         loop {
             let next = self.next();
+            turn.take();
             // A standard error that is closed must not stop anything either.
-            let written = out.write_all(next.as_bytes()).is_ok();
+            let written = write_whole(&mut out, next.as_bytes()).is_ok();
+            turn.give_back();
             let mut queue = self.queue();
             queue.writing = false;
             if !written {
@@ -145,6 +152,23 @@ impl Operator {
     }
 }
 
+/// Writes all of it, however long that takes: whoever shares the stream may have made it non-blocking.
+fn write_whole(out: &mut File, mut text: &[u8]) -> io::Result<()> {
+    while !text.is_empty() {
+        match out.write(text) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => text = text.get(written..).unwrap_or_default(),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                // What goes wrong here, the next write says.
+                let _ = poll(&mut [PollFd::new(out, PollFlags::OUT)], None);
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -157,7 +181,7 @@ mod tests {
         let operator = Arc::new(Operator::default());
         operator.queue().has_writer = true;
         let writing = Arc::clone(&operator);
-        thread::spawn(move || writing.write_out(File::from(std::os::fd::OwnedFd::from(pipe))));
+        thread::spawn(move || writing.write_out(File::from(std::os::fd::OwnedFd::from(pipe)), &Turn::new()));
         operator.say(format!("{}\n", "x".repeat(200 << 10))); // more than a pipe takes
         while !operator.queue().writing {
             thread::yield_now();
@@ -177,5 +201,18 @@ mod tests {
         operator.wait_written(Duration::from_secs(5));
         assert!(operator.queue().is_written());
         assert_eq!(lines.next().unwrap(), "after");
+    }
+    #[test]
+    fn a_pipe_that_was_made_non_blocking_loses_nothing_while_its_reader_is_slow() {
+        let (reader, pipe) = io::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&pipe, true).unwrap();
+        let text = "x".repeat(200 << 10); // more than a pipe takes
+        let length = text.len();
+        let writes = thread::spawn(move || {
+            let mut out = File::from(std::os::fd::OwnedFd::from(pipe));
+            write_whole(&mut out, text.as_bytes())
+        });
+        assert_eq!(io::read_to_string(reader).unwrap().len(), length);
+        writes.join().unwrap().unwrap();
     }
 }
