@@ -69,6 +69,31 @@ fn no_path_that_is_put_together_leads_elsewhere() {
 }
 
 #[test]
+fn no_dot_segment_comes_about_beside_a_slash_that_is_kept() {
+    let upstream = Upstream::says("");
+    let gateway = Setup::new()
+        .listener("paths: { encoded_slashes: keep }")
+        .upstream("u", &[&upstream], "")
+        .forward_path("/rx/{*rest}", r#"rewrite: { regex: { match: "/rx/(.*?)x(.*)", to: "/files/{1}{2}" } }"#)
+        .forward_path("/t/{name}", r#"rewrite: { path: "/files/{query.d}{path.name}" }"#)
+        .forward_path("/d/{name}", r#"rewrite: { path: "/files/.{path.name}" }"#)
+        .start();
+    let mut client = Client::connect(&gateway);
+    for (asked, seen) in [
+        ("/rx/.x.%2fetc%2fpasswd", "/files/%252E%252E%2Fetc%2Fpasswd"),
+        ("/rx/a%2f.x.", "/files/a%2F%252E%252E"),
+        ("/t/%2Fetc?d=..", "/files/%252E%252E%2Fetc?d=.."),
+        ("/t/%5Cetc?d=%2e.", "/files/%252E%252E%5Cetc?d=%2e."),
+        ("/d/%2e%5cetc", "/files/%252E%252E%5Cetc"),
+        ("/d/%2fetc", "/files/.%2Fetc"), // it leads nowhere, and clients may send it as well
+        ("/t/a%2fb", "/files/a%2Fb"),
+    ] {
+        assert_eq!(client.get(asked).status, 200, "{asked}");
+        assert_eq!(last(&upstream).target, seen, "{asked}");
+    }
+}
+
+#[test]
 fn a_target_that_grows_too_long_is_414_and_costs_no_connection() {
     let upstream = Upstream::says("");
     let to = format!("/{}", "{0}".repeat(8));
@@ -481,3 +506,4 @@ fn what_can_not_be_is_told_at_the_start() {
         assert!(told.contains(why), "{forward}: {told}");
     }
 }
+        (r#"rewrite: { path: "/files/..%2F{rest}" }"#, "dot segment"),
