@@ -96,6 +96,8 @@ pub struct Request {
     pub plugins: PluginNotes,
     /// Filters that would have refused it but for their `dry_run`, as the access log shows them.
     pub would_refuse: Vec<u8>,
+    /// It came as a copy of another, and is not copied again.
+    pub is_copy: bool,
     /// Mirrors that get a copy of it, by their place in the snapshot.
     pub mirrors: Vec<usize>,
     /// Sees its body on its way to the upstream.
@@ -138,6 +140,7 @@ impl Request {
         self.plugins.clear();
         self.notes.clear();
         self.answer_head.get_mut().clear();
+        self.is_copy = false;
         self.mirrors.clear();
         self.tee = None;
         self.head.clear();
