@@ -415,6 +415,39 @@ fn a_retry_stays_with_the_upstream_that_was_chosen() {
     let user = (0..).find(|user| ask(*user).text() == "flaky").unwrap();
     for _ in 0..5 {
         let answer = ask(user);
+#[test]
+fn what_the_upstream_gets_decides_and_not_what_the_client_says() {
+    let (old, next) = (Upstream::says("old"), Upstream::says("next"));
+    let gateway = Setup::new()
+        .top(
+            "filters: { \
+             who: { api_key: { header: x-key, principal_header: x-user, keys: [{ owner: o, sha256: 2c70e12b7a0646f92279f427c7b38e7334d8e5389cff167a1dc30e73f826b683 }] } }, \
+             fixed: { request_headers: { set: { x-user: fixed } } }, \
+             old_name: { request_headers: { rename: { x-old: x-user } } } }",
+        )
+        .upstream("old", &[&old], "")
+        .upstream("next", &[&next], "")
+        .upstream("hashed", &[&old, &next], "balance: { hash: { header: x-user }, max_load: none }")
+        .route("match: { path: /who }, filters: [who], forward: { split: { old: 1, next: 1 }, sticky: { header: x-user } }")
+        .route("match: { path: /fixed }, filters: [fixed], forward: { split: { old: 1, next: 1 }, sticky: { header: x-user } }")
+        .route("match: { path: /renamed }, filters: [old_name], forward: { split: { old: 1, next: 1 }, sticky: { header: x-user } }")
+        .route("match: { path: /own }, forward: { split: { old: 1, next: 1 }, sticky: { header: x-user }, request_headers: { set: { x-user: \"{header.x-old}\" } } }")
+        .route("match: { path: /hash/who }, filters: [who], forward: { upstream: hashed }")
+        .route("match: { path: /hash/fixed }, filters: [fixed], forward: { upstream: hashed }")
+        .route("match: { path: /hash/own }, forward: { upstream: hashed, request_headers: { set: { x-user: q } } }")
+        .start();
+    let mut client = Client::connect(&gateway);
+    for path in ["/who", "/fixed", "/renamed", "/own", "/hash/who", "/hash/fixed", "/hash/own"] {
+        let says = (0..24).map(|n| {
+            let claim = if n % 2 == 0 { format!("X-User: {n}\r\n") } else { String::new() };
+            let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Key: key\r\nX-Old: one\r\n{claim}\r\n");
+            client.ask(head).text()
+        });
+        let says: Vec<String> = says.collect();
+        assert!(says.iter().all(|text| *text == says[0]), "{path}: {says:?}");
+    }
+}
+
         assert_eq!((answer.status, answer.text().as_str()), (200, "flaky"));
     }
     assert!(flaky.connections() > 3, "there were retries");

@@ -56,6 +56,7 @@ pub async fn forward(
     cx: &mut Context,
 ) -> Result<Answer, Error> {
     let (upstream, new_cookie) = split::upstream(action, req, &plane.core);
+    edit(req, action);
     let (Some(spec), Some(rules)) = (live.snapshot.upstreams.get(upstream), live.snapshot.listeners.get(down.listener))
     else {
         return Err(Kind::Internal.never());
@@ -65,7 +66,6 @@ pub async fn forward(
     if matches!((req.framing, req.body_limit), (framing::Framing::Length(n), Some(limit)) if n > limit) {
         return Err(Kind::BodyTooLarge.never());
     }
-    edit(req, action);
     if !req.mirrors.is_empty() {
         req.tee = mirror::send(req, cx.route, Some(action), live, plane, down);
     }

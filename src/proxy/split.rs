@@ -22,8 +22,9 @@ fn choose(split: &Split, req: &Request, core: &Core) -> (Option<usize>, Option<N
     match &split.sticky {
         None => (split.upstreams.pick(None), None),
         Some(Sticky::Header(name)) => {
-            let value = req.fields_named(name.as_bytes()).next();
-            (split.upstreams.pick(value.map(|value| value.of(req.bytes()))), None)
+            // As the upstream gets it: filters may have written it, and what they take away decides nothing.
+            let value = req.sent_named(name.as_bytes()).next();
+            (split.upstreams.pick(value), None)
         }
         Some(Sticky::Cookie { name, .. }) => {
             let mut given = req.cookies().filter_map(|pair| cookie_value(pair, name.as_bytes()));
