@@ -3,6 +3,7 @@
 use crate::routes::{naming, table};
 use crate::support::client::post;
 use crate::support::foreign::{curl, curl_trust, url};
+use crate::support::misbehave::answers;
 use crate::support::{Client, Gateway, Setup, Upstream, free_port, temp_dir, tls};
 use std::collections::HashMap;
 use std::time::Instant;
@@ -353,6 +354,23 @@ fn an_upstream_that_does_not_answer_keeps_no_client() {
 }
 
 #[test]
+fn an_answer_of_the_gateway_s_own_keeps_no_client_though_the_upstream_has_said_something() {
+    for said in [
+        "101 X\r\nUpgrade: other\r\nConnection: upgrade\r\n\r\n",
+        "200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\nabc\r\n",
+        "200 OK\r\nContent-Length: z\r\n\r\n",
+    ] {
+        let upstream = Upstream::start(answers(format!("HTTP/1.1 {said}")));
+        let gateway = Setup::new()
+            .upstream("u", &[&upstream], "")
+            .route(r#"match: { path: "/{*rest}" }, forward: { split: { u: 1 }, sticky: { cookie: v } }"#)
+            .start();
+        let answer = gateway.ask("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+        assert_eq!((answer.status, answer.fields.has("set-cookie")), (502, false), "{said}");
+    }
+}
+
+#[test]
 fn a_proxy_that_writes_the_scheme_in_capitals_gets_a_secure_cookie() {
     let up = Upstream::says("up");
     let gateway = Setup::new()
@@ -398,24 +416,6 @@ fn a_field_keeps_a_user_with_one_upstream_on_every_worker() {
 }
 
 #[test]
-fn a_retry_stays_with_the_upstream_that_was_chosen() {
-    // It answers once, and closes whatever connection it has answered on as the next request comes.
-    let flaky = Upstream::start(|conn| {
-        if conn.request().is_some() && conn.write(crate::support::message::ok("flaky")) {
-            let _ = conn.head();
-        }
-    });
-    let other = Upstream::says("other");
-    let gateway = Setup::new()
-        .upstream("flaky", &[&flaky], "")
-        .upstream("other", &[&other], "")
-        .route("match: { path: '/{*rest}' }, forward: { split: { flaky: 50, other: 50 }, sticky: { header: x-user } }")
-        .start();
-    let ask = |user: usize| gateway.ask(format!("GET / HTTP/1.1\r\nHost: a\r\nx-user: {user}\r\n\r\n"));
-    let user = (0..).find(|user| ask(*user).text() == "flaky").unwrap();
-    for _ in 0..5 {
-        let answer = ask(user);
-#[test]
 fn what_the_upstream_gets_decides_and_not_what_the_client_says() {
     let (old, next) = (Upstream::says("old"), Upstream::says("next"));
     let gateway = Setup::new()
@@ -448,6 +448,24 @@ fn what_the_upstream_gets_decides_and_not_what_the_client_says() {
     }
 }
 
+#[test]
+fn a_retry_stays_with_the_upstream_that_was_chosen() {
+    // It answers once, and closes whatever connection it has answered on as the next request comes.
+    let flaky = Upstream::start(|conn| {
+        if conn.request().is_some() && conn.write(crate::support::message::ok("flaky")) {
+            let _ = conn.head();
+        }
+    });
+    let other = Upstream::says("other");
+    let gateway = Setup::new()
+        .upstream("flaky", &[&flaky], "")
+        .upstream("other", &[&other], "")
+        .route("match: { path: '/{*rest}' }, forward: { split: { flaky: 50, other: 50 }, sticky: { header: x-user } }")
+        .start();
+    let ask = |user: usize| gateway.ask(format!("GET / HTTP/1.1\r\nHost: a\r\nx-user: {user}\r\n\r\n"));
+    let user = (0..).find(|user| ask(*user).text() == "flaky").unwrap();
+    for _ in 0..5 {
+        let answer = ask(user);
         assert_eq!((answer.status, answer.text().as_str()), (200, "flaky"));
     }
     assert!(flaky.connections() > 3, "there were retries");

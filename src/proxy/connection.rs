@@ -270,7 +270,10 @@ async fn answer_request(
     // Decided now: a drain may have begun while the upstream was asked.
     let limit = closes_after(req, down, rules, plane);
     let answer = match response {
-        Response::Reply(reply) => return send_reply(reply, req, plane, down, rules, limit, cx).await,
+        Response::Reply(reply) => {
+            req.own.is_not_upstreams();
+            return send_reply(reply, req, plane, down, rules, limit, cx).await;
+        }
         Response::Merged(merged) => {
             return Box::pin(send_merged(*merged, req, live, plane, down, rules, limit, cx)).await;
         }
@@ -310,6 +313,7 @@ async fn answer_request(
             if cx.status == 0 {
                 // Nothing was sent yet: the client can still be told.
                 let mut reply = Reply::from_error(e.kind, &req.request_id, b"");
+                req.own.is_not_upstreams();
                 live.snapshot.errors.shape(&mut reply, &req.request_id);
                 if req.plugins.seen > 0 {
                     plugins::on_reply(&mut reply, req, live, plane, down, cx);

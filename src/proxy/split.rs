@@ -48,7 +48,7 @@ impl NewCookie {
         let Some(Sticky::Cookie { name, attributes }) = sticky else { return };
         let value = self.text();
         let secure: &[u8] = if is_https(req.scheme()) { b"; Secure" } else { b"" };
-        req.own.add(b"Set-Cookie", |out| {
+        req.own.add_to_upstreams(b"Set-Cookie", |out| {
             for part in [name.as_bytes(), b"=", value.as_bytes(), attributes.as_bytes(), secure] {
                 out.extend_from_slice(part);
             }
