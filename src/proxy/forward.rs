@@ -8,7 +8,7 @@ use crate::error::{Error, Kind};
 use crate::filter::header_edits::Came;
 use crate::http::encode::copy_fields;
 use crate::http::framing;
-use crate::http::head::{Bounds, HeadError, Scan, Version};
+use crate::http::head::{Bounds, Field, HeadError, Scan, Version};
 use crate::http::known::Known;
 use crate::http::upgrade;
 use crate::io::buffers::ANSWER_BYTES;
@@ -35,6 +35,7 @@ pub const INTERIM_MAX: usize = 16;
 
 /// Where a forwarded request stands.
 struct Call<'a> {
+    action: &'a Forward,
     spec: &'a UpstreamSpec,
     endpoints: &'a [Rc<CoreEndpoint>],
     core: &'a Rc<Core>,
@@ -85,6 +86,7 @@ pub async fn forward(
         endpoints: live.endpoints(upstream),
         core,
         down,
+        action,
         write_ms: rules.write_ms,
         route_due_ms: ms(cx.started_us).saturating_add(route.timeout_ms.into()),
     };
@@ -271,7 +273,8 @@ pub fn bad_head(e: HeadError) -> Error {
     Kind::BadResponse(what).never()
 }
 
-/// RFC 9110 15.2: a proxy passes on interim answers, to clients that know them.
+/// RFC 9110 15.2: a proxy passes on interim answers, to clients that know them. Of their fields only Link, which is what they
+/// are for (RFC 8297 2): in all others an upstream would tell what the gateway changes or takes out of its answers.
 async fn pass_on_interim(req: &Request, buf: &Buf, call: &Call<'_>, cx: &mut Context) -> Result<(), Error> {
     if req.head.version == Version::H10 {
         return Ok(());
@@ -279,9 +282,10 @@ async fn pass_on_interim(req: &Request, buf: &Buf, call: &Call<'_>, cx: &mut Con
     let (answer, bytes) = (&req.answer, buf.bytes());
     let mut out = call.core.buffers.take(OUT_BYTES);
     crate::http::reply::status_line(answer.status, out.vec());
-    let is_hop =
-        |known| matches!(known, Known::Connection | Known::HopByHop | Known::TransferEncoding | Known::ContentLength);
-    copy_fields(&answer.fields, bytes, |f| is_hop(f.known) || answer.fields.is_listed(f, bytes), out.vec());
+    let link = b"link";
+    let is_own = req.answer_edits.replaces(link) || req.own.replaces(link) || call.action.response_headers.edits(link);
+    let passes = |f: &Field| f.name.of(bytes).eq_ignore_ascii_case(link) && !answer.fields.is_listed(f, bytes);
+    copy_fields(&answer.fields, bytes, |f| is_own || !passes(f), out.vec());
     out.extend(b"\r\n");
     let out = write_downstream(call.down, call.write_ms, out, cx).await?;
     call.core.buffers.give(out);
