@@ -107,6 +107,35 @@ fn a_target_that_grows_too_long_is_414_and_costs_no_connection() {
 }
 
 #[test]
+fn a_target_that_grows_too_long_asks_nobody_for_anything() {
+    let (upstream, copy) = (Upstream::says(""), Upstream::says(""));
+    let gone = crate::support::free_port();
+    let gateway = Setup::new()
+        .top("filters: { copy: { mirror: { upstream: m, unsafe_methods: true } } }")
+        .upstream("u", &[&upstream], "")
+        .upstream("m", &[&copy], "")
+        .upstream_at("dead", &format!("[\"127.0.0.1:{gone}\"]"), "")
+        .route(r#"match: { path: "/{*rest}" }, filters: [copy], forward: { upstream: u, rewrite: { add_prefix: /12345678901234567890 } }"#)
+        .route(r#"match: { path: "/dead/{*rest}" }, forward: { upstream: dead, rewrite: { add_prefix: /12345678901234567890 } }"#)
+        .start();
+    let long = "x".repeat(8180);
+    for path in ["/", "/dead/"] {
+        let mut client = Client::connect(&gateway);
+        client.send(format!(
+            "POST {path}{long} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n"
+        ));
+        let answer = client.response();
+        answer.is_gateways_own(414);
+        assert!(answer.interim.is_empty(), "{path}: the body is not asked for");
+    }
+    assert_eq!(gateway.get("/a").status, 200);
+    copy.wait_requests(1);
+    let metrics = gateway.metrics();
+    let asked = ["u", "dead", "m"].map(|name| metrics.sum("ringway_upstream_requests_total", &[("upstream", name)]));
+    assert_eq!(asked, [1.0, 0.0, 1.0]);
+}
+
+#[test]
 fn a_regex_over_a_long_path_keeps_no_core() {
     let upstream = Upstream::says("");
     // Backtracking would take for ever, and what is compiled is near the bound.
@@ -494,6 +523,7 @@ fn what_can_not_be_is_told_at_the_start() {
         (r#"rewrite: { regex: { match: "/(a)", to: "/{2}" } }"#, "there is no value `{2}`"),
         (r#"rewrite: { regex: { match: "/(a)", to: "/$$1" } }"#, "a group is written in braces here: {1}"),
         (r#"rewrite: { regex: { match: "(a{100}){100}", to: "/" } }"#, "explodes"),
+        (r#"rewrite: { path: "/files/..%2F{rest}" }"#, "dot segment"),
         (r#"rewrite: { regex: { match: "/a", to: "/b" }, strip_prefix: /a }"#, "use either regex, or strip_prefix"),
         (r#"rewrite: { regex: { match: "/a", to: "/b" }, path: /c }"#, "use one of path and regex"),
         ("rewrite: { query: { set: { a: b }, remove: [a] } }", "`a` is both given and removed"),
@@ -506,4 +536,3 @@ fn what_can_not_be_is_told_at_the_start() {
         assert!(told.contains(why), "{forward}: {told}");
     }
 }
-        (r#"rewrite: { path: "/files/..%2F{rest}" }"#, "dot segment"),

@@ -56,8 +56,8 @@ pub async fn forward(
     down: &Rc<Downstream>,
     cx: &mut Context,
 ) -> Result<Answer, Error> {
-    let (upstream, new_cookie) = split::upstream(action, req, &plane.core);
     edit(req, action);
+    let (upstream, new_cookie) = split::upstream(action, req, &plane.core);
     let (Some(spec), Some(rules)) = (live.snapshot.upstreams.get(upstream), live.snapshot.listeners.get(down.listener))
     else {
         return Err(Kind::Internal.never());
@@ -66,6 +66,11 @@ pub async fn forward(
     let core = &plane.core;
     if matches!((req.framing, req.body_limit), (framing::Framing::Length(n), Some(limit)) if n > limit) {
         return Err(Kind::BodyTooLarge.never());
+    }
+    // Before anything is asked of anybody, the client included; what is not rewritten fits.
+    let mut line = Vec::new();
+    if action.rewrites_target() && !upstream_head::write_line(req, action, &mut line) {
+        return Err(Kind::TargetTooLong.never());
     }
     if !req.mirrors.is_empty() {
         req.tee = mirror::send(req, cx.route, Some(action), live, plane, down);
@@ -82,11 +87,11 @@ pub async fn forward(
         trailers_pass: req.edits.is_empty() && action.timed.is_empty() && req.head.fields.listed.is_empty(),
     };
     let call = Call {
+        action,
         spec,
         endpoints: live.endpoints(upstream),
         core,
         down,
-        action,
         write_ms: rules.write_ms,
         route_due_ms: ms(cx.started_us).saturating_add(route.timeout_ms.into()),
     };
@@ -95,7 +100,7 @@ pub async fn forward(
     cx.upstream_from_us = Some(now_us);
     let mut again = false;
     loop {
-        let result = attempt(req, action, &call, with_head, bounds, now_us, again, cx).await;
+        let result = attempt(req, &call, &line, with_head, bounds, now_us, again, cx).await;
         cx.upstream_until_us = core.clock.now_us();
         let (error, reused) = match result {
             Ok(answer) => {
@@ -135,12 +140,13 @@ pub(super) fn ask_upgrade(req: &mut Request, action: &Forward) {
     }
 }
 
-/// One try: its error comes with whether it was made on a reused connection.
+/// One try: its error comes with whether it was made on a reused connection. `line` is the first line of what is sent, where
+/// that was made before.
 #[allow(clippy::too_many_arguments)]
 async fn attempt(
     req: &mut Request,
-    action: &Forward,
     call: &Call<'_>,
+    line: &[u8],
     with_head: Option<usize>,
     bounds: upload::Bounds,
     now_us: u64,
@@ -161,11 +167,13 @@ async fn attempt(
     call.spec.metrics.requests.add(1);
     let host = call.spec.host_of(index);
     let mut out = call.core.buffers.take(OUT_BYTES);
-    let left_ms = call.route_due_ms.saturating_sub(call.down.slot.now_ms());
-    if !upstream_head::write(req, action, host, call.down.peer().text(), left_ms, out.vec()) {
+    out.extend(line);
+    if line.is_empty() && !upstream_head::write_line(req, call.action, out.vec()) {
         lease.give_back(call.spec, call.down.slot.now_ms());
         return Err((Kind::TargetTooLong.never(), reused));
     }
+    let left_ms = call.route_due_ms.saturating_sub(call.down.slot.now_ms());
+    upstream_head::write_fields(req, call.action, host, call.down.peer().text(), left_ms, out.vec());
     if let Some(n) = with_head {
         out.extend(req.behind_head().get(..n).unwrap_or_default());
     }
