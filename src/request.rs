@@ -96,6 +96,8 @@ pub struct Request {
     pub plugins: PluginNotes,
     /// Filters that would have refused it but for their `dry_run`, as the access log shows them.
     pub would_refuse: Vec<u8>,
+    /// It came as a copy of another, and is not copied again.
+    pub is_copy: bool,
     /// Mirrors that get a copy of it, by their place in the snapshot.
     pub mirrors: Vec<usize>,
     /// Sees its body on its way to the upstream.
@@ -138,6 +140,7 @@ impl Request {
         self.plugins.clear();
         self.notes.clear();
         self.answer_head.get_mut().clear();
+        self.is_copy = false;
         self.mirrors.clear();
         self.tee = None;
         self.head.clear();
@@ -184,6 +187,17 @@ impl Request {
         let bytes = self.bytes();
         let is_it = move |field: &&Field| is_same_name(field.name.of(bytes), name);
         self.head.fields.iter().filter(is_it).map(|field| field.value)
+    }
+
+    /// The values that the upstream gets in fields of this name, as far as filters and the route have decided them: what they
+    /// have written, and what the client has sent and they let pass.
+    pub fn sent_named<'r>(&'r self, name: &'r [u8]) -> impl Iterator<Item = &'r [u8]> {
+        let (fields, bytes) = (&self.head.fields, self.bytes());
+        let is_dropped = self.edits.replaces(name);
+        let is_it = move |field: &&Field| !is_dropped && is_same_name(field.name.of(bytes), name);
+        let came = fields.iter().filter(is_it).filter(|field| !fields.is_listed(field, bytes));
+        let added = self.edits.added().filter(|(added, _)| is_same_name(added, name));
+        came.map(|field| field.value.of(bytes)).chain(added.map(|(_, value)| value))
     }
 
     /// All cookies, as `name=value` (RFC 6265 5.4), over all Cookie fields: HTTP/2 clients may send several (RFC 9113 8.2.3).

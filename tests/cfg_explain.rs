@@ -358,6 +358,39 @@ fn no_credential_is_printed_unless_it_is_asked_for() {
     assert!(said.contains("Authorization: Bearer sesame"), "{said}");
 }
 
+#[test]
+fn what_the_config_keeps_secret_is_told_neither_by_predicates_nor_by_fields() {
+    let yaml = r#"
+listeners: [{ address: "127.0.0.1:1" }]
+upstreams: { a: { endpoints: ["127.0.0.1:2"] } }
+routes:
+  - { name: r1, match: { path: /a, headers: { authorization: { equals: "Bearer opensesame" } } }, forward: { upstream: a } }
+  - { name: r2, match: { path: /a, query: { access_token: { equals: [opensesame-1, opensesame-2] } } }, forward: { upstream: a } }
+  - { name: r3, match: { path: /a, cookies: { session: { prefix: opensesame } } }, forward: { upstream: a } }
+  - { name: r4, match: { path: /a, headers: { x-api-key: { regex: opensesame } } }, forward: { upstream: a } }
+  - { name: r5, match: { path: /a, headers: { x-tenant: { equals: "${EXPLAIN_NOT_SET:-opensesame}" } } }, forward: { upstream: a } }
+  - { name: r6, match: { path: /a, headers: { x-version: { equals: [v2, v3] } } }, forward: { upstream: a } }
+  - { name: taken, match: { path: /a }, forward: { upstream: a, request_headers: { set: { x-vault-token: opensesame } } } }
+"#;
+    let args = ["GET", "http://h/a?access_token=b", "-H", "authorization: Bearer c", "-H", "cookie: session=d"];
+    let args = [&args[..], &["-H", "x-api-key: e", "-H", "x-tenant: f", "-H", "x-version: g"]].concat();
+    let (code, said, complaint) = of_text(yaml, &args);
+    assert_eq!(code, 0, "{said}{complaint}");
+    for line in [
+        "authorization: is not Bearer ***",
+        "access_token: is not ***",
+        "session: does not begin with ***",
+        "x-api-key: is not like ***",
+        "x-tenant: is not ${EXPLAIN_NOT_SET:-",
+        "x-version: is not v2 or v3",
+        "x-vault-token: ***",
+    ] {
+        assert!(said.contains(line), "{line}:\n{said}");
+    }
+    let secrets = said.matches("opensesame").count();
+    assert_eq!(secrets, said.matches("${EXPLAIN_NOT_SET:-opensesame}").count(), "{said}");
+}
+
 const LISTENERS: &str = "trusted_proxies: [unix]
 listeners:
   - { name: far, address: 127.0.0.1:18080 }

@@ -428,6 +428,23 @@ fn an_upstream_that_does_not_answer_keeps_no_client() {
 }
 
 #[test]
+fn an_answer_of_the_gateway_s_own_keeps_no_client_though_the_upstream_has_said_something() {
+    for said in [
+        "101 X\r\nUpgrade: other\r\nConnection: upgrade\r\n\r\n",
+        "200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\nabc\r\n",
+        "200 OK\r\nContent-Length: z\r\n\r\n",
+    ] {
+        let upstream = Upstream::start(answers(format!("HTTP/1.1 {said}")));
+        let gateway = Setup::new()
+            .upstream("u", &[&upstream], "")
+            .route(r#"match: { path: "/{*rest}" }, forward: { split: { u: 1 }, sticky: { cookie: v } }"#)
+            .start();
+        let answer = gateway.ask("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+        assert_eq!((answer.status, answer.fields.has("set-cookie")), (502, false), "{said}");
+    }
+}
+
+#[test]
 fn a_proxy_that_writes_the_scheme_in_capitals_gets_a_secure_cookie() {
     let up = Upstream::says("up");
     let gateway = Setup::new()
@@ -470,6 +487,39 @@ fn a_field_keeps_a_user_with_one_upstream_on_every_worker() {
     }
     let without: Vec<String> = (0..60).map(|_| gateway.get("/").text()).collect();
     assert!(without.contains(&"old".to_owned()) && without.contains(&"next".to_owned()), "by chance");
+}
+
+#[test]
+fn what_the_upstream_gets_decides_and_not_what_the_client_says() {
+    let (old, next) = (Upstream::says("old"), Upstream::says("next"));
+    let gateway = Setup::new()
+        .top(
+            "filters: { \
+             who: { api_key: { header: x-key, principal_header: x-user, keys: [{ owner: o, sha256: 2c70e12b7a0646f92279f427c7b38e7334d8e5389cff167a1dc30e73f826b683 }] } }, \
+             fixed: { request_headers: { set: { x-user: fixed } } }, \
+             old_name: { request_headers: { rename: { x-old: x-user } } } }",
+        )
+        .upstream("old", &[&old], "")
+        .upstream("next", &[&next], "")
+        .upstream("hashed", &[&old, &next], "balance: { hash: { header: x-user }, max_load: none }")
+        .route("match: { path: /who }, filters: [who], forward: { split: { old: 1, next: 1 }, sticky: { header: x-user } }")
+        .route("match: { path: /fixed }, filters: [fixed], forward: { split: { old: 1, next: 1 }, sticky: { header: x-user } }")
+        .route("match: { path: /renamed }, filters: [old_name], forward: { split: { old: 1, next: 1 }, sticky: { header: x-user } }")
+        .route("match: { path: /own }, forward: { split: { old: 1, next: 1 }, sticky: { header: x-user }, request_headers: { set: { x-user: \"{header.x-old}\" } } }")
+        .route("match: { path: /hash/who }, filters: [who], forward: { upstream: hashed }")
+        .route("match: { path: /hash/fixed }, filters: [fixed], forward: { upstream: hashed }")
+        .route("match: { path: /hash/own }, forward: { upstream: hashed, request_headers: { set: { x-user: q } } }")
+        .start();
+    let mut client = Client::connect(&gateway);
+    for path in ["/who", "/fixed", "/renamed", "/own", "/hash/who", "/hash/fixed", "/hash/own"] {
+        let says = (0..24).map(|n| {
+            let claim = if n % 2 == 0 { format!("X-User: {n}\r\n") } else { String::new() };
+            let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Key: key\r\nX-Old: one\r\n{claim}\r\n");
+            client.ask(head).text()
+        });
+        let says: Vec<String> = says.collect();
+        assert!(says.iter().all(|text| *text == says[0]), "{path}: {says:?}");
+    }
 }
 
 #[test]

@@ -72,6 +72,29 @@ fn a_copy_is_not_copied_again() {
 }
 
 #[test]
+fn a_copy_is_copied_by_none_of_several_mirrors() {
+    let (upstream, copy) = (Upstream::says("real"), Upstream::says("copy"));
+    let names = ["a", "b", "c"];
+    let mirrors = names.map(|name| format!("{name}: {{ mirror: {{ upstream: next }} }}")).join(", ");
+    let gateway = Setup::new()
+        .upstream("u", &[&upstream], "")
+        .upstream("next", &[&copy], "")
+        .top(&format!("filters: {{ {mirrors} }}"))
+        .top("all_routes: { filters: [a] }")
+        .forward_all("filters: [b, c]")
+        .start();
+    let mut client = Client::connect(&gateway);
+    assert_eq!(client.ask("GET /copied HTTP/1.1\r\nHost: h\r\nX-Ringway-Mirror: other\r\n\r\n").text(), "real");
+    client.get("/own");
+    let copies = copy.wait_requests(3);
+    assert!(copies.iter().all(|request| request.target == "/own"), "{:?}", copy.targets());
+    let mut by: Vec<_> = copies.iter().filter_map(|copy| copy.fields.get("x-ringway-mirror")).collect();
+    by.sort_unstable();
+    assert_eq!(by, names);
+    assert!(upstream.requests().iter().all(|sent| !sent.fields.has("x-ringway-mirror")));
+}
+
+#[test]
 fn bodies_that_come_slowly_take_places_of_copies_and_nothing_else() {
     let (upstream, copy) = (Upstream::echo(), Upstream::says("copy"));
     let gateway = with(&upstream, &copy, "unsafe_methods: true, max_in_flight: 3").start();

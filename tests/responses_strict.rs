@@ -319,6 +319,31 @@ fn interim_answers_are_passed_on_and_the_final_one_follows() {
 }
 
 #[test]
+fn an_interim_answer_tells_nothing_that_the_gateway_takes_out_of_answers() {
+    let fields = "X-Internal: secret\r\nLocation: http://10.0.0.1/v2\r\nSet-Cookie: a=b; Domain=users.internal\r\n\
+                  Access-Control-Allow-Origin: *\r\nX_Internal: 2\r\nContent-Security-Policy: default-src *\r\n";
+    let answer = format!(
+        "HTTP/1.1 103 Early Hints\r\n{fields}LINK: </a.css>\r\nVary: A\r\n\r\n\
+         HTTP/1.1 103 Early Hints\r\nLink: </b.css>\r\nConnection: link\r\n\r\n\
+         HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+    );
+    let upstream = Upstream::start(answers(answer));
+    let gateway = Setup::new()
+        .upstream("u", &[&upstream], "")
+        .forward_path("/plain", "")
+        .forward_path("/removed", "response_headers: { remove: [link] }")
+        .forward_path("/renamed", "response_headers: { rename: { link: x-link } }")
+        .start();
+    for (path, links) in [("/plain", &["</a.css>"][..]), ("/removed", &[]), ("/renamed", &[])] {
+        let answer = gateway.get(path);
+        assert_eq!((answer.status, answer.interim.len()), (200, 2), "{path}");
+        let [first, second] = &answer.interim[..] else { panic!("{answer:?}") };
+        assert_eq!((first.fields.all("link").as_slice(), first.fields.0.len()), (links, links.len()), "{path}");
+        assert!(second.fields.0.is_empty(), "{path}: {second:?}");
+    }
+}
+
+#[test]
 fn an_interim_answer_arrives_before_the_final_one_exists() {
     let gate = Gate::default();
     let open = gate.clone();

@@ -69,6 +69,31 @@ fn no_path_that_is_put_together_leads_elsewhere() {
 }
 
 #[test]
+fn no_dot_segment_comes_about_beside_a_slash_that_is_kept() {
+    let upstream = Upstream::says("");
+    let gateway = Setup::new()
+        .listener("paths: { encoded_slashes: keep }")
+        .upstream("u", &[&upstream], "")
+        .forward_path("/rx/{*rest}", r#"rewrite: { regex: { match: "/rx/(.*?)x(.*)", to: "/files/{1}{2}" } }"#)
+        .forward_path("/t/{name}", r#"rewrite: { path: "/files/{query.d}{path.name}" }"#)
+        .forward_path("/d/{name}", r#"rewrite: { path: "/files/.{path.name}" }"#)
+        .start();
+    let mut client = Client::connect(&gateway);
+    for (asked, seen) in [
+        ("/rx/.x.%2fetc%2fpasswd", "/files/%252E%252E%2Fetc%2Fpasswd"),
+        ("/rx/a%2f.x.", "/files/a%2F%252E%252E"),
+        ("/t/%2Fetc?d=..", "/files/%252E%252E%2Fetc?d=.."),
+        ("/t/%5Cetc?d=%2e.", "/files/%252E%252E%5Cetc?d=%2e."),
+        ("/d/%2e%5cetc", "/files/%252E%252E%5Cetc"),
+        ("/d/%2fetc", "/files/.%2Fetc"), // it leads nowhere, and clients may send it as well
+        ("/t/a%2fb", "/files/a%2Fb"),
+    ] {
+        assert_eq!(client.get(asked).status, 200, "{asked}");
+        assert_eq!(last(&upstream).target, seen, "{asked}");
+    }
+}
+
+#[test]
 fn a_target_that_grows_too_long_is_414_and_costs_no_connection() {
     let upstream = Upstream::says("");
     let to = format!("/{}", "{0}".repeat(8));
@@ -79,6 +104,35 @@ fn a_target_that_grows_too_long_is_414_and_costs_no_connection() {
     answer.is_gateways_own(414);
     assert_eq!(gateway.get("/a").status, 200);
     assert_eq!(upstream.connections(), 1);
+}
+
+#[test]
+fn a_target_that_grows_too_long_asks_nobody_for_anything() {
+    let (upstream, copy) = (Upstream::says(""), Upstream::says(""));
+    let gone = crate::support::free_port();
+    let gateway = Setup::new()
+        .top("filters: { copy: { mirror: { upstream: m, unsafe_methods: true } } }")
+        .upstream("u", &[&upstream], "")
+        .upstream("m", &[&copy], "")
+        .upstream_at("dead", &format!("[\"127.0.0.1:{gone}\"]"), "")
+        .route(r#"match: { path: "/{*rest}" }, filters: [copy], forward: { upstream: u, rewrite: { add_prefix: /12345678901234567890 } }"#)
+        .route(r#"match: { path: "/dead/{*rest}" }, forward: { upstream: dead, rewrite: { add_prefix: /12345678901234567890 } }"#)
+        .start();
+    let long = "x".repeat(8180);
+    for path in ["/", "/dead/"] {
+        let mut client = Client::connect(&gateway);
+        client.send(format!(
+            "POST {path}{long} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n"
+        ));
+        let answer = client.response();
+        answer.is_gateways_own(414);
+        assert!(answer.interim.is_empty(), "{path}: the body is not asked for");
+    }
+    assert_eq!(gateway.get("/a").status, 200);
+    copy.wait_requests(1);
+    let metrics = gateway.metrics();
+    let asked = ["u", "dead", "m"].map(|name| metrics.sum("ringway_upstream_requests_total", &[("upstream", name)]));
+    assert_eq!(asked, [1.0, 0.0, 1.0]);
 }
 
 #[test]
@@ -469,6 +523,7 @@ fn what_can_not_be_is_told_at_the_start() {
         (r#"rewrite: { regex: { match: "/(a)", to: "/{2}" } }"#, "there is no value `{2}`"),
         (r#"rewrite: { regex: { match: "/(a)", to: "/$$1" } }"#, "a group is written in braces here: {1}"),
         (r#"rewrite: { regex: { match: "(a{100}){100}", to: "/" } }"#, "explodes"),
+        (r#"rewrite: { path: "/files/..%2F{rest}" }"#, "dot segment"),
         (r#"rewrite: { regex: { match: "/a", to: "/b" }, strip_prefix: /a }"#, "use either regex, or strip_prefix"),
         (r#"rewrite: { regex: { match: "/a", to: "/b" }, path: /c }"#, "use one of path and regex"),
         ("rewrite: { query: { set: { a: b }, remove: [a] } }", "`a` is both given and removed"),

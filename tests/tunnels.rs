@@ -172,7 +172,7 @@ fn an_upgrade_that_the_upstream_does_not_answer_by_101_is_the_last_request() {
 }
 
 #[test]
-fn without_permission_it_is_a_request_like_any_other() {
+fn without_permission_it_is_a_request_like_any_other_and_the_last_one() {
     let upstream = Upstream::says("plain");
     let gateway = Setup::new()
         .upstream("u", &[&upstream], "")
@@ -185,23 +185,70 @@ fn without_permission_it_is_a_request_like_any_other() {
             "GET {path} HTTP/1.1\r\nHost: gw.test\r\nConnection: upgrade, HTTP2-Settings\r\nHTTP2-Settings: AA\r\nUpgrade: {upgrade}\r\n\r\n"
         )
     };
-    let mut client = Client::connect(&gateway);
-    for (path, upgrade) in
-        [("/off", "websocket"), ("/named", "websocket"), ("/default", "h2c"), ("/default", "foo, x/")]
-    {
-        assert_eq!(client.ask(ask(path, upgrade)).text(), "plain", "{path} {upgrade}: the connection goes on");
+    for (path, upgrade, connection) in [
+        ("/off", "websocket", Some("close")),
+        ("/named", "websocket", Some("close")),
+        ("/default", "foo, x/", Some("close")),
+        ("/default", "h2c", None), // some clients ask for it with every request
+    ] {
+        let mut client = Client::connect(&gateway);
+        let answer = client.ask(ask(path, upgrade));
+        let told = (answer.text(), answer.fields.get("connection").map(str::to_owned));
+        assert_eq!(told, ("plain".to_owned(), connection.map(str::to_owned)), "{path} {upgrade}");
+        if connection.is_some() {
+            let _ = client.try_send(get("/smuggled"));
+            client.is_gone();
+        } else {
+            assert_eq!(client.get("/default").text(), "plain", "the connection goes on");
+        }
+        assert!(!upstream.targets().contains(&"/smuggled".to_owned()));
         let last = upstream.requests().pop().unwrap();
         for name in ["upgrade", "connection", "http2-settings"] {
             assert!(!last.fields.has(name), "{last:?}");
         }
     }
     // But not where it is in doubt whether what follows is a request.
-    let answer = client.ask(format!("{}{}", ask("/off", "websocket"), get("/default")));
+    let mut client = Client::connect(&gateway);
+    let answer = client.ask(format!("{}{}", ask("/off", "h2c"), get("/default")));
     assert_eq!((answer.text().as_str(), answer.fields.get("connection")), ("plain", Some("close")));
     client.is_gone();
-    assert_eq!(upstream.requests().len(), 5);
+    assert_eq!(upstream.requests().len(), 6);
     assert_eq!(gateway.ask(ask("/named", "websocket, foo/2")).text(), "plain");
     assert_eq!(upstream.requests().pop().unwrap().fields.get("upgrade"), Some("foo/2"), "what is allowed of it");
+}
+
+#[test]
+fn what_comes_while_the_answer_is_made_is_no_request_either() {
+    let smuggled = "GET /smuggled HTTP/1.1\r\nHost: gw.test\r\n\r\n";
+    for (protocol, refused) in [("websocket", false), ("h2c", false), ("websocket", true)] {
+        let gate = Gate::default();
+        let opened = gate.clone();
+        let upstream = Upstream::start(move |conn: &mut Conn| {
+            while conn.request().is_some() {
+                opened.wait();
+                let status = if refused { "403 Forbidden" } else { "200 OK" };
+                conn.write(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"));
+            }
+        });
+        let gateway = Setup::new()
+            .top("filters: { gate: { ext_auth: { upstream: u, path: /auth } } }")
+            .upstream("u", &[&upstream], "")
+            .route(&format!(
+                "match: {{ path: /ws }}, filters: [{}], forward: {{ upstream: u, upgrade: off }}",
+                if refused { "gate" } else { "" }
+            ))
+            .route("match: { path: /smuggled }, forward: { upstream: u }")
+            .start();
+        let mut client = Client::connect(&gateway);
+        client.send(ASK.replace("websocket", protocol));
+        upstream.wait_heads(1);
+        client.send(smuggled);
+        gate.open();
+        let answer = client.response();
+        assert_eq!((answer.status, answer.fields.get("connection")), (if refused { 403 } else { 200 }, Some("close")));
+        client.is_gone();
+        assert_eq!(upstream.requests().len(), 1, "{protocol}");
+    }
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Credentials are taken out of an explanation by the rules of the access log: where they are told by the names of fields and
-//! query keys, and logins of URLs, wherever these are written; and then their values, wherever templates have put them.
+//! query keys, and logins of URLs, wherever these are written; and then their values, wherever templates have put them. In
+//! messages, fields that the config may fill with its own secrets are hidden by the rules of `check --print` as well.
 
 use std::ops::Range;
 
+use crate::config::is_likely_secret;
 use crate::observe::redact::Redact;
 use crate::proxy::explain::Explanation;
 use crate::text;
@@ -75,7 +77,7 @@ fn secrets(head: &str, redact: &Redact) -> Vec<Vec<u8>> {
 fn fields(message: &str, redact: &Redact) -> String {
     let (head, body) = message.split_once("\r\n\r\n").unwrap_or((message, ""));
     let line = |line: &str| match line.split_once(':') {
-        Some((name, _)) if redact.hides_header(name) => format!("{name}: {HIDDEN}"),
+        Some((name, _)) if redact.hides_header(name) || is_likely_secret(name) => format!("{name}: {HIDDEN}"),
         _ => line.to_owned(),
     };
     let lines: Vec<String> = head.split("\r\n").map(line).collect();

@@ -267,6 +267,14 @@ impl<'d> Value<'d> {
         }
     }
 
+    /// What it says, as it may be shown to whoever does not run the gateway: without what variables put into it, and masked if
+    /// it is a secret.
+    pub(super) fn shown(&self, is_secret: bool) -> String {
+        let Kind::Scalar(Scalar { text, written, .. }) = &self.node.kind else { return secrets::MASK.to_owned() };
+        let written = written.as_deref().filter(|written| written.contains("${")).unwrap_or(text);
+        if is_secret { secrets::masked(written) } else { secrets::without_passwords(written).into_owned() }
+    }
+
     /// In a message, as the operator wrote it.
     fn quoted(&self, scalar: &Scalar) -> String {
         quote(&secrets::in_message(&self.key_path, scalar.written.as_deref().unwrap_or(&scalar.text)))

@@ -51,6 +51,7 @@ mod variables;
 pub use print::effective;
 pub use report::{Error, Errors, Located, Position, Report};
 pub use schema::json_schema;
+pub use secrets::is_likely as is_likely_secret;
 
 use crate::http::error_form::ErrorForms;
 use crate::http::forwarded::Tells;

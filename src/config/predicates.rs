@@ -4,6 +4,7 @@ use http::HeaderName;
 
 use super::decode::{Block, Keys, Value, check_name};
 use super::report::quote;
+use super::secrets;
 use crate::expression::Expression;
 use crate::route::predicates::{Place, Predicate, Test};
 use crate::value::Invalid;
@@ -43,8 +44,9 @@ pub(super) fn decode(block: &Block<'_>) -> Option<Vec<Predicate>> {
         for (key, value) in entries {
             let at_key = value.at_key(key);
             let name = name(&at_key, place, &key.text);
-            let test = test(&value, place);
-            let (Some(name), Some(test)) = (name, test) else {
+            let is_secret = place == Place::Cookie || secrets::is_likely(&key.text);
+            let test = test(&value, place, is_secret);
+            let (Some(name), Some((test, shown))) = (name, test) else {
                 all_right = false;
                 continue;
             };
@@ -55,7 +57,7 @@ pub(super) fn decode(block: &Block<'_>) -> Option<Vec<Predicate>> {
                 );
                 all_right = false;
             }
-            predicates.push(Predicate { place, name, test });
+            predicates.push(Predicate { place, name, test, shown });
         }
     }
     predicates.sort_by(|a, b| (a.place, &a.name).cmp(&(b.place, &b.name)));
@@ -84,11 +86,12 @@ fn name(at_key: &Value<'_>, place: Place, text: &str) -> Option<String> {
     Some(if place == Place::Header { text.to_ascii_lowercase().replace('_', "-") } else { text.to_owned() })
 }
 
-fn test(value: &Value<'_>, place: Place) -> Option<Test> {
+/// What is wanted, and what of it may be shown.
+fn test(value: &Value<'_>, place: Place, is_secret: bool) -> Option<(Test, String)> {
     if !value.is_mapping() {
         return value.parse(|text| match text {
-            "present" => Ok(Test::Present),
-            "absent" => Ok(Test::Absent),
+            "present" => Ok((Test::Present, String::new())),
+            "absent" => Ok((Test::Absent, String::new())),
             text => {
                 let remedy = format!("present, absent, {{ equals: {text} }}, {{ prefix: … }} or {{ regex: … }}");
                 Err(Invalid::new("is not a word that is known here", remedy))
@@ -104,18 +107,21 @@ fn test(value: &Value<'_>, place: Place) -> Option<Test> {
     let text = |value: &Value<'_>| value.parse(|text| check_text(text, place));
     match *key {
         "equals" if wanted.is_list() => {
-            let mut texts = wanted.each_once(1..=VALUES_MAX, text, String::as_str)?;
+            let pair = |value: &Value<'_>| Some((text(value)?, value.shown(is_secret)));
+            let mut texts = wanted.each_once(1..=VALUES_MAX, pair, |(text, _)| text.as_str())?;
             texts.sort_unstable();
-            Some(Test::Equals(texts))
+            let (texts, mut shown): (Vec<_>, Vec<_>) = texts.into_iter().unzip();
+            shown.dedup(); // several secrets
+            Some((Test::Equals(texts), shown.join(" or ")))
         }
-        "equals" => Some(Test::Equals(vec![text(wanted)?])),
+        "equals" => Some((Test::Equals(vec![text(wanted)?]), wanted.shown(is_secret))),
         "prefix" => wanted
             .parse(|text| match text {
                 "" => Err(Invalid::new("is empty", "write `present` where any value will do")),
                 text => check_text(text, place),
             })
-            .map(Test::Prefix),
-        _ => wanted.parse(Expression::parse).map(Test::Regex),
+            .map(|text| (Test::Prefix(text), wanted.shown(is_secret))),
+        _ => wanted.parse(Expression::parse).map(|regex| (Test::Regex(regex), wanted.shown(is_secret))),
     }
 }
 

@@ -94,14 +94,16 @@ fn filled(node: &Node, kind: &'static Kind) -> Shown {
                 Kind::Secret => kind,
                 _ => &Kind::Any,
             };
+            let is_cookie = std::ptr::eq(of, &schema::COOKIE_PREDICATE);
             // Of a field its value, or what its value is compared with.
             let holds_value = |node: &Node| match &node.kind {
                 NodeKind::Scalar(_) => matches!(of, Kind::Template | Kind::Any),
-                NodeKind::Mapping(_) => std::ptr::eq(of, &schema::PREDICATE),
+                NodeKind::Mapping(_) => std::ptr::eq(of, &schema::PREDICATE) || is_cookie,
                 _ => false,
             };
             let entry = |(key, node): &(Key, Node)| {
-                let kind = if holds_value(node) && secrets::is_likely(&key.text) { &Kind::Secret } else { of };
+                let kind =
+                    if holds_value(node) && (is_cookie || secrets::is_likely(&key.text)) { &Kind::Secret } else { of };
                 (key.text.clone(), filled(node, kind))
             };
             Shown::Mapping(entries.iter().map(entry).collect())

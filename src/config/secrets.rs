@@ -17,7 +17,7 @@ const SCHEMES: [&str; 5] = ["basic", "bearer", "token", "apikey", "digest"];
 const FIELDS: [&str; 6] = ["set", "add", "append", "headers", "cookies", "query"];
 
 /// Whether what a field, a parameter or a key of this name holds is probably a credential.
-pub(super) fn is_likely(name: &str) -> bool {
+pub fn is_likely(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     WORDS.iter().any(|word| name.contains(word))
         || name.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| WHOLE_WORDS.contains(&word))

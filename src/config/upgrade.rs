@@ -2,6 +2,7 @@
 
 use super::decode::Value;
 use crate::http::head::is_token;
+use crate::http::upgrade::REQUESTS_AGAIN;
 use crate::value::Invalid;
 
 /// What may pass without being named: what nearly every service has, and what peers pass.
@@ -9,8 +10,6 @@ pub(super) const DEFAULT: &str = "websocket";
 
 const PROTOCOLS_MAX: usize = 8;
 const NAME_BYTES_MAX: usize = 64;
-/// Behind these come requests again (RFC 9113 3.1, RFC 2817), which no route, filter or limit would see.
-const REQUESTS_AGAIN: [&str; 5] = ["h2c", "h2", "http", "https", "tls"];
 
 /// Names in small letters, each once; none for `off`, or where they are wrong, which is recorded.
 pub(super) fn decode(value: &Value<'_>) -> Vec<String> {

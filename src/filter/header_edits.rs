@@ -63,6 +63,13 @@ impl HeaderEdits {
         rename.is_empty() && remove.is_empty() && set.is_empty() && append.is_empty() && add.is_empty()
     }
 
+    /// Whether it takes fields of that name away, or makes others of them.
+    pub fn edits(&self, name: &[u8]) -> bool {
+        let renamed = self.rename.iter().flat_map(|(old, new)| [old, new]);
+        let set = self.set.iter().chain(&self.append).map(|(name, _)| name);
+        renamed.chain(&self.remove).chain(set).any(|edited| is_same_name(edited.as_bytes(), name))
+    }
+
     /// Notes the changes to a message that came with these fields in `edits`; values come from `req`, encoded so that they
     /// can not end a line.
     pub fn apply(&self, req: &Request, came: Option<Came<'_>>, edits: &mut Edits) {

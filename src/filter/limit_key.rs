@@ -68,9 +68,14 @@ impl LimitKey {
 
 impl Fact {
     /// Appends the value of this fact of `req`, and gives it; `None` if the request does not have it, has it empty, or has it
-    /// more than once.
+    /// more than once. Of a field it is what the upstream gets, whoever has written it.
     pub fn only_value<'o>(&self, req: &Request, out: &'o mut Vec<u8>) -> Option<&'o [u8]> {
         let start = out.len();
+        if let Fact::Header(name) = self {
+            out.push(PRESENT);
+            let mark = one(req.sent_named(name.as_str().as_bytes()), out);
+            return (mark == PRESENT).then(|| out.get(start + 1..)).flatten().filter(|value| !value.is_empty());
+        }
         self.write(req, out);
         let (mark, value) = out.get(start..)?.split_first()?;
         (*mark == PRESENT && !value.is_empty()).then_some(value)
@@ -232,8 +237,25 @@ mod tests {
         for fields in ["", "X-A:\r\n", "X-A: 1\r\nX-A: 1\r\n"] {
             assert_eq!(of(&header, fields), None, "{fields}");
         }
+        assert_eq!(of(&header, "X-A: 1\r\nConnection: x-a\r\n"), None, "it does not go on");
         assert_eq!(of(&Fact::Query("t".into()), "").as_deref(), Some(&b"a"[..]));
         assert_eq!(of(&Fact::Ip, "").as_deref(), Some(&[203, 0, 113, 9][..]));
+    }
+
+    #[test]
+    fn of_a_field_the_one_value_is_what_the_upstream_gets() {
+        let header = Fact::Header(HeaderName::from_static("x-a"));
+        let of = |fields: &str, edit: &dyn Fn(&mut Request)| {
+            let mut req = request("", fields, "::1");
+            edit(&mut req);
+            header.only_value(&req, &mut Vec::new()).map(<[u8]>::to_vec)
+        };
+        let set = |req: &mut Request| req.edits.set(b"X_A", |out| out.extend_from_slice(b"own"));
+        assert_eq!(of("X-A: 1\r\nX_A: 2\r\n", &set).as_deref(), Some(&b"own"[..]));
+        assert_eq!(of("", &|req| req.set_principal("acme", Some("x-a"))).as_deref(), Some(&b"acme"[..]));
+        assert_eq!(of("X-A: 1\r\n", &|req| req.edits.remove(b"x-a")), None);
+        assert_eq!(of("X-A: 1\r\n", &|req| req.edits.add(b"x-a", |out| out.push(b'2'))), None, "two");
+        assert_eq!(of("X-A: 1\r\n", &|req| req.edits.set(b"x-b", |out| out.push(b'2'))).as_deref(), Some(&b"1"[..]));
     }
 
     #[test]

@@ -41,9 +41,11 @@ impl Mirror {
     /// Notes that the request is to be copied, if it is drawn.
     pub fn on_request(&self, req: &mut Request, core: &Core) -> Flow {
         // Two gateways that mirror to each other would copy one request without end.
-        let is_copy = req.fields_named(MARK.as_bytes()).next().is_some();
+        // Noted for the mirrors behind this one, which do not see the field any more.
+        let is_marked = req.fields_named(MARK.as_bytes()).next().is_some();
+        req.is_copy |= is_marked;
         req.head.fields.hide(MARK.as_bytes(), req.buf.bytes());
-        let may_be = !is_copy && (self.unsafe_methods || req.head.method.is_safe());
+        let may_be = !req.is_copy && (self.unsafe_methods || req.head.method.is_safe());
         if may_be && core.random.borrow_mut().draws(self.per_million) {
             req.mirrors.push(self.number);
         }

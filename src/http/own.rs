@@ -32,6 +32,8 @@ enum Mode {
     GivesWay,
     /// It stands beside others: what it says is a list.
     Adds,
+    /// The same, in the answer of an upstream only.
+    AddsToUpstreams,
 }
 
 impl OwnLines {
@@ -69,6 +71,16 @@ impl OwnLines {
         {
             self.lines.pop();
         }
+    }
+
+    /// A line beside others of that name, as long as what the client gets is an upstream's answer.
+    pub fn add_to_upstreams(&mut self, name: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
+        self.push(name, write, Mode::AddsToUpstreams);
+    }
+
+    /// What the client gets is no upstream's answer after all.
+    pub fn is_not_upstreams(&mut self) {
+        self.lines.retain(|line| line.mode != Mode::AddsToUpstreams);
     }
 
     /// No line of others passes whose name begins with `prefix`, in small letters; lines given here before are forgotten.
@@ -140,7 +152,8 @@ impl OwnLines {
 
     fn forget(&mut self, name: &[u8]) {
         let Self { text, lines, .. } = self;
-        lines.retain(|line| line.mode == Mode::Adds || !name_of(text, line).eq_ignore_ascii_case(name));
+        let adds = |line: &Line| matches!(line.mode, Mode::Adds | Mode::AddsToUpstreams);
+        lines.retain(|line| adds(line) || !name_of(text, line).eq_ignore_ascii_case(name));
     }
 
     fn push(&mut self, name: &[u8], write: impl FnOnce(&mut Vec<u8>), mode: Mode) {
@@ -202,6 +215,11 @@ mod tests {
         own.add(b"A", |out| out.push(b'4'));
         own.add(b"A", |out| out.push(b'4'));
         assert_eq!(written(&own, ""), "A: 3\r\nA: 4\r\n");
+        own.add_to_upstreams(b"A", |out| out.push(b'5'));
+        own.set(b"A", |out| out.push(b'6'));
+        assert_eq!(written(&own, ""), "A: 4\r\nA: 5\r\nA: 6\r\n");
+        own.is_not_upstreams();
+        assert_eq!(written(&own, ""), "A: 4\r\nA: 6\r\n");
         own.clear();
         assert!(own.is_empty() && written(&own, "").is_empty());
     }

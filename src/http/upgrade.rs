@@ -6,6 +6,8 @@ use http::Method;
 use super::framing::{self, Framing};
 use super::head::{Fields, RequestHead, ResponseHead, Version, is_token};
 
+/// Behind these come requests again (RFC 9113 3.1, RFC 2817), which no route, filter or limit would see.
+pub const REQUESTS_AGAIN: [&str; 5] = ["h2c", "h2", "http", "https", "tls"];
 /// Protocols of one request that go on; nobody asks for more in earnest.
 const ASKED_MAX: usize = 8;
 
@@ -37,6 +39,15 @@ pub fn may_pass(head: &RequestHead, framing: Framing, bytes: &[u8], allowed: &[S
         && head.method == Method::GET
         && matches!(framing, Framing::None | Framing::Length(0))
         && asked(head, bytes, allowed).next().is_some()
+}
+
+/// Whether what the client sends next may be meant for a protocol that is no HTTP. Clients that ask for HTTP again, some of
+/// them with every request, wait for a 101.
+#[cold]
+pub fn leaves_http(head: &RequestHead, bytes: &[u8]) -> bool {
+    let name = |protocol: &[u8]| protocol.split(|&byte| byte == b'/').next().unwrap_or_default().to_ascii_lowercase();
+    let is_http = |protocol: &[u8]| REQUESTS_AGAIN.iter().any(|again| name(protocol) == again.as_bytes());
+    head.fields.upgrade && !protocols(&head.fields, bytes).all(is_http)
 }
 
 /// Both fields, as an upstream gets them.
@@ -92,6 +103,22 @@ mod tests {
     use crate::http::head::Bounds;
 
     const BOUNDS: Bounds = Bounds { head: 4096, fields: 16, target: 64 };
+
+    #[test]
+    fn a_client_that_asks_for_http_again_does_not_leave_it() {
+        for (fields, leaves) in [
+            ("Connection: upgrade\r\nUpgrade: websocket\r\n", true),
+            ("Connection: upgrade\r\nUpgrade: h2c, websocket\r\n", true),
+            ("Connection: upgrade\r\nUpgrade: H2C\r\nUpgrade: TLS/1.0, HTTP/2.0\r\n", false),
+            ("Connection: upgrade\r\n", false),
+            ("Upgrade: websocket\r\n", false),
+        ] {
+            let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+            let mut head = RequestHead::default();
+            assert!(head.parse(text.as_bytes(), &BOUNDS).unwrap());
+            assert_eq!(leaves_http(&head, text.as_bytes()), leaves, "{fields}");
+        }
+    }
 
     fn asked_by(text: &str, allowed: &[&str]) -> Option<String> {
         let (text, allowed) = (text.as_bytes(), allowed.iter().map(ToString::to_string).collect::<Vec<_>>());

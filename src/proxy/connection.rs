@@ -9,6 +9,7 @@ use crate::end::{Closed, Deadline};
 use crate::error::{Error, Kind};
 use crate::filter;
 use crate::http::reply::{self, Reply};
+use crate::http::upgrade;
 use crate::io::buffers::IDLE_BYTES;
 use crate::io::recycle::Recycler;
 use crate::io::{Buf, Fired, guard};
@@ -271,7 +272,10 @@ async fn answer_request(
     // Decided now: a drain may have begun while the upstream was asked.
     let limit = closes_after(req, down, rules, plane);
     let answer = match response {
-        Response::Reply(reply) => return send_reply(reply, req, plane, down, rules, limit, cx).await,
+        Response::Reply(reply) => {
+            req.own.is_not_upstreams();
+            return send_reply(reply, req, plane, down, rules, limit, cx).await;
+        }
         Response::Merged(merged) => {
             return Box::pin(send_merged(*merged, req, live, plane, down, rules, limit, cx)).await;
         }
@@ -310,6 +314,7 @@ async fn answer_request(
             count_failure(spec, e);
             if cx.status == 0 {
                 // Nothing was sent yet: the client can still be told.
+                req.own.is_not_upstreams();
                 let mut reply = Reply::from_error(e.kind, &req.request_id, b"");
                 live.snapshot.shape(&mut reply, cx.route, &req.request_id);
                 if req.plugins.seen > 0 {
@@ -333,7 +338,7 @@ fn cut_off(e: Error, plane: &Plane, down: &Downstream, cx: &mut Context) -> Ende
 /// Why the connection is not kept after this request, whatever comes of it.
 fn closes_after(req: &Request, down: &Downstream, rules: &ListenerSpec, plane: &Plane) -> Option<Closed> {
     let age_ms = || plane.core.deadlines.now_ms().saturating_sub(down.opened_ms);
-    if !req.head.wants_keep_alive() || may_be_no_request(req) {
+    if !req.head.wants_keep_alive() || may_be_no_request(req, down) {
         Some(Closed::Requested)
     } else if plane.core.draining.get() {
         Some(Closed::Drain)
@@ -347,10 +352,11 @@ fn closes_after(req: &Request, down: &Downstream, rules: &ListenerSpec, plane: &
 }
 
 /// Whether what the client sends behind this request may be meant for the protocol that it asked for, and is no request:
-/// always where the upstream could have switched, or a tunnel was asked for, else if anything has come.
-fn may_be_no_request(req: &Request) -> bool {
-    let has_more = || upload::with_head(req).is_none_or(|n| req.behind_head().len() > n);
-    req.head.method == http::Method::CONNECT || (req.head.fields.upgrade && (req.asks_upgrade || has_more()))
+/// always where it asked for a tunnel or for what is no HTTP, also if that was not passed on, else if anything has come.
+fn may_be_no_request(req: &Request, down: &Downstream) -> bool {
+    let has_more = || sends_on(req, down, upload::with_head(req));
+    let is_doubtful = || upgrade::leaves_http(&req.head, req.bytes()) || has_more();
+    req.head.method == http::Method::CONNECT || (req.head.fields.upgrade && is_doubtful())
 }
 
 #[cold]

@@ -8,7 +8,7 @@ use crate::error::{Error, Kind};
 use crate::filter::header_edits::Came;
 use crate::http::encode::copy_fields;
 use crate::http::framing;
-use crate::http::head::{Bounds, HeadError, Scan, Version};
+use crate::http::head::{Bounds, Field, HeadError, Scan, Version};
 use crate::http::known::Known;
 use crate::http::upgrade;
 use crate::io::buffers::ANSWER_BYTES;
@@ -35,6 +35,7 @@ pub const INTERIM_MAX: usize = 16;
 
 /// Where a forwarded request stands.
 struct Call<'a> {
+    action: &'a Forward,
     spec: &'a UpstreamSpec,
     endpoints: &'a [Rc<CoreEndpoint>],
     core: &'a Rc<Core>,
@@ -55,6 +56,7 @@ pub async fn forward(
     down: &Rc<Downstream>,
     cx: &mut Context,
 ) -> Result<Answer, Error> {
+    edit(req, action);
     let (upstream, new_cookie) = split::upstream(action, req, &plane.core);
     let (Some(spec), Some(rules)) = (live.snapshot.upstreams.get(upstream), live.snapshot.listeners.get(down.listener))
     else {
@@ -65,7 +67,11 @@ pub async fn forward(
     if matches!((req.framing, req.body_limit), (framing::Framing::Length(n), Some(limit)) if n > limit) {
         return Err(Kind::BodyTooLarge.never());
     }
-    edit(req, action);
+    // Before anything is asked of anybody, the client included; what is not rewritten fits.
+    let mut line = Vec::new();
+    if action.rewrites_target() && !upstream_head::write_line(req, action, &mut line) {
+        return Err(Kind::TargetTooLong.never());
+    }
     if !req.mirrors.is_empty() {
         req.tee = mirror::send(req, cx.route, Some(action), live, plane, down);
     }
@@ -81,6 +87,7 @@ pub async fn forward(
         trailers_pass: req.edits.is_empty() && action.timed.is_empty() && req.head.fields.listed.is_empty(),
     };
     let call = Call {
+        action,
         spec,
         endpoints: live.endpoints(upstream),
         core,
@@ -93,7 +100,7 @@ pub async fn forward(
     cx.upstream_from_us = Some(now_us);
     let mut again = false;
     loop {
-        let result = attempt(req, action, &call, with_head, bounds, now_us, again, cx).await;
+        let result = attempt(req, &call, &line, with_head, bounds, now_us, again, cx).await;
         cx.upstream_until_us = core.clock.now_us();
         let (error, reused) = match result {
             Ok(answer) => {
@@ -133,12 +140,13 @@ pub(super) fn ask_upgrade(req: &mut Request, action: &Forward) {
     }
 }
 
-/// One try: its error comes with whether it was made on a reused connection.
+/// One try: its error comes with whether it was made on a reused connection. `line` is the first line of what is sent, where
+/// that was made before.
 #[allow(clippy::too_many_arguments)]
 async fn attempt(
     req: &mut Request,
-    action: &Forward,
     call: &Call<'_>,
+    line: &[u8],
     with_head: Option<usize>,
     bounds: upload::Bounds,
     now_us: u64,
@@ -159,11 +167,13 @@ async fn attempt(
     call.spec.metrics.requests.add(1);
     let host = call.spec.host_of(index);
     let mut out = call.core.buffers.take(OUT_BYTES);
-    let left_ms = call.route_due_ms.saturating_sub(call.down.slot.now_ms());
-    if !upstream_head::write(req, action, host, call.down.peer().text(), left_ms, out.vec()) {
+    out.extend(line);
+    if line.is_empty() && !upstream_head::write_line(req, call.action, out.vec()) {
         lease.give_back(call.spec, call.down.slot.now_ms());
         return Err((Kind::TargetTooLong.never(), reused));
     }
+    let left_ms = call.route_due_ms.saturating_sub(call.down.slot.now_ms());
+    upstream_head::write_fields(req, call.action, host, call.down.peer().text(), left_ms, out.vec());
     if let Some(n) = with_head {
         out.extend(req.behind_head().get(..n).unwrap_or_default());
     }
@@ -271,7 +281,8 @@ pub fn bad_head(e: HeadError) -> Error {
     Kind::BadResponse(what).never()
 }
 
-/// RFC 9110 15.2: a proxy passes on interim answers, to clients that know them.
+/// RFC 9110 15.2: a proxy passes on interim answers, to clients that know them. Of their fields only Link, which is what they
+/// are for (RFC 8297 2): in all others an upstream would tell what the gateway changes or takes out of its answers.
 async fn pass_on_interim(req: &Request, buf: &Buf, call: &Call<'_>, cx: &mut Context) -> Result<(), Error> {
     if req.head.version == Version::H10 {
         return Ok(());
@@ -279,9 +290,10 @@ async fn pass_on_interim(req: &Request, buf: &Buf, call: &Call<'_>, cx: &mut Con
     let (answer, bytes) = (&req.answer, buf.bytes());
     let mut out = call.core.buffers.take(OUT_BYTES);
     crate::http::reply::status_line(answer.status, out.vec());
-    let is_hop =
-        |known| matches!(known, Known::Connection | Known::HopByHop | Known::TransferEncoding | Known::ContentLength);
-    copy_fields(&answer.fields, bytes, |f| is_hop(f.known) || answer.fields.is_listed(f, bytes), out.vec());
+    let link = b"link";
+    let is_own = req.answer_edits.replaces(link) || req.own.replaces(link) || call.action.response_headers.edits(link);
+    let passes = |f: &Field| f.name.of(bytes).eq_ignore_ascii_case(link) && !answer.fields.is_listed(f, bytes);
+    copy_fields(&answer.fields, bytes, |f| is_own || !passes(f), out.vec());
     out.extend(b"\r\n");
     let out = write_downstream(call.down, call.write_ms, out, cx).await?;
     call.core.buffers.give(out);

@@ -25,8 +25,9 @@ fn choose(split: &Split, req: &Request, core: &Core) -> (Option<usize>, Option<N
     match &split.sticky {
         None => (split.upstreams.pick(None), None),
         Some(Sticky::Header(name)) => {
-            let value = req.fields_named(name.as_bytes()).next();
-            (split.upstreams.pick(value.map(|value| value.of(req.bytes()))), None)
+            // As the upstream gets it: filters may have written it, and what they take away decides nothing.
+            let value = req.sent_named(name.as_bytes()).next();
+            (split.upstreams.pick(value), None)
         }
         Some(Sticky::Cookie { name, .. }) => {
             let mut given = req.cookies().filter_map(|pair| cookie_value(pair, name.as_bytes()));
@@ -59,7 +60,7 @@ impl NewCookie {
         let Some(Sticky::Cookie { name, attributes, is_private }) = sticky else { return false };
         let value = self.text();
         let secure: &[u8] = if is_https(req.scheme()) { b"; Secure" } else { b"" };
-        req.own.add(b"Set-Cookie", |out| {
+        req.own.add_to_upstreams(b"Set-Cookie", |out| {
             for part in [name.as_bytes(), b"=", value.as_bytes(), attributes.as_bytes(), secure] {
                 out.extend_from_slice(part);
             }

@@ -31,6 +31,16 @@ pub fn write(
     left_ms: u64,
     out: &mut Vec<u8>,
 ) -> bool {
+    let fits = write_line(req, action, out);
+    if fits {
+        write_fields(req, action, endpoint_host, peer, left_ms, out);
+    }
+    fits
+}
+
+/// Appends the first line, without its end: it is the same for every endpoint. False if its target has become too long.
+#[must_use]
+pub fn write_line(req: &Request, action: &Forward, out: &mut Vec<u8>) -> bool {
     out.extend_from_slice(req.head.method.as_str().as_bytes());
     out.push(b' ');
     // Nor is one a request for an expression: matching would keep the core, and what it does not see would go on as it is.
@@ -41,9 +51,11 @@ pub fn write(
     write_target(req, action, out);
     // One that the client has sent as long as this was allowed to.
     let len = out.len() - start;
-    if len > TARGET_BYTES_MAX && len > req.head.target.end() - req.head.target.start() {
-        return false;
-    }
+    len <= TARGET_BYTES_MAX || len <= req.head.target.end() - req.head.target.start()
+}
+
+/// Appends what follows the first line, up to the empty line.
+pub fn write_fields(req: &Request, action: &Forward, endpoint_host: &str, peer: &str, left_ms: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
     out.extend_from_slice(match &action.host {
         HostPolicy::Upstream => endpoint_host.as_bytes(),
@@ -67,7 +79,6 @@ pub fn write(
         encode::field_of(name.as_bytes(), |out| value.render(&facts, Place::Header, out), out);
     }
     out.extend_from_slice(b"\r\n");
-    true
 }
 
 fn write_target(req: &Request, action: &Forward, out: &mut Vec<u8>) {

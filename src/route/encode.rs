@@ -131,26 +131,60 @@ fn bytes_of(value: &[u8], from: Source) -> impl Iterator<Item = u8> {
 pub(super) fn defuse_dot_segments(out: &mut Vec<u8>, start: usize) {
     let path = out.get(start..).unwrap_or_default();
     let path = path.split(|b| *b == b'?').next().unwrap_or_default();
-    if path.split(|b| *b == b'/').any(|segment| dots(segment).is_some()) {
+    if has_dot_segments(path) {
         let end = start + path.len();
         rewrite_dot_segments(out, start, end);
     }
+}
+
+/// Whether a path has a dot segment, or one for upstreams that decode `%2F` and `%5C`.
+pub(super) fn has_dot_segments(path: &[u8]) -> bool {
+    parts(path).any(|part| part.dots.is_some())
 }
 
 #[cold]
 fn rewrite_dot_segments(out: &mut Vec<u8>, start: usize, end: usize) {
     let tail = out.split_off(start);
     let (path, query) = tail.split_at(end - start);
-    for (i, segment) in path.split(|b| *b == b'/').enumerate() {
-        if i > 0 {
-            out.push(b'/');
-        }
-        match dots(segment) {
+    for part in parts(path) {
+        match part.dots {
             Some(count) => (0..count).for_each(|_| out.extend_from_slice(b"%252E")),
-            None => out.extend_from_slice(segment),
+            None => out.extend_from_slice(part.text),
         }
+        out.extend_from_slice(part.behind);
     }
     out.extend_from_slice(query);
+}
+
+/// A part of a path, between slashes, plain or encoded.
+struct Part<'p> {
+    text: &'p [u8],
+    /// The divider behind it, empty at the end.
+    behind: &'p [u8],
+    /// How many dots it is, if it leads elsewhere: `.` beside an encoded divider does not, and clients may send it as well.
+    dots: Option<usize>,
+}
+
+fn parts(path: &[u8]) -> impl Iterator<Item = Part<'_>> {
+    let (mut left, mut before) = (Some(path), &b""[..]);
+    std::iter::from_fn(move || {
+        let rest = left?;
+        let (at, len) = divider(rest).unwrap_or((rest.len(), 0));
+        let (text, behind) = (rest.get(..at)?, rest.get(at..at + len)?);
+        left = if len > 0 { rest.get(at + len..) } else { None };
+        let is_segment = before.len().max(len) <= 1;
+        before = behind;
+        Some(Part { text, behind, dots: dots(text).filter(|count| *count == 2 || is_segment) })
+    })
+}
+
+/// Where the first slash is, or what upstreams may decode into one or into a backslash, and its length.
+fn divider(path: &[u8]) -> Option<(usize, usize)> {
+    memchr::memchr2_iter(b'/', b'%', path).find_map(|at| match path.get(at..)? {
+        [b'%', b'2', b'F' | b'f', ..] | [b'%', b'5', b'C' | b'c', ..] => Some((at, 3)),
+        [b'/', ..] => Some((at, 1)),
+        _ => None,
+    })
 }
 
 /// How many dots a segment consists of, plain or encoded, if it is a dot segment.
@@ -213,6 +247,11 @@ mod tests {
             ("/./%2e", "/%252E/%252E"),
             ("/.%2E/x?/../", "/%252E%252E/x?/../"),
             ("/.../.a/a./..b", "/.../.a/a./..b"),
+            ("/a/..%2Fb%2f%2e.", "/a/%252E%252E%2Fb%2f%252E%252E"),
+            ("/..%5cb%5C.%2E/..%252F", "/%252E%252E%5cb%5C%252E%252E/..%252F"),
+            ("/a%2F.%2Fb/.%5C", "/a%2F.%2Fb/.%5C"),
+            ("/...%2F..b%2Fb..", "/...%2F..b%2Fb.."),
+            ("/..%2", "/..%2"),
         ];
         for (path, expected) in cases {
             let mut out = b"../".to_vec();

@@ -227,7 +227,7 @@ fn is_plain(c: char) -> bool {
 }
 
 /// Whether a segment is `.` or `..`, also percent-encoded (RFC 3986 5.2.4 and 6.2.2.2).
-pub(super) fn is_dots(segment: &str) -> bool {
+fn is_dots(segment: &str) -> bool {
     let is_dot = |s: &str| s == "." || s.eq_ignore_ascii_case("%2e");
     let split = if segment.starts_with('.') { 1 } else { 3 };
     is_dot(segment) || segment.split_at_checked(split).is_some_and(|(a, b)| is_dot(a) && is_dot(b))

@@ -224,7 +224,7 @@ fn random_predicates(random: &mut Random) -> Vec<Predicate> {
             3 => Test::Prefix("1".into()),
             _ => continue,
         };
-        predicates.push(Predicate { place: Place::Header, name: name.into(), test });
+        predicates.push(Predicate { place: Place::Header, name: name.into(), test, shown: String::new() });
     }
     predicates
 }

@@ -1,6 +1,6 @@
 //! The path that is sent to the upstream.
 
-use super::pattern::is_dots;
+use super::encode::has_dot_segments;
 use super::replace::Replace;
 use super::template::{Facts, Place, Template, TemplateError};
 
@@ -120,7 +120,7 @@ fn read_prefix(prefix: Option<&str>) -> Result<String, String> {
     if let Some(c) = prefix.chars().find(|c| !c.is_ascii_graphic() || "?#".contains(*c)) {
         return Err(format!("{c:?} can not be in a path; write it percent-encoded, like %20, or remove it"));
     }
-    if prefix.split('/').any(is_dots) {
+    if has_dot_segments(prefix.as_bytes()) {
         return Err(format!("the prefix `{prefix}` has a dot segment; write the path that it leads to"));
     }
     Ok(prefix.trim_end_matches('/').to_owned())

@@ -115,6 +115,7 @@ mod tests {
                     place: if i % 2 == 0 { Place::Cookie } else { Place::Query },
                     name: format!("n{route:03}{i:02}"),
                     test: if i == 15 { Test::Present } else { Test::Absent },
+                    shown: String::new(),
                 })
                 .collect()
         };
@@ -158,7 +159,8 @@ mod tests {
             let pairs = Pairs::new(case.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect());
             let gathered = gather(&pairs, Place::Query);
             for (test, name) in tests.iter().flat_map(|test| ["x", "y", "", "z"].map(|name| (test, name))) {
-                let predicate = Predicate { place: Place::Query, name: name.into(), test: test.clone() };
+                let predicate =
+                    Predicate { place: Place::Query, name: name.into(), test: test.clone(), shown: String::new() };
                 assert_eq!(holds(&predicate, &gathered), predicate.holds(&pairs), "{case:?} {predicate:?}");
             }
         }

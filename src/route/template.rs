@@ -208,7 +208,7 @@ impl Template {
     }
 
     fn without_dot_segments(self, path: &str) -> Result<Template, TemplateError> {
-        if path.split('/').any(super::pattern::is_dots) {
+        if encode::has_dot_segments(path.as_bytes()) {
             return error("the path has a dot segment; write the path that it leads to");
         }
         // With a value behind it, it would mean something else.

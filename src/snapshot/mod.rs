@@ -233,6 +233,13 @@ pub struct Forward {
     pub response_headers: HeaderEdits,
 }
 
+impl Forward {
+    /// Whether the target of what is sent is made anew, and may be longer than the client's.
+    pub fn rewrites_target(&self) -> bool {
+        !matches!(self.rewrite, PathRewrite::Keep) || self.query.is_some()
+    }
+}
+
 /// Several upstreams for one route.
 pub struct Split {
     /// Their shares; by their place in the snapshot.

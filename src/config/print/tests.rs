@@ -90,7 +90,7 @@ fn secrets_are_masked_and_variables_stay_variables() {
                 \u{20} mark: { request_headers: { set: { x-token: 'Bearer ${A}', Authorization: 'Basic cGFzcw==', x-price: '$$5', x-auth: 'HARD$$CODED' } } }\n\
                 \u{20} far: { jwt: { issuer: any, audience: any, jwks: 'https://h/keys?api_key=abc' } }\n\
                 rate_limits: { redis: { url: 'redis://me:hunter2@10.0.0.1:6379/0' } }\n\
-                routes: [{ match: { path: /a, headers: { Authorization: { equals: ['Basic c2FmZQ==', '${A}'] }, cookie: absent, x-key: { prefix: '${A}' } } }, redirect: { to: 'https://me:opensesame@h/?sig=opensesame' } }]";
+                routes: [{ match: { path: /a, headers: { Authorization: { equals: ['Basic c2FmZQ==', '${A}'] }, cookie: absent, x-key: { prefix: '${A}' }, x-b: { regex: '^${A}' } }, cookies: { session: { prefix: 'HARD$$CODED' }, beta: present } }, redirect: { to: 'https://me:opensesame@h/?sig=opensesame' } }]";
     let once = printed(text);
     for (shown, hidden) in [
         ("secret: \"${A}\"", SECRET),
@@ -98,6 +98,9 @@ fn secrets_are_masked_and_variables_stay_variables() {
         ("cookie: absent", "c2FmZQ"),
         ("equals: [\"Basic ***\", \"${A}\"]", SECRET),
         ("prefix: \"${A}\"", SECRET),
+        ("regex: \"^${A}\"", SECRET),
+        ("prefix: \"***\"", "HARD"),
+        ("beta: present", "HARD"),
         ("Authorization: \"Basic ***\"", "cGFzcw"),
         ("x-auth: \"***\"", "HARD"),
         ("jwks: \"https://h/keys?api_key=***\"", "abc"),

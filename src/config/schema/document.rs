@@ -271,7 +271,7 @@ static MATCH: Block = Block {
         need("path", Kind::Like("^/")),
         may("methods", METHODS),
         or("headers", PREDICATES, "{}"),
-        or("cookies", PREDICATES, "{}"),
+        or("cookies", Kind::Map(&COOKIE_PREDICATE), "{}"),
         or("query", PREDICATES, "{}"),
         or("priority", Kind::Integer(-matching::PRIORITY_MAX, matching::PRIORITY_MAX), "0"),
         or("trailing_slash", Kind::Words(&["strict", "match", "redirect"]), "strict"),
@@ -283,13 +283,16 @@ const VALUES_MAX: u32 = predicates::VALUES_MAX as u32;
 /// What is wanted of the values of a name.
 pub(in crate::config) static PREDICATE: Kind =
     Kind::Either(&[Kind::Words(&["present", "absent"]), Kind::Block(&COMPARISON)]);
+/// The same of a cookie, which is a credential whatever its name.
+pub(in crate::config) static COOKIE_PREDICATE: Kind =
+    Kind::Either(&[Kind::Words(&["present", "absent"]), Kind::Block(&COMPARISON)]);
 static COMPARISON: Block = Block {
     name: "predicate",
     keys: &predicates::PREDICATE_KEYS,
     rows: &[
         may("equals", Kind::Either(&[Kind::Template, Kind::List(&Kind::Template, 1, VALUES_MAX)])),
         may("prefix", Kind::Template),
-        may("regex", Kind::Text),
+        may("regex", Kind::Template),
     ],
     rule: Rule::One(&["equals", "prefix", "regex"]),
 };

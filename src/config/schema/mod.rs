@@ -18,7 +18,7 @@ mod filters;
 mod tests;
 
 use document::DOCUMENT;
-pub(super) use document::PREDICATE;
+pub(super) use document::{COOKIE_PREDICATE, PREDICATE};
 
 /// The whole document.
 pub(super) static WHOLE: Kind = Kind::Block(&DOCUMENT);

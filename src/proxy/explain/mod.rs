@@ -19,6 +19,7 @@ use crate::http::authority::validate_host;
 use crate::http::framing::Framing;
 use crate::http::head::ResponseHead;
 use crate::http::reply::{self, Reply};
+use crate::http::upgrade;
 use crate::io::{Buf, Stream, memory};
 use crate::observe::access_log::UNIX_CLIENT;
 use crate::request::Request;
@@ -326,8 +327,9 @@ fn error(kind: Kind, route: Option<usize>, req: &Request, live: &Live, plane: &P
 
 fn answer(reply: &Reply, req: &Request, core: &Core, rules: &ListenerSpec) -> Answer {
     let mut head = Vec::new();
-    // Behind a request for a tunnel may come what is no request.
-    let keep = !reply.close && req.head.wants_keep_alive() && req.head.method != Method::CONNECT;
+    // Behind a request for a tunnel, or for another protocol, may come what is no request.
+    let is_request_next = req.head.method != Method::CONNECT && !upgrade::leaves_http(&req.head, req.bytes());
+    let keep = !reply.close && req.head.wants_keep_alive() && is_request_next;
     to_client::write_reply_head(reply, req, core, keep, &rules.hsts, &mut head);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let why = reply.kind.map(|kind| reply::row(kind).message);
