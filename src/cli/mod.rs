@@ -9,7 +9,7 @@ use crate::control::certificates::{Certificates, Loaded};
 use crate::control::credentials;
 use crate::shared::limits::Limits;
 use crate::shared::metrics::Registry;
-use crate::shared::passwords;
+use crate::shared::passwords::Asker;
 use crate::snapshot::Snapshot;
 use crate::snapshot::build::{Inputs, build};
 
@@ -22,13 +22,12 @@ pub(crate) fn snapshot(config: &Config) -> Result<(Snapshot, Registry), String> 
     let (metrics, limits) = (Registry::default(), Limits::new(1));
     let (_, Loaded { material: tls, .. }) = Certificates::load(config, 1)?;
     let (_, credentials) = credentials::Watch::load(config)?;
-    let (passwords, _) = passwords::queue(1);
     let inputs = Inputs {
         config,
         addresses: &Default::default(),
         tls: &tls,
         credentials: &credentials,
-        passwords: &passwords,
+        passwords: &Asker::alone(),
         key_sets: &Default::default(),
         worker: 0,
         workers: 1,

@@ -1,7 +1,10 @@
-//! What filters would do. Those that decide by the request alone are run; of those that draw lots, wait, or ask somebody it is
-//! said what they would do. A request that one refuses goes on all the same, to show what is behind it.
+//! What filters would do. Those that decide by the request alone are run, and passwords are compared; of those that draw lots,
+//! wait, or ask somebody it is said what they would do. A request that one refuses goes on all the same, to show what is behind it.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
 use serde::Serialize;
 
@@ -9,7 +12,7 @@ use crate::config::{Config, routes};
 use crate::filter::header_edits::HeaderEdits;
 use crate::filter::jwt::Place;
 use crate::filter::limit_key::{Fact, LimitKey};
-use crate::filter::{self, Filter, Flow};
+use crate::filter::{self, Filter, Flow, Verdict};
 use crate::http::reply;
 use crate::observe::access_log::UNIX_CLIENT;
 use crate::request::Request;
@@ -55,8 +58,19 @@ pub(super) fn run(
         );
         // Those before it have run.
         let so_far = filters.get(..=index).unwrap_or_default();
-        let flow = if runs { filter::on_request(so_far, index, req, &plane.core).1 } else { Flow::Continue };
+        let mut run = || filter::on_request(so_far, index, req, &plane.core).1;
+        let flow = match if runs { run() } else { Flow::Continue } {
+            Flow::Wait(verdict) => match at_once(verdict) {
+                Some(Verdict::Again) => run(),
+                Some(Verdict::Refuse { reply, .. }) => Flow::Reply(reply),
+                Some(Verdict::Admit(_) | Verdict::Pass) | None => Flow::Continue,
+            },
+            flow => flow,
+        };
         match (flow, filter) {
+            (Flow::Continue, Filter::Basic(_)) => {
+                does = format!("{does}; those of {} are right", req.principal.get().unwrap_or_default());
+            }
             (Flow::Continue, _) => {}
             (Flow::Reply(reply), _) => {
                 let why = reply.kind.map_or("by itself", |kind| reply::row(kind).message);
@@ -79,6 +93,14 @@ pub(super) fn run(
         steps.push(Step { name: names.next().unwrap_or_default(), kind, does, answers });
     }
     steps
+}
+
+/// What a filter decides without waiting for anybody.
+fn at_once(mut verdict: Pin<Box<dyn Future<Output = Verdict>>>) -> Option<Verdict> {
+    match verdict.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(verdict) => Some(verdict),
+        Poll::Pending => None,
+    }
 }
 
 /// The key of a filter's block, and what it is about. Nothing that a client or the config keeps secret is in it.
@@ -113,9 +135,7 @@ fn about(filter: &Filter, req: &Request, config: &Config) -> (&'static str, Stri
             let query = filter.query.as_ref().map(|name| format!("the query parameter {name}"));
             format!("needs a key in {}", header.into_iter().chain(query).collect::<Vec<_>>().join(" or "))
         }),
-        Filter::Basic(_) => {
-            ("basic", "needs name and password in Authorization; they are not compared here".to_owned())
-        }
+        Filter::Basic(_) => ("basic", "needs name and password in Authorization".to_owned()),
         Filter::RateLimit(limit) => {
             let dry = if limit.dry_run { ", counted only" } else { "" };
             ("rate_limit", format!("key = {}; takes {}{dry}", key(&limit.key, req), limit.cost))
