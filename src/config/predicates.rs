@@ -89,8 +89,10 @@ fn test(value: &Value<'_>, place: Place) -> Option<Test> {
         return value.parse(|text| match text {
             "present" => Ok(Test::Present),
             "absent" => Ok(Test::Absent),
-            text => {
-                let remedy = format!("present, absent, {{ equals: {text} }}, {{ prefix: … }} or {{ regex: … }}");
+            _ => {
+                // As it may be shown: it may be a credential, and come from a variable.
+                let shown = value.shown();
+                let remedy = format!("present, absent, {{ equals: {shown} }}, {{ prefix: … }} or {{ regex: … }}");
                 Err(Invalid::new("is not a word that is known here", remedy))
             }
         });

@@ -78,6 +78,32 @@ fn what_is_wrong_with_predicates_is_told() {
 }
 
 #[test]
+fn fb2_a_wrong_predicate_tells_no_credential() {
+    let told = |keys: &str| {
+        let text = format!(
+            "listeners: [{{ address: 127.0.0.1:80 }}]\nroutes: [{{ match: {{ path: /, {keys} }}, respond: {{}} }}]"
+        );
+        let hush = |_: &str| Some("hush-value".to_owned());
+        let errors = super::parse("f", &text, &hush).map(|_| ()).unwrap_err().to_string();
+        assert!(!errors.contains("hush"), "{keys}: {errors}");
+        errors
+    };
+    for keys in [
+        "headers: { authorization: '${S}' }",
+        "headers: { authorization: Bearer hush }",
+        "headers: { x-a: 'a ${S}' }",
+        "cookies: { sid: '${S}' }",
+        "query: { api_key: '${S}' }",
+        "query: { q: { equals: ['${S}', '${S}'] } }",
+        "headers: { authorization: { equals: [hush, hush] } }",
+    ] {
+        told(keys);
+    }
+    assert!(told("cookies: { sid: '${S}' }").contains("{ equals: ${S} }"));
+    assert!(told("query: { q: { equals: ['${S}', '${S}'] } }").contains("`${S}` is listed twice"));
+}
+
+#[test]
 fn predicates_arrive_sorted_and_name_the_route() {
     let config = read(
         "listeners: [{ address: 127.0.0.1:80 }]
