@@ -104,6 +104,71 @@ fn fb2_a_wrong_predicate_tells_no_credential() {
 }
 
 #[test]
+fn fb2_a_path_that_no_request_can_have_is_refused() {
+    let of = |listeners: &str, path: &str| {
+        let text = format!("listeners: [{listeners}]\nroutes: [{{ match: {{ path: '{path}' }}, respond: {{}} }}]");
+        read(&text).map(|_| ()).map_err(|errors| errors.lines().map(str::to_owned).collect::<Vec<_>>())
+    };
+    let (one, keeps) = ("{ address: '127.0.0.1:80' }", "{ address: '127.0.0.1:81', paths: { encoded_slashes: keep } }");
+    let merges = "{ address: '127.0.0.1:82', paths: { merge_slashes: true } }";
+    for (listeners, path, remedy) in [
+        (
+            one,
+            "/%c3%a4dmin/{*r}",
+            "`%c3%a4dmin` can never match, since paths are normalised before routing (write `%C3%A4dmin`)",
+        ),
+        (one, "/%61pi", "write `api`"),
+        (one, "/x|y", "write %7C"),
+        (one, "/bad%zz", "write %25"),
+        (one, "/api/<id>", "write `{name}`"),
+        (one, "/api/*", "write `{*rest}`"),
+        (one, "/api/:id", "write `{id}`"),
+        (
+            one,
+            "/a%2Fb",
+            "`/a%2Fb` can never match: no listener lets %2F and %5C into a path (write `paths: { encoded_slashes: keep }`",
+        ),
+        (merges, "/a//b", "`/a//b` can never match: every listener has `merge_slashes` (write one slash)"),
+    ] {
+        let errors = of(listeners, path).unwrap_err();
+        assert!(errors.len() == 1 && errors[0].contains(remedy), "{path}: {errors:?}");
+    }
+    for (listeners, path) in [
+        (format!("{one}, {keeps}"), "/a%2Fb"),
+        (format!("{one}, {merges}"), "/a//b"),
+        (one.to_owned(), "/%C3%A4dmin/{*r}"),
+        (one.to_owned(), "/v1/a:b/(c);d=e,f/@g!$$&"),
+        (one.to_owned(), "/%3Aid"),
+    ] {
+        assert_eq!(of(&listeners, path), Ok(()), "{path}");
+    }
+}
+
+#[test]
+fn fb2_a_rewrite_takes_what_paths_have_and_sends_what_paths_may_have() {
+    let of = |rewrite: &str| {
+        let text = format!(
+            "listeners: [{{ address: 127.0.0.1:80 }}]\nupstreams: {{ a: {{ endpoints: [a:1] }} }}\nroutes: [{{ match: {{ path: '/{{*r}}' }}, \
+             forward: {{ upstream: a, rewrite: {{ {rewrite} }} }} }}]"
+        );
+        read(&text).map(|_| ())
+    };
+    for (rewrite, remedy) in [
+        ("strip_prefix: /%61pi", "no path begins with `/%61pi`, since paths are normalised; write `/api`"),
+        ("strip_prefix: /%c3%a4", "write `/%C3%A4`"),
+        ("strip_prefix: /a%zz", "%25"),
+        ("strip_prefix: /a|b", "write %7C"),
+        ("add_prefix: /a%zz", "%25"),
+    ] {
+        let errors = of(rewrite).unwrap_err();
+        assert!(errors.lines().count() == 1 && errors.contains(remedy), "{rewrite}: {errors}");
+    }
+    for rewrite in ["add_prefix: /%c3%a4/*|", "strip_prefix: /%C3%A4", "path: '/%7B{r}%7d'"] {
+        assert_eq!(of(rewrite), Ok(()), "{rewrite}");
+    }
+}
+
+#[test]
 fn predicates_arrive_sorted_and_name_the_route() {
     let config = read(
         "listeners: [{ address: 127.0.0.1:80 }]
