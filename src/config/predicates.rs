@@ -15,6 +15,7 @@ pub(super) const NAMES_MAX: usize = 16;
 /// Values that one may equal.
 pub(super) const VALUES_MAX: usize = 64;
 const TEXT_BYTES_MAX: usize = 1024;
+const BLANK: [char; 2] = [' ', '\t'];
 const PLACES: [(&str, Place); 3] = [("headers", Place::Header), ("cookies", Place::Cookie), ("query", Place::Query)];
 
 /// ` header.x-beta`, for names of routes.
@@ -103,7 +104,7 @@ fn test(value: &Value<'_>, place: Place) -> Option<Test> {
         value.error("says not one thing", format!("give exactly one of {}", PREDICATE_KEYS.known.join(", ")));
         return None;
     };
-    let text = |value: &Value<'_>| value.parse(|text| check_text(text, place));
+    let text = |value: &Value<'_>| value.parse(|text| check_text(text, text.trim_end_matches(BLANK), place));
     match *key {
         "equals" if wanted.is_list() => {
             let mut texts = wanted.each_once(1..=VALUES_MAX, text, String::as_str)?;
@@ -114,14 +115,16 @@ fn test(value: &Value<'_>, place: Place) -> Option<Test> {
         "prefix" => wanted
             .parse(|text| match text {
                 "" => Err(Invalid::new("is empty", "write `present` where any value will do")),
-                text => check_text(text, place),
+                // What ends in a blank may go on behind it.
+                text => check_text(text, text, place),
             })
             .map(Test::Prefix),
         _ => wanted.parse(Expression::parse).map(Test::Regex),
     }
 }
 
-fn check_text(text: &str, place: Place) -> Result<String, Invalid> {
+/// `trimmed` is what of the text may be left at its end, when a field with it is read.
+fn check_text(text: &str, trimmed: &str, place: Place) -> Result<String, Invalid> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(Invalid::new("is too long", format!("at most {TEXT_BYTES_MAX} bytes")));
     }
@@ -131,6 +134,10 @@ fn check_text(text: &str, place: Place) -> Result<String, Invalid> {
             "has a control character in it",
             "no request that is let in has one there: remove it",
         ));
+    }
+    // RFC 9110 5.5: blanks around the value of a field are no part of it.
+    if place == Place::Header && trimmed.trim_start_matches(BLANK) != text {
+        return Err(Invalid::new("has a blank at its start or end", "fields are read without those: remove it"));
     }
     if place == Place::Cookie && text.contains(';') {
         return Err(Invalid::new("has a `;` in it", "a cookie ends there: remove it"));

@@ -52,6 +52,14 @@ fn what_is_wrong_with_predicates_is_told() {
     matching("query: { q: { equals: [a, a] } }", &["`a` is listed twice"]);
     matching("query: { q: { prefix: '' } }", &["is empty (write `present`"]);
     matching("headers: { x: { equals: \"a\\nb\" } }", &["has a control character in it"]);
+    for blank in ["equals: ' a'", "equals: [a, 'a\t']", "prefix: ' a'"] {
+        matching(
+            &format!("headers: {{ x: {{ {} }} }}", blank.replace('\'', "\"")),
+            &["has a blank at its start or end"],
+        );
+    }
+    // A prefix may end in one: only the second name is wrong here.
+    matching("headers: { x: { prefix: 'Bearer ' }, X: present }", &["`x` is here twice"]);
     matching("headers: { x: { regex: '(' } }", &["is not a regular expression (unclosed group)"]);
     matching("headers: { x: { regex: '(a{100}){100}' } }", &["is a regular expression that explodes"]);
     matching("headers: { x: { regex: '[01]*1[01]{20}' } }", &["is a regular expression that explodes"]);
