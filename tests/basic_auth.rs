@@ -1,9 +1,11 @@
 //! `basic`: names and passwords, with files of htpasswd and argon2, and curl as the client.
 
 use crate::support::foreign::{curl, output, output_of, url};
+use crate::support::gateway::run;
 use crate::support::message::{Response, ok};
 use crate::support::misbehave::answers;
 use crate::support::{Client, Gateway, Setup, Upstream, eventually, temp_dir};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -173,6 +175,39 @@ fn the_callers_name_is_a_key_of_limits() {
     let mut client = Client::connect(&gateway);
     let mut ask = |credentials: &str| client.ask(as_user(credentials)).status;
     assert_eq!((ask("ann:a"), ask("ann:a"), ask("bob:b"), ask("bob:b"), ask("bob:x")), (200, 429, 200, 429, 401));
+}
+
+#[test]
+fn fb2_explain_compares_passwords_and_goes_on_as_that_caller() {
+    let upstream = upstream();
+    let file = file("4", "ann", "secret");
+    let gateway = guarded(&upstream, &file, "principal_header: X-User").start();
+    let config = gateway.dir.join("gateway.yaml");
+    let explain = |more: &[&str], credentials: &str| {
+        let line = format!("Authorization: Basic {}", base64(credentials));
+        let args = ["explain", "GET", "http://h/a", "-H", &line, "--json", "-c", config.to_str().unwrap()];
+        let (code, said, complaint) = run(&[&args[..], more].concat());
+        assert_eq!((code, complaint.as_str()), (0, ""), "{credentials}: {said}");
+        said
+    };
+    let parsed =
+        |credentials: &str| -> Value { serde_json::from_str(&explain(&["--credentials"], credentials)).unwrap() };
+    assert_eq!(gateway.ask(as_user("ann:secret")).status, 200);
+    let told = parsed("ann:secret");
+    let head = |text: &str| -> Vec<String> {
+        let lines = text.split("\r\n").filter(|line| !line.starts_with("X-Request-Id: "));
+        lines.map(str::to_owned).collect()
+    };
+    let explained = head(told["sent"][0]["request"].as_str().unwrap());
+    assert_eq!(explained, head(std::str::from_utf8(&upstream.bytes(0)).unwrap()));
+    assert!(explained.contains(&"X-User: ann".to_owned()), "{explained:?}");
+    assert_eq!(told["filters"][0]["answers"], Value::Null);
+    assert!(told["filters"][0]["does"].as_str().unwrap().ends_with("those of ann are right"), "{told}");
+    for wrong in ["ann:secrets", "bob:secret"] {
+        assert_eq!(parsed(wrong)["filters"][0]["answers"], 401, "{wrong}");
+    }
+    let hidden = explain(&[], "ann:secret");
+    assert!(!hidden.contains("secret") && !hidden.contains(&base64("ann:secret")), "{hidden}");
 }
 
 #[test]

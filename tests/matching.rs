@@ -3,6 +3,7 @@
 use crate::routes::{naming, table};
 use crate::support::client::post;
 use crate::support::foreign::{curl, curl_trust, nginx, url};
+use crate::support::gateway::run;
 use crate::support::misbehave::answers;
 use crate::support::{Client, Gateway, Setup, Upstream, free_port, temp_dir, tls};
 use std::collections::HashMap;
@@ -25,6 +26,46 @@ fn ask_all(gateway: &Gateway, cases: &[(&str, &[&str], &str)]) {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn fb2_a_guarded_path_is_guarded_in_every_spelling_or_refused() {
+    let guarded = |path: &str| {
+        format!(
+            "listeners: [{{ address: 127.0.0.1:0 }}]
+filters: {{ office: {{ ip: {{ allow: [10.0.0.0/8] }} }} }}
+routes:
+  - {{ match: {{ path: '/{{*r}}' }}, respond: {{ body: open }} }}
+  - {{ match: {{ path: '{path}' }}, filters: [office], respond: {{ body: secret }} }}
+admin: off
+"
+        )
+    };
+    let file = temp_dir("fb2").join("gateway.yaml");
+    for (path, remedy) in [
+        ("/%c3%a4dmin/{*r}", "write `%C3%A4dmin`"),
+        ("/%61pi", "write `api`"),
+        ("/api/*", "write `{*rest}`"),
+        ("/api/:id", "write `{id}`"),
+        ("/a%2fb", "write `a%2Fb`"),
+        ("/a%2Fb", "no listener lets %2F and %5C into a path"),
+    ] {
+        std::fs::write(&file, guarded(path)).unwrap();
+        let (code, _, complaint) = run(&["check", "-c", file.to_str().unwrap()]);
+        assert!(code == 1 && complaint.contains(remedy), "{path}: {code} {complaint}");
+    }
+    let gateway =
+        naming(&[("any", "path: '/{*r}'"), ("admin", "path: '/%C3%A4dmin/{*r}'"), ("api", "path: /api/%7Bx%7D")]);
+    ask_all(
+        &gateway.start(),
+        &[
+            ("/%C3%A4dmin/1", &[], "admin"),
+            ("/%c3%a4dmin/1", &[], "admin"),
+            ("/%c3%a4%64min/1", &[], "admin"),
+            ("/%61pi/%7bx%7D", &[], "api"),
+            ("/other", &[], "any"),
+        ],
+    );
 }
 
 #[test]

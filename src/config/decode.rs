@@ -1,6 +1,7 @@
 //! From the tree to typed values. Every wrong value is recorded and decoding goes on with its default, so that all errors
 //! are found at once. A block reads as one row per key: `block.or("idle", default, |v| v.count(0..=100_000))`.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
@@ -276,8 +277,20 @@ impl<'d> Value<'d> {
     }
 
     /// In a message, as the operator wrote it.
-    fn quoted(&self, scalar: &Scalar) -> String {
-        quote(&secrets::in_message(&self.key_path, scalar.written.as_deref().unwrap_or(&scalar.text)))
+    fn quoted(&self, scalar: &'d Scalar) -> String {
+        quote(&self.hidden(scalar))
+    }
+
+    fn hidden(&self, scalar: &'d Scalar) -> Cow<'d, str> {
+        secrets::in_message(&self.key_path, scalar.written.as_deref().unwrap_or(&scalar.text))
+    }
+
+    /// The same of a value that was read as `text`.
+    fn hidden_as<'t>(&'t self, text: &'t str) -> Cow<'t, str> {
+        match &self.node.kind {
+            Kind::Scalar(scalar) if scalar.written.is_some() => self.hidden(scalar),
+            _ => secrets::in_message(&self.key_path, text),
+        }
     }
 
     /// `none`, or else what `read` makes of it.
@@ -373,7 +386,7 @@ impl<'d> Value<'d> {
         for item in self.list(length)? {
             let Some(next) = read(&item) else { continue };
             if list.iter().any(|earlier| text(earlier) == text(&next)) {
-                item.error(format!("{} is listed twice", quote(text(&next))), "remove one");
+                item.error(format!("{} is listed twice", quote(&item.hidden_as(text(&next)))), "remove one");
             } else {
                 list.push(next);
             }

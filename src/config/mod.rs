@@ -255,6 +255,7 @@ fn document(root: &Node, file_name: &str, plugins: &Registry, report: &Report) -
         Some(v.block(&ALL_ROUTES_KEYS)?.or("filters", Vec::new(), |v| defined.filters.list(v)))
     });
     let routes = block.or("routes", Vec::new(), |v| routes::decode(v, &defined, report));
+    routes::check_paths(&routes, &listeners, report);
     let everywhere: Vec<_> = all_routes_filters.iter().chain(listeners.iter().flat_map(|l| &l.filters)).collect();
     filters::check_uses(&filters, &routes, &everywhere, report);
     let upstreams = block.or("upstreams", Vec::new(), upstreams::decode);

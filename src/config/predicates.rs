@@ -16,6 +16,7 @@ pub(super) const NAMES_MAX: usize = 16;
 /// Values that one may equal.
 pub(super) const VALUES_MAX: usize = 64;
 const TEXT_BYTES_MAX: usize = 1024;
+const BLANK: [char; 2] = [' ', '\t'];
 const PLACES: [(&str, Place); 3] = [("headers", Place::Header), ("cookies", Place::Cookie), ("query", Place::Query)];
 
 /// ` header.x-beta`, for names of routes.
@@ -92,8 +93,10 @@ fn test(value: &Value<'_>, place: Place, is_secret: bool) -> Option<(Test, Strin
         return value.parse(|text| match text {
             "present" => Ok((Test::Present, String::new())),
             "absent" => Ok((Test::Absent, String::new())),
-            text => {
-                let remedy = format!("present, absent, {{ equals: {text} }}, {{ prefix: … }} or {{ regex: … }}");
+            _ => {
+                // As it may be shown: it may be a credential, and come from a variable.
+                let shown = value.shown(is_secret);
+                let remedy = format!("present, absent, {{ equals: {shown} }}, {{ prefix: … }} or {{ regex: … }}");
                 Err(Invalid::new("is not a word that is known here", remedy))
             }
         });
@@ -104,7 +107,7 @@ fn test(value: &Value<'_>, place: Place, is_secret: bool) -> Option<(Test, Strin
         value.error("says not one thing", format!("give exactly one of {}", PREDICATE_KEYS.known.join(", ")));
         return None;
     };
-    let text = |value: &Value<'_>| value.parse(|text| check_text(text, place));
+    let text = |value: &Value<'_>| value.parse(|text| check_text(text, text.trim_end_matches(BLANK), place));
     match *key {
         "equals" if wanted.is_list() => {
             let pair = |value: &Value<'_>| Some((text(value)?, value.shown(is_secret)));
@@ -118,14 +121,16 @@ fn test(value: &Value<'_>, place: Place, is_secret: bool) -> Option<(Test, Strin
         "prefix" => wanted
             .parse(|text| match text {
                 "" => Err(Invalid::new("is empty", "write `present` where any value will do")),
-                text => check_text(text, place),
+                // What ends in a blank may go on behind it.
+                text => check_text(text, text, place),
             })
             .map(|text| (Test::Prefix(text), wanted.shown(is_secret))),
         _ => wanted.parse(Expression::parse).map(|regex| (Test::Regex(regex), wanted.shown(is_secret))),
     }
 }
 
-fn check_text(text: &str, place: Place) -> Result<String, Invalid> {
+/// `trimmed` is what of the text may be left at its end, when a field with it is read.
+fn check_text(text: &str, trimmed: &str, place: Place) -> Result<String, Invalid> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(Invalid::new("is too long", format!("at most {TEXT_BYTES_MAX} bytes")));
     }
@@ -135,6 +140,10 @@ fn check_text(text: &str, place: Place) -> Result<String, Invalid> {
             "has a control character in it",
             "no request that is let in has one there: remove it",
         ));
+    }
+    // RFC 9110 5.5: blanks around the value of a field are no part of it.
+    if place == Place::Header && trimmed.trim_start_matches(BLANK) != text {
+        return Err(Invalid::new("has a blank at its start or end", "fields are read without those: remove it"));
     }
     if place == Place::Cookie && text.contains(';') {
         return Err(Invalid::new("has a `;` in it", "a cookie ends there: remove it"));

@@ -83,7 +83,8 @@ pub(super) fn decode(value: &Value<'_>, pattern: Option<&str>, params: &Params) 
         _ => v.parse(hosts::authority).map(HostRewrite::Literal),
     });
     let strip = block.get("strip_prefix").and_then(|v| strip_prefix(v, pattern));
-    let add = block.get("add_prefix").and_then(prefix);
+    let add =
+        block.get("add_prefix").and_then(|v| prefix(v, |add| route::rewrite::PathRewrite::prefix(None, Some(add))));
     let template = block.get("path").and_then(|v| target_template(v, &["/", "{"], params, Template::parse_path));
     let regex = block.get("regex").and_then(regex);
     let has_prefix = block.get("strip_prefix").is_some() || block.get("add_prefix").is_some();
@@ -132,7 +133,7 @@ fn regex(value: &Value<'_>) -> Option<(Grouping, Located<String>)> {
     Some((expression, to))
 }
 
-fn prefix(value: &Value<'_>) -> Option<Located<String>> {
+fn prefix<T>(value: &Value<'_>, read: impl FnOnce(&str) -> Result<T, String>) -> Option<Located<String>> {
     let prefix = value.parse(|text| {
         if text.len() > PATH_BYTES_MAX {
             return Err(Invalid::new("is too long", format!("at most {PATH_BYTES_MAX} bytes")));
@@ -151,7 +152,7 @@ fn prefix(value: &Value<'_>) -> Option<Located<String>> {
         }
         Ok(text.to_owned())
     })?;
-    if let Err(what) = route::rewrite::PathRewrite::prefix(Some(&prefix), None) {
+    if let Err(what) = read(&prefix) {
         value.error(what, "");
         return None;
     }
@@ -160,7 +161,7 @@ fn prefix(value: &Value<'_>) -> Option<Located<String>> {
 
 /// A prefix that the route's own pattern rules out is a mistake that would otherwise do nothing, silently.
 fn strip_prefix(value: &Value<'_>, pattern: Option<&str>) -> Option<Located<String>> {
-    let strip = prefix(value)?;
+    let strip = prefix(value, |strip| route::rewrite::PathRewrite::prefix(Some(strip), None))?;
     if let Some(pattern) = pattern {
         let literal = pattern.split('{').next().unwrap_or_default();
         let continues = strip.value.starts_with(literal) && literal.len() < pattern.len();

@@ -10,6 +10,7 @@ use super::errors;
 use super::filters::limits::{self, Costs};
 use super::forward::{self, Forward};
 use super::headers::{self, Direction, HeaderTemplate};
+use super::listeners::{EncodedSlashes, Listener};
 use super::matching::{self, Match};
 use super::references::Defined;
 use super::report::{Located, Report, quote};
@@ -205,6 +206,25 @@ fn check_names(drafts: &[Draft<'_>]) {
                 draft.item.error(what, "give it another name, or another match if it has no name");
             }
             _ => {}
+        }
+    }
+}
+
+/// What no listener lets into a path is in no request: such a route would never be asked, and another would answer.
+pub(super) fn check_paths(drafts: &[Draft<'_>], listeners: &[Listener], report: &Report) {
+    if listeners.is_empty() {
+        return;
+    }
+    let refuses = listeners.iter().all(|listener| listener.paths.encoded_slashes == EncodedSlashes::Reject);
+    let merges = listeners.iter().all(|listener| listener.paths.merge_slashes);
+    for path in drafts.iter().filter_map(|draft| Some(&draft.matches.as_ref()?.path)) {
+        if refuses && (path.value.contains("%2F") || path.value.contains("%5C")) {
+            let what = format!("{} can never match: no listener lets %2F and %5C into a path", quote(&path.value));
+            report.error(&path.at, what, "write `paths: { encoded_slashes: keep }` at a listener, or remove it");
+        }
+        if merges && path.value.contains("//") {
+            let what = format!("{} can never match: every listener has `merge_slashes`", quote(&path.value));
+            report.error(&path.at, what, "write one slash");
         }
     }
 }

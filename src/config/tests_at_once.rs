@@ -131,7 +131,7 @@ fn what_was_read_can_be_built() {
         usize::try_from(state >> 33).unwrap() % below
     };
     let mut read_well = 0;
-    for _ in 0..3000 {
+    for _ in 0..5000 {
         let mut text = |start: &str| (0..random(4)).fold(start.to_owned(), |text, _| text + parts[random(parts.len())]);
         let (path, to, rewritten, add) = (text("/"), text(""), text("/"), text("/"));
         let document = format!(

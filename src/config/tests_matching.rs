@@ -52,6 +52,14 @@ fn what_is_wrong_with_predicates_is_told() {
     matching("query: { q: { equals: [a, a] } }", &["`a` is listed twice"]);
     matching("query: { q: { prefix: '' } }", &["is empty (write `present`"]);
     matching("headers: { x: { equals: \"a\\nb\" } }", &["has a control character in it"]);
+    for blank in ["equals: ' a'", "equals: [a, 'a\t']", "prefix: ' a'"] {
+        matching(
+            &format!("headers: {{ x: {{ {} }} }}", blank.replace('\'', "\"")),
+            &["has a blank at its start or end"],
+        );
+    }
+    // A prefix may end in one: only the second name is wrong here.
+    matching("headers: { x: { prefix: 'Bearer ' }, X: present }", &["`x` is here twice"]);
     matching("headers: { x: { regex: '(' } }", &["is not a regular expression (unclosed group)"]);
     matching("headers: { x: { regex: '(a{100}){100}' } }", &["is a regular expression that explodes"]);
     matching("headers: { x: { regex: '[01]*1[01]{20}' } }", &["is a regular expression that explodes"]);
@@ -75,6 +83,97 @@ fn what_is_wrong_with_predicates_is_told() {
     );
     let rest = refused("- { match: { path: '/a/{*rest}', trailing_slash: redirect }, respond: {} }\n");
     assert!(rest.len() == 1 && rest[0].contains("takes paths with and without a slash"), "{rest:?}");
+}
+
+#[test]
+fn fb2_a_wrong_predicate_tells_no_credential() {
+    let told = |keys: &str| {
+        let text = format!(
+            "listeners: [{{ address: 127.0.0.1:80 }}]\nroutes: [{{ match: {{ path: /, {keys} }}, respond: {{}} }}]"
+        );
+        let hush = |_: &str| Some("hush-value".to_owned());
+        let errors = super::parse("f", &text, &hush).map(|_| ()).unwrap_err().to_string();
+        assert!(!errors.contains("hush"), "{keys}: {errors}");
+        errors
+    };
+    for keys in [
+        "headers: { authorization: '${S}' }",
+        "headers: { authorization: Bearer hush }",
+        "headers: { x-a: 'a ${S}' }",
+        "cookies: { sid: '${S}' }",
+        "query: { api_key: '${S}' }",
+        "query: { q: { equals: ['${S}', '${S}'] } }",
+        "headers: { authorization: { equals: [hush, hush] } }",
+    ] {
+        told(keys);
+    }
+    assert!(told("cookies: { sid: '${S}' }").contains("{ equals: ${S} }"));
+    assert!(told("query: { q: { equals: ['${S}', '${S}'] } }").contains("`${S}` is listed twice"));
+}
+
+#[test]
+fn fb2_a_path_that_no_request_can_have_is_refused() {
+    let of = |listeners: &str, path: &str| {
+        let text = format!("listeners: [{listeners}]\nroutes: [{{ match: {{ path: '{path}' }}, respond: {{}} }}]");
+        read(&text).map(|_| ()).map_err(|errors| errors.lines().map(str::to_owned).collect::<Vec<_>>())
+    };
+    let (one, keeps) = ("{ address: '127.0.0.1:80' }", "{ address: '127.0.0.1:81', paths: { encoded_slashes: keep } }");
+    let merges = "{ address: '127.0.0.1:82', paths: { merge_slashes: true } }";
+    for (listeners, path, remedy) in [
+        (
+            one,
+            "/%c3%a4dmin/{*r}",
+            "`%c3%a4dmin` can never match, since paths are normalised before routing (write `%C3%A4dmin`)",
+        ),
+        (one, "/%61pi", "write `api`"),
+        (one, "/x|y", "write %7C"),
+        (one, "/bad%zz", "write %25"),
+        (one, "/api/<id>", "write `{name}`"),
+        (one, "/api/*", "write `{*rest}`"),
+        (one, "/api/:id", "write `{id}`"),
+        (
+            one,
+            "/a%2Fb",
+            "`/a%2Fb` can never match: no listener lets %2F and %5C into a path (write `paths: { encoded_slashes: keep }`",
+        ),
+        (merges, "/a//b", "`/a//b` can never match: every listener has `merge_slashes` (write one slash)"),
+    ] {
+        let errors = of(listeners, path).unwrap_err();
+        assert!(errors.len() == 1 && errors[0].contains(remedy), "{path}: {errors:?}");
+    }
+    for (listeners, path) in [
+        (format!("{one}, {keeps}"), "/a%2Fb"),
+        (format!("{one}, {merges}"), "/a//b"),
+        (one.to_owned(), "/%C3%A4dmin/{*r}"),
+        (one.to_owned(), "/v1/a:b/(c);d=e,f/@g!$$&"),
+        (one.to_owned(), "/%3Aid"),
+    ] {
+        assert_eq!(of(&listeners, path), Ok(()), "{path}");
+    }
+}
+
+#[test]
+fn fb2_a_rewrite_takes_what_paths_have_and_sends_what_paths_may_have() {
+    let of = |rewrite: &str| {
+        let text = format!(
+            "listeners: [{{ address: 127.0.0.1:80 }}]\nupstreams: {{ a: {{ endpoints: [a:1] }} }}\nroutes: [{{ match: {{ path: '/{{*r}}' }}, \
+             forward: {{ upstream: a, rewrite: {{ {rewrite} }} }} }}]"
+        );
+        read(&text).map(|_| ())
+    };
+    for (rewrite, remedy) in [
+        ("strip_prefix: /%61pi", "no path begins with `/%61pi`, since paths are normalised; write `/api`"),
+        ("strip_prefix: /%c3%a4", "write `/%C3%A4`"),
+        ("strip_prefix: /a%zz", "%25"),
+        ("strip_prefix: /a|b", "write %7C"),
+        ("add_prefix: /a%zz", "%25"),
+    ] {
+        let errors = of(rewrite).unwrap_err();
+        assert!(errors.lines().count() == 1 && errors.contains(remedy), "{rewrite}: {errors}");
+    }
+    for rewrite in ["add_prefix: /%c3%a4/*|", "strip_prefix: /%C3%A4", "path: '/%7B{r}%7d'"] {
+        assert_eq!(of(rewrite), Ok(()), "{rewrite}");
+    }
 }
 
 #[test]

@@ -64,13 +64,13 @@ fn read_v1(bytes: &[u8]) -> Result<Found, NoHeader> {
         (Some(b'\r'), None) if line.len() < LINE_BYTES_MAX => return Ok(Found::Part),
         _ => return Err(NoHeader),
     }
-    let text = line.get(..end).and_then(|text| std::str::from_utf8(text).ok()).ok_or(NoHeader)?;
-    let mut words = text.split(' ').skip(1);
-    let family = words.next().ok_or(NoHeader)?;
-    if family == "UNKNOWN" {
-        // Whatever else the line says is to be ignored.
+    let line = line.get(..end).unwrap_or_default();
+    if line.split(|byte| *byte == b' ').nth(1) == Some(b"UNKNOWN") {
+        // Whatever else the line says is to be ignored, and may be anything.
         return Ok(Found::Header(end + 2, None));
     }
+    let mut words = std::str::from_utf8(line).map_err(|_| NoHeader)?.split(' ').skip(1);
+    let family = words.next().ok_or(NoHeader)?;
     let mut word = || words.next().ok_or(NoHeader);
     let (source, destination) = (address(family, word()?)?, address(family, word()?)?);
     let (source_port, destination_port) = (port(word()?)?, port(word()?)?);
@@ -295,6 +295,8 @@ mod tests {
         assert!(matches!(read(longest.as_bytes()), Ok(Found::Header(104, Some(_)))));
         let unknown = format!("PROXY UNKNOWN {}\r\n", "f".repeat(91));
         assert_eq!(read(unknown.as_bytes()), Ok(Found::Header(107, None)));
+        assert_eq!(read(b"PROXY UNKNOWN\r\nGET"), Ok(Found::Header(15, None)));
+        assert_eq!(read(b"PROXY UNKNOWN \xff\xfe \0\r\nGET"), Ok(Found::Header(20, None)));
     }
 
     #[test]
@@ -323,6 +325,7 @@ mod tests {
             "PROXY \r\n",
             "PROXY TCP4\r\n",
             "PROXY UNKNOWN x\n\r\n",
+            "PROXY UNKNOWNS\r\n",
             &too_long,
             &"PROXY TCP4 ".repeat(20),
         ] {

@@ -309,6 +309,17 @@ fn decode_segment(segment: &[u8], slashes: EncodedSlashes, out: &mut Vec<u8>) ->
     Ok(())
 }
 
+/// How a piece of a path, without dot segments, is spelled in every request that was let in: the normal form where encoded
+/// slashes are kept. What is spelled in another way is in no request.
+///
+/// # Errors
+/// A request with it is refused by every policy.
+pub fn spelling(piece: &str) -> Result<String, TargetError> {
+    let mut out = Vec::with_capacity(piece.len());
+    decode_segment(piece.as_bytes(), EncodedSlashes::Keep, &mut out)?;
+    String::from_utf8(out).map_err(|_| TargetError::Byte)
+}
+
 /// True when `odd` holds for any byte. Without early exit, so that whole blocks are compared at once.
 #[inline]
 fn any(bytes: &[u8], odd: impl Fn(u8) -> bool, allowed: u8) -> bool {

@@ -100,6 +100,18 @@ pub(super) fn query_text(text: &str) -> String {
     String::from_utf8(out).unwrap_or_default()
 }
 
+/// The first character of a text that can not be in a path as it is. What a `%` stands for is not looked at.
+pub(super) fn stranger(text: &str) -> Option<char> {
+    text.chars().find(|c| *c != '%' && !u8::try_from(*c).is_ok_and(is_path))
+}
+
+/// A character as it is written in a path: `%C3%A4`.
+pub(super) fn triplets(c: char) -> String {
+    let mut out = Vec::new();
+    c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| push_triplet(&mut out, byte));
+    String::from_utf8(out).unwrap_or_default()
+}
+
 /// Whether a `%` in it stands for itself.
 pub(super) fn has_lone_percent(text: &str) -> bool {
     text.split('%').skip(1).any(|behind| triplet(behind.as_bytes()).is_none())

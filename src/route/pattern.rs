@@ -1,9 +1,15 @@
 //! Reading a path pattern: `/user/{id}`, `/img/thumb-{name}.png`, `/static/{*rest}`.
 //!
 //! A pattern is cut into segments at `/`. `{name}` takes one segment or, between literal text, a part of it; `{*name}`
-//! stands alone at the end and takes all that is left, nothing included. `{{` and `}}` are literal braces.
+//! stands alone at the end and takes all that is left, nothing included.
+//!
+//! Requests come normalised ([`target::normalize`](crate::http::target::normalize)). What no request can have is refused here:
+//! its route would never be asked, and another would answer without that one's filters.
 
 use std::fmt;
+
+use super::encode;
+use crate::http::target::{self, TargetError};
 
 /// Parameters one pattern may have: their spans live in a fixed array of every request.
 pub const PARAMS_MAX: usize = 16;
@@ -139,21 +145,15 @@ impl Pattern {
 
     fn read_segment(&mut self, segment: &str) -> Result<(), PatternError> {
         let (mut before, mut after, mut has_param) = (String::new(), String::new(), false);
-        // As others write it. It would be taken for itself, and never match.
-        if matches!(segment, "*" | "**") {
-            let remedy = "write `{*rest}` for all that follows, or `{name}` for one segment";
-            return Err(PatternError::new(format!("`{segment}` means nothing in a path"), remedy));
-        }
-        if let Some(name) = segment.strip_prefix(':').filter(|name| !name.is_empty() && name.chars().all(is_plain)) {
-            return Err(PatternError::new(format!("`:{name}` means nothing in a path"), format!("write `{{{name}}}`")));
-        }
         let mut chars = segment.chars();
         while let Some(c) = chars.next() {
             let left = chars.as_str();
             match c {
                 '{' | '}' if left.starts_with(c) => {
-                    chars.next();
-                    if has_param { after.push(c) } else { before.push(c) }
+                    return Err(PatternError::new(
+                        format!("`{segment}` has a literal brace, which can not be in the path of a request"),
+                        "clients send it percent-encoded: write %7B or %7D",
+                    ));
                 }
                 '{' if has_param => {
                     return Err(PatternError::new(
@@ -171,7 +171,7 @@ impl Pattern {
                     let Some((name, left)) = left.split_once('}') else {
                         return Err(PatternError::new(
                             format!("`{segment}` opens a brace and does not close it"),
-                            "close it, or write `{{` for a literal brace",
+                            "close it, or write %7B for a literal brace",
                         ));
                     };
                     self.add_name(name)?;
@@ -181,7 +181,7 @@ impl Pattern {
                 '}' => {
                     return Err(PatternError::new(
                         format!("`{segment}` closes a brace that was not opened"),
-                        "write `}}` for a literal brace",
+                        "write %7D for a literal brace",
                     ));
                 }
                 _ => {
@@ -196,6 +196,14 @@ impl Pattern {
                 "remove it",
             ));
         }
+        if let Some(name) = before.strip_prefix(':').filter(|name| !has_param && name.starts_with(begins_name)) {
+            return Err(PatternError::new(
+                format!("the segment `{before}` is no parameter"),
+                format!("write `{{{name}}}`, which a literal `{before}` fits too"),
+            ));
+        }
+        check_spelling(&before)?;
+        check_spelling(&after)?;
         self.segments.push(if has_param { Segment::Param { before, after } } else { Segment::Literal(before) });
         Ok(())
     }
@@ -238,12 +246,40 @@ fn check_char(c: char) -> Result<(), PatternError> {
     match c {
         '?' => Err(PatternError::new("a path has no `?`", "the query is no part of what is matched: remove it")),
         '#' => Err(PatternError::new("a path has no `#`", "clients never send a fragment: remove it, or write %23")),
-        '*' => Ok(()),
-        c if c.is_ascii_graphic() => Ok(()),
+        '*' => Err(PatternError::new(
+            "`*` is no wildcard here",
+            "write `{*rest}` for all that is left, or `{name}` for a segment or a part of one: a literal `*` fits them too",
+        )),
+        '<' | '>' => Err(PatternError::new(
+            format!("`{c}` can not be in the path of a request"),
+            format!("write `{{name}}` for a parameter, or {} for the sign itself", encode::triplets(c)),
+        )),
+        c if encode::stranger(c.encode_utf8(&mut [0; 4])).is_none() => Ok(()),
         c => Err(PatternError::new(
             format!("{c:?} can not be in the path of a request"),
-            "clients send it percent-encoded: write it as they do, like %20",
+            format!("clients send it percent-encoded: write {}", encode::triplets(c)),
         )),
+    }
+}
+
+fn begins_name(c: char) -> bool {
+    c.is_ascii_alphabetic() || c == '_'
+}
+
+/// Refuses what is spelled in no request as it is here.
+fn check_spelling(piece: &str) -> Result<(), PatternError> {
+    match target::spelling(piece) {
+        Ok(spelling) if spelling == piece => Ok(()),
+        Ok(spelling) => Err(PatternError::new(
+            format!("`{piece}` can never match, since paths are normalised before routing"),
+            format!("write `{spelling}`"),
+        )),
+        Err(TargetError::Escape) => {
+            Err(PatternError::new("a `%` is not followed by two hexadecimal digits", "write %25 for the sign itself"))
+        }
+        Err(fault) => {
+            Err(PatternError::new(format!("`{piece}` can never match, since {fault}, which is refused"), "remove it"))
+        }
     }
 }
 
@@ -267,9 +303,9 @@ mod tests {
         assert_eq!(Pattern::parse("/").unwrap().segments, [lit("")]);
         assert_eq!(Pattern::parse("/a/").unwrap().segments, [lit("a"), lit("")]);
         assert_eq!(Pattern::parse("/{*r}").unwrap().segments, []);
-        assert_eq!(Pattern::parse("/{{x}}").unwrap().segments, [lit("{x}")]);
-        let braces = Pattern::parse("/{{{x}}}").unwrap();
-        assert_eq!(braces.segments, [Segment::Param { before: "{".into(), after: "}".into() }]);
+        assert_eq!(Pattern::parse("/%7Bx%7D:batch").unwrap().segments, [lit("%7Bx%7D:batch")]);
+        let braces = Pattern::parse("/%7B{x}%7D").unwrap();
+        assert_eq!(braces.segments, [Segment::Param { before: "%7B".into(), after: "%7D".into() }]);
         assert_eq!(param_names("/{a}/{b-2}").unwrap(), ["a", "b-2"]);
     }
 
@@ -287,7 +323,8 @@ mod tests {
             ("/{*r}.png", "stand alone"),
             ("/{a", "close it"),
             ("/{*a", "stand alone"),
-            ("/a}", "`}}`"),
+            ("/a}", "%7D"),
+            ("/{{x}}", "%7B"),
             ("/{}", "letters"),
             ("/{*}", "letters"),
             ("/{a.b}", "letters"),
@@ -297,6 +334,21 @@ mod tests {
             ("/é", "percent-encoded"),
             ("/a/../b", "remove it"),
             ("/a/%2E./b", "remove it"),
+            ("/x|y", "write %7C"),
+            ("/a^", "write %5E"),
+            ("/\"q\"", "write %22"),
+            ("/a\\b", "write %5C"),
+            ("/é", "write %C3%A9"),
+            ("/%c3%a4dmin/{*r}", "write `%C3%A4dmin`"),
+            ("/%61pi", "write `api`"),
+            ("/{x}.%6Ason", "write `.json`"),
+            ("/bad%zz", "write %25"),
+            ("/%4{x}", "write %25"),
+            ("/a%00b", "encoded NUL"),
+            ("/a%2F..", "remove it"),
+            ("/api/*", "`{*rest}`"),
+            ("/api/:id", "write `{id}`"),
+            ("/api/<id>", "write `{name}` for a parameter, or %3C"),
             (many.as_str(), "{*rest}"),
             (deep.as_str(), "at most 64"),
         ];

@@ -1,8 +1,9 @@
 //! The path that is sent to the upstream.
 
-use super::encode::has_dot_segments;
+use super::encode;
 use super::replace::Replace;
 use super::template::{Facts, Place, Template, TemplateError};
+use crate::http::target;
 
 /// What happens to a request's path on its way to the upstream.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +34,18 @@ impl PathRewrite {
     /// What is wrong with a prefix, and what would be right.
     pub fn prefix(strip: Option<&str>, add: Option<&str>) -> Result<PathRewrite, String> {
         let prefix = Prefix { strip: read_prefix(strip)?, add: read_prefix(add)? };
+        // It is looked for in paths that are normalised; what is put in front is sent as it is.
+        if let Some(c) = encode::stranger(&prefix.strip) {
+            return Err(format!("{c:?} can not be in the path of a request; write {}", encode::triplets(c)));
+        }
+        match target::spelling(&prefix.strip) {
+            Ok(spelling) if spelling == prefix.strip => {}
+            Ok(spelling) => {
+                let strip = &prefix.strip;
+                return Err(format!("no path begins with `{strip}`, since paths are normalised; write `{spelling}`"));
+            }
+            Err(fault) => return Err(format!("no path begins with `{}`, since {fault}; remove it", prefix.strip)),
+        }
         Ok(if prefix == Prefix::default() { PathRewrite::Keep } else { PathRewrite::Prefix(prefix) })
     }
 
@@ -120,7 +133,10 @@ fn read_prefix(prefix: Option<&str>) -> Result<String, String> {
     if let Some(c) = prefix.chars().find(|c| !c.is_ascii_graphic() || "?#".contains(*c)) {
         return Err(format!("{c:?} can not be in a path; write it percent-encoded, like %20, or remove it"));
     }
-    if has_dot_segments(prefix.as_bytes()) {
+    if encode::has_lone_percent(prefix) {
+        return Err("a `%` is not followed by two hexadecimal digits; write %25 for the sign itself".to_owned());
+    }
+    if encode::has_dot_segments(prefix.as_bytes()) {
         return Err(format!("the prefix `{prefix}` has a dot segment; write the path that it leads to"));
     }
     Ok(prefix.trim_end_matches('/').to_owned())

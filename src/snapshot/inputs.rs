@@ -9,7 +9,7 @@ use crate::config::credentials::Credentials;
 use crate::jwt::Source;
 use crate::shared::limits::Limits;
 use crate::shared::metrics::Registry;
-use crate::shared::passwords::{Asker, queue};
+use crate::shared::passwords::Asker;
 use crate::tls::Material;
 
 /// Addresses by host name, as control resolved them.
@@ -61,7 +61,7 @@ impl Made {
             tls: Material::default(),
             credentials: Credentials::default(),
             key_sets: KeySets::new(),
-            passwords: queue(1).0,
+            passwords: Asker::alone(),
             addresses: Addresses::new(),
         }
     }

@@ -1,8 +1,11 @@
-//! What filters would do. Those that decide by the request alone are run; of those that draw lots, wait, or ask somebody it is
-//! said what they would do, and what only their answer would tell. A request that one refuses goes on all the same, to show
-//! what is behind it.
+//! What filters would do. Those that decide by the request alone are run, and passwords are compared; of those that draw lots,
+//! wait, or ask somebody it is said what they would do, and what only their answer would tell. A request that one refuses goes on
+//! all the same, to show what is behind it.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
 use serde::Serialize;
 
@@ -12,7 +15,7 @@ use crate::error::Kind;
 use crate::filter::header_edits::HeaderEdits;
 use crate::filter::jwt::Place;
 use crate::filter::limit_key::{Fact, LimitKey};
-use crate::filter::{self, Filter, Flow};
+use crate::filter::{self, Filter, Flow, Verdict};
 use crate::http::reply;
 use crate::observe::access_log::UNIX_CLIENT;
 use crate::request::Request;
@@ -62,9 +65,20 @@ pub(super) fn run(
         );
         // Those before it have run.
         let so_far = filters.get(..=index).unwrap_or_default();
-        let mut flow = if runs { filter::on_request(so_far, index, req, &plane.core).1 } else { Flow::Continue };
+        let mut run = || filter::on_request(so_far, index, req, &plane.core).1;
+        let mut flow = match if runs { run() } else { Flow::Continue } {
+            Flow::Wait(verdict) => match at_once(verdict) {
+                Some(Verdict::Again) => run(),
+                Some(Verdict::Refuse { reply, .. }) => Flow::Reply(reply),
+                Some(Verdict::Admit(_) | Verdict::Pass) | None => Flow::Continue,
+            },
+            flow => flow,
+        };
         let mut from_answer = |name: &str, from: String| fields.push(Unknown { name: name.to_owned(), from });
         match (&flow, filter) {
+            (Flow::Continue, Filter::Basic(_)) => {
+                does = format!("{does}; those of {} are right", req.principal.get().unwrap_or_default());
+            }
             (Flow::Ask, Filter::ExtAuth(asks)) => {
                 let upstream = about.upstream(asks.upstream);
                 let host = upstream.and_then(|upstream| upstream.endpoints.into_iter().next());
@@ -88,12 +102,6 @@ pub(super) fn run(
                 }
                 let said = asks.read_grant(&granted.head, &granted.bytes).map(Decision::Allow);
                 flow = asks.on_answer(said, req, &plane.core);
-            }
-            // Nobody takes passwords out of the queue of a snapshot that never runs.
-            (flow_now, Filter::Basic(basic)) if is_unchecked(flow_now) => {
-                unknown.push("whether the password is right; what follows is what would be if it is".to_owned());
-                basic.assume_right(req);
-                flow = Flow::Continue;
             }
             (Flow::Reply(reply), Filter::Jwt(jwt)) => {
                 jwt.headers.iter().for_each(|field| from_answer(field, format!("from the token that {name} accepts")));
@@ -132,15 +140,6 @@ pub(super) fn run(
     (steps, fields)
 }
 
-/// Whether a password would have to be compared.
-fn is_unchecked(flow: &Flow) -> bool {
-    match flow {
-        Flow::Wait(_) => true,
-        Flow::Reply(reply) => reply.kind == Some(Kind::PasswordsBusy),
-        _ => false,
-    }
-}
-
 /// Where the keys of a `jwt` filter would be fetched.
 fn keys_of<'c>(config: &'c Config, name: &str) -> Option<&'c str> {
     let filter = config.filters.iter().find(|filter| filter.name.value == name)?;
@@ -152,6 +151,14 @@ fn keys_of<'c>(config: &'c Config, name: &str) -> Option<&'c str> {
 
 fn config_name(config: &Config, upstream: usize) -> &str {
     config.upstreams.get(upstream).map_or("", |upstream| upstream.name.value.as_str())
+}
+
+/// What a filter decides without waiting for anybody.
+fn at_once(mut verdict: Pin<Box<dyn Future<Output = Verdict>>>) -> Option<Verdict> {
+    match verdict.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(verdict) => Some(verdict),
+        Poll::Pending => None,
+    }
 }
 
 /// The key of a filter's block, and what it is about. Nothing that a client or the config keeps secret is in it.
