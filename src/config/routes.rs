@@ -137,6 +137,18 @@ impl Draft<'_> {
         }
     }
 
+    /// What is looked for in the paths of requests.
+    fn paths(&self) -> impl Iterator<Item = &Located<String>> {
+        let strip = match &self.action {
+            Some(Action::Forward(forward)) => match &forward.rewrite.path {
+                rewrite::PathRewrite::Prefix { strip, .. } => strip.as_ref(),
+                _ => None,
+            },
+            _ => None,
+        };
+        self.matches.iter().map(|matches| &matches.path).chain(strip)
+    }
+
     /// The upstreams that its action asks.
     pub(super) fn upstreams(&self) -> Vec<&str> {
         match &self.action {
@@ -217,7 +229,7 @@ pub(super) fn check_paths(drafts: &[Draft<'_>], listeners: &[Listener], report: 
     }
     let refuses = listeners.iter().all(|listener| listener.paths.encoded_slashes == EncodedSlashes::Reject);
     let merges = listeners.iter().all(|listener| listener.paths.merge_slashes);
-    for path in drafts.iter().filter_map(|draft| Some(&draft.matches.as_ref()?.path)) {
+    for path in drafts.iter().flat_map(Draft::paths) {
         if refuses && (path.value.contains("%2F") || path.value.contains("%5C")) {
             let what = format!("{} can never match: no listener lets %2F and %5C into a path", quote(&path.value));
             report.error(&path.at, what, "write `paths: { encoded_slashes: keep }` at a listener, or remove it");

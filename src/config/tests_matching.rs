@@ -165,6 +165,7 @@ fn fb2_a_rewrite_takes_what_paths_have_and_sends_what_paths_may_have() {
         ("strip_prefix: /%61pi", "no path begins with `/%61pi`, since paths are normalised; write `/api`"),
         ("strip_prefix: /%c3%a4", "write `/%C3%A4`"),
         ("strip_prefix: /a%zz", "%25"),
+        ("strip_prefix: /a%2Fb", "`/a%2Fb` can never match: no listener lets %2F and %5C into a path"),
         ("strip_prefix: /a|b", "write %7C"),
         ("add_prefix: /a%zz", "%25"),
     ] {
