@@ -170,8 +170,10 @@ pub async fn request(down: Rc<Downstream>, plane: Rc<Plane>, buf: Buf) -> Next {
     core.deadlines.set_now(ms(cx.started_us));
     let came_with = req.received;
     let received = receive::head(&down, rules, core, &mut req).await;
-    // Read again only where the head came in more than one piece.
-    req.received_us = if req.received == came_with { cx.started_us } else { core.clock.now_us() };
+    // Read again only where the head came in more than one piece, or not at all.
+    let at_once = received.is_ok() && req.received == came_with;
+    req.received_us = if at_once { cx.started_us } else { core.clock.now_us() };
+    cx.client_us = req.received_us.saturating_sub(cx.started_us);
     let received = received.and_then(|()| receive::decide(down.peer().ip(), rules, &live.snapshot, &mut req));
     down.client.set(req.client);
     receive::name(core, &mut req);
@@ -271,7 +273,10 @@ async fn answer_request(
     // Decided now: a drain may have begun while the upstream was asked.
     let limit = closes_after(req, down, rules, plane);
     let answer = match response {
-        Response::Reply(reply) => return send_reply(reply, req, plane, down, rules, limit, cx).await,
+        Response::Reply(reply) => {
+            cx.bytes_in += upload::with_head(req).unwrap_or(0) as u64;
+            return send_reply(reply, req, plane, down, rules, limit, cx).await;
+        }
         Response::Merged(merged) => {
             return Box::pin(send_merged(*merged, req, live, plane, down, rules, limit, cx)).await;
         }
@@ -434,10 +439,7 @@ async fn send_reply(
     };
     let limit = limit_behind(sent, limit, plane, down, cx)?;
     match (limit, body) {
-        (None, Some(n)) => {
-            cx.bytes_in += n as u64;
-            Ok(Consumed::Bytes(req.head.fields.len + n))
-        }
+        (None, Some(n)) => Ok(Consumed::Bytes(req.head.fields.len + n)),
         (limit, _) => {
             Err(Ended { reason: limit.unwrap_or(Closed::Requested), unread: reply.close || sends_on(req, down, body) })
         }
@@ -466,11 +468,11 @@ async fn send_merged(
     let sent = aggregate::send::send(&mut merged, plan, req, down, rules, &plane.core, limit.is_none(), cx).await;
     let Merged { memory, collected, .. } = merged;
     plane.give_fanout(memory);
-    cx.bytes_in += collected.as_ref().map_or(with_head.unwrap_or(0) as u64, |(_, received)| *received);
+    cx.bytes_in += with_head.unwrap_or(0) as u64;
     let limit = limit_behind(sent, limit, plane, down, cx)?;
     match (limit, with_head, collected) {
         (None, Some(n), _) => Ok(Consumed::Bytes(req.head.fields.len + n)),
-        (None, None, Some((rest, _))) => Ok(Consumed::All(rest)),
+        (None, None, Some(rest)) => Ok(Consumed::All(rest)),
         (limit, ..) => {
             Err(Ended { reason: limit.unwrap_or(Closed::Requested), unread: sends_on(req, down, with_head) })
         }

@@ -118,11 +118,11 @@ pub fn finish(req: &Request, down: &Downstream, live: &Live, core: &Core, cx: &C
     log::write(req, down, &snapshot.access_log, core, cx, names, now_us);
 }
 
-/// How long it took in all, for the upstream and for the gateway itself, in µs.
+/// How long it took in all, for the upstream and for the gateway itself, in µs. What is neither's was the client's.
 pub(super) fn times(cx: &Context, now_us: u64) -> (u64, Option<u64>, u64) {
     let total_us = now_us.saturating_sub(cx.started_us);
     let upstream_us = cx.upstream_us();
-    (total_us, upstream_us, total_us.saturating_sub(upstream_us.unwrap_or(0)))
+    (total_us, upstream_us, total_us.saturating_sub(upstream_us.unwrap_or(0)).saturating_sub(cx.client_us))
 }
 
 /// Counts a request that ended at `now_us`.

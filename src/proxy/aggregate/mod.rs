@@ -35,8 +35,8 @@ pub struct Merged {
     pub status: u16,
     /// Its field lines and body, and the values in it.
     pub memory: Box<Memory>,
-    /// What the client sent behind a body that was read for the parts, and how long that body was.
-    pub collected: Option<(Buf, u64)>,
+    /// What the client sent behind a body that was read for the parts.
+    pub collected: Option<Buf>,
 }
 
 /// Asks the parts' upstreams, and puts their answers together.
@@ -92,7 +92,7 @@ pub async fn aggregate(
         }
     };
     fields::write(req, plan, outcomes, complete, failure.as_ref(), written.as_ref(), fields);
-    Ok(Merged { status, memory, collected: collected.map(|collected| (collected.leftover, collected.received)) })
+    Ok(Merged { status, memory, collected: collected.map(|collected| collected.leftover) })
 }
 
 /// Counts the parts, and writes down what the access log tells of them.
