@@ -5,7 +5,7 @@ use crate::support::client::{get, post, post_chunked};
 use crate::support::message::ok;
 use crate::support::misbehave::answers;
 use crate::support::names::{self, end};
-use crate::support::{Client, Gate, Setup, Upstream};
+use crate::support::{Client, Gate, Gateway, Setup, Upstream, eventually};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -165,4 +165,54 @@ fn bytes_in_are_those_on_the_wire() {
         ask(&|path| format!("POST {path} HTTP/1.1\r\nHost: a\r\n{trailer}").into(), 1_000);
     }
     assert_eq!(gateway.metrics().sum(names::RECEIVED, &[]), all as f64, "log and metrics tell the same");
+}
+
+fn closed(gateway: &Gateway, reason: &str) -> f64 {
+    gateway.metrics().sum("ringway_connections_closed_total", &[("reason", reason)])
+}
+
+#[test]
+fn an_empty_line_behind_a_request_begins_none() {
+    let upstream = Upstream::says("hello");
+    let setup = Setup::forward(&upstream).listener("timeouts: { keep_alive: 400ms, request_header: 10s }");
+    let gateway = setup.route("match: { path: /own }, respond: { body: hi }").start();
+    // With the body and behind it, as some old clients do; its connection is idle, and ends as such.
+    for request in [
+        "POST /own HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello\r\n",
+        "GET /own HTTP/1.1\r\nHost: a\r\n\r\n\r",
+    ] {
+        let mut client = Client::connect(&gateway);
+        client.send(request);
+        assert_eq!(client.response().text(), "hi");
+        client.is_closed();
+        let mut client = Client::connect(&gateway);
+        assert_eq!(client.get("/own").text(), "hi");
+        client.send("\r\n");
+        client.is_closed();
+    }
+    eventually("all four were idle", || (closed(&gateway, "keep_alive") == 4.0).then_some(()));
+    // Whoever leaves behind it has asked nothing.
+    let mut client = Client::connect(&gateway);
+    client.send("POST /own HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello\r\n");
+    assert_eq!(client.response().text(), "hi");
+    drop(client);
+    eventually("it has left", || (closed(&gateway, "client") == 1.0).then_some(()));
+    let metrics = gateway.metrics();
+    assert_eq!(metrics.sum(names::REQUESTS, &[("code", "none")]), 0.0);
+    assert_eq!(metrics.sum(names::REQUESTS, &[]), 5.0);
+    // A request that does come behind it begins with its own first byte.
+    let mut client = Client::connect(&gateway);
+    client.send("\r\n");
+    std::thread::sleep(Duration::from_millis(100));
+    client.send("\r\n\r\nGET /behind HTTP/1.1\r\nHost: a\r\n\r\n\r\nGET /next HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!((client.response().text(), client.response().text()), ("hello".into(), "hello".into()));
+    let line = gateway.log_of("/behind");
+    assert_eq!(number(&line, "bytes_in"), "GET /behind HTTP/1.1\r\nHost: a\r\n\r\n".len() as u64);
+    assert!(of_client(&line) < 50_000, "{line}");
+    // They are bounded, as in front of a first request.
+    let mut client = Client::connect(&gateway);
+    assert_eq!(client.get("/own").text(), "hi");
+    client.send("\r\n".repeat(20));
+    assert_eq!(client.response().status, 400);
+    client.is_gone();
 }

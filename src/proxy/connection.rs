@@ -5,13 +5,13 @@ use std::rc::Rc;
 
 use crate::context::Context;
 use crate::core::ms;
-use crate::end::{Closed, Deadline};
+use crate::end::Closed;
 use crate::error::{Error, Kind};
 use crate::filter;
 use crate::http::reply::{self, Reply};
 use crate::io::buffers::IDLE_BYTES;
 use crate::io::recycle::Recycler;
-use crate::io::{Buf, Fired, guard};
+use crate::io::{Buf, guard};
 use crate::request::Request;
 use crate::snapshot::{Action, ListenerSpec};
 
@@ -21,6 +21,7 @@ use super::checkout::count_failure;
 use super::exchange::{Response, exchange};
 use super::finish::{closed_by, deadline_of, end_of, finish};
 use super::forward::OUT_BYTES;
+use super::idle::{await_request, is_before_request};
 use super::plane::{Downstream, Live, Plane};
 use super::to_client::{begin_answer, is_bodiless, write_downstream, write_reply_head};
 use super::tunnel::{Switched, Tunnel};
@@ -100,7 +101,7 @@ where
     let mut class = IDLE_BYTES;
     let mut buf = first;
     let tunnel = loop {
-        if buf.is_empty() {
+        if is_before_request(buf.bytes()) {
             match await_request(down, plane, class, buf).await {
                 Ok(filled) => buf = filled,
                 Err(reason) => return reason,
@@ -123,37 +124,6 @@ where
 
 /// Largest buffer that a connection waits with; heads beyond it are rare and pay for a second read.
 const IDLE_CLASS_MAX: usize = 8 * 1024;
-
-async fn await_request(down: &Rc<Downstream>, plane: &Plane, class: usize, buf: Buf) -> Result<Buf, Closed> {
-    let core = &plane.core;
-    let buf = if buf.capacity() == class {
-        buf
-    } else {
-        core.buffers.give(buf);
-        core.buffers.take(class)
-    };
-    let (first, idle_ms, header_ms) = {
-        let live = plane.live();
-        let rules = live.snapshot.listeners.get(down.listener);
-        let times = rules.map_or((0, 0), |rules| (rules.keep_alive_ms, rules.request_header_ms));
-        (down.served.get() == 0, times.0, times.1)
-    };
-    let wait_ms = if first { header_ms } else { idle_ms };
-    let due_ms = down.slot.now_ms().saturating_add(wait_ms.into());
-    down.idle_since_ms.set(Some(down.slot.now_ms()));
-    let read = guard(&down.slot, due_ms, down.stream.read(buf)).await;
-    down.idle_since_ms.set(None);
-    match read {
-        Ok((Ok(n), buf)) if n > 0 => Ok(buf),
-        Ok(_) if core.draining.get() => Err(Closed::Drain),
-        Ok(_) | Err(Fired::Gone) => Err(Closed::Client),
-        Err(Fired::Shutdown) => Err(Closed::Drain),
-        Err(Fired::Deadline) => {
-            core.metrics.deadlines.add(Deadline::KeepAlive.index(), 1);
-            Err(Closed::KeepAlive)
-        }
-    }
-}
 
 /// One request from its first bytes to its log line.
 pub async fn request(down: Rc<Downstream>, plane: Rc<Plane>, buf: Buf) -> Next {
