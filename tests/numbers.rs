@@ -216,3 +216,44 @@ fn an_empty_line_behind_a_request_begins_none() {
     assert_eq!(client.response().status, 400);
     client.is_gone();
 }
+
+#[test]
+fn a_body_that_goes_too_far_is_refused_by_the_filter_that_bounds_it() {
+    let upstream = Upstream::start(answers(ok("hello")));
+    let part = "{ name: a, upstream: u, content_type: any, request: { path: /part, method: POST, body: pass } }";
+    let gateway = Setup::new()
+        .upstream("u", &[&upstream], "")
+        .top("filters: { a: { request_limits: { body: 2000B } }, b: { request_limits: { body: 1000B } }, c: { request_limits: { body: 1MiB } } }")
+        .route("match: { path: /two }, filters: [a, b], forward: { upstream: u }")
+        .route("match: { path: /own }, filters: [a], respond: { body: hi }")
+        .route("match: { path: /route }, filters: [a], body_limit: 500B, forward: { upstream: u }")
+        .route(&format!("match: {{ path: /page }}, filters: [c], aggregate: {{ limits: {{ max_request_bytes: 1KiB }}, parts: [{part}] }}"))
+        .start();
+    let counted = |filter, outcome| {
+        gateway.metrics().sum("ringway_filter_requests_total", &[("filter", filter), ("outcome", outcome)])
+    };
+    let refused = |path: &str, size: usize, request: Vec<u8>, by: Option<&str>| {
+        let before = gateway.log_lines().len();
+        gateway.ask(request).is_gateways_own(413);
+        let lines = eventually("its line", || Some(gateway.log_lines()).filter(|lines| lines.len() > before));
+        let line = lines.last().unwrap();
+        assert_eq!((&line["path"], &line["end"]), (&path.into(), &"body_too_large".into()));
+        assert_eq!(line["refused_by"].as_str(), by, "{path}, {size}: {line}");
+    };
+    let chunked = |path: &str, size: usize| post_chunked(path, &vec![b'x'; size], 100);
+    refused("/two", 1_001, post("/two", [b'x'; 1_001]), Some("b"));
+    refused("/two", 1_001, chunked("/two", 1_001), Some("b"));
+    refused("/own", 2_001, post("/own", [b'x'; 2_001]), Some("a"));
+    refused("/own", 2_001, chunked("/own", 2_001), Some("a"));
+    assert_eq!((counted("a", "passed"), counted("a", "refused")), (2.0, 2.0));
+    assert_eq!((counted("b", "passed"), counted("b", "refused")), (0.0, 2.0));
+    // Not where another limit is the tighter one.
+    refused("/route", 501, post("/route", [b'x'; 501]), None);
+    refused("/route", 501, chunked("/route", 501), None);
+    refused("/page", 2_000, chunked("/page", 2_000), None);
+    assert_eq!((counted("a", "passed"), counted("a", "refused")), (4.0, 2.0));
+    assert_eq!((counted("c", "passed"), counted("c", "refused")), (1.0, 0.0));
+    // What keeps to it has passed.
+    assert_eq!(gateway.ask(chunked("/two", 1_000)).status, 200);
+    eventually("it is counted", || ((counted("a", "passed"), counted("b", "passed")) == (5.0, 1.0)).then_some(()));
+}

@@ -161,7 +161,7 @@ pub async fn request(down: Rc<Downstream>, plane: Rc<Plane>, buf: Buf) -> Next {
         next => next,
     };
     if cx.status != 0 || cx.bytes_in > 0 {
-        finish(&req, &down, &live, core, &cx);
+        finish(&mut req, &down, &live, core, &cx);
     }
     let next = match next {
         Ok(consumed) => Next::Keep(take_rest(&mut req, consumed)),

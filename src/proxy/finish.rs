@@ -4,6 +4,7 @@ use crate::context::Context;
 use crate::core::Core;
 use crate::end::{Closed, Deadline, End};
 use crate::error::Kind;
+use crate::filter::request_limits;
 use crate::io::Fired;
 use crate::request::Request;
 use crate::shared::RouteMetrics;
@@ -104,7 +105,10 @@ pub fn closed_by(kind: Kind) -> Closed {
 }
 
 /// Counts and logs a request. Call it once, when its last byte was sent or given up.
-pub fn finish(req: &Request, down: &Downstream, live: &Live, core: &Core, cx: &Context) {
+pub fn finish(req: &mut Request, down: &Downstream, live: &Live, core: &Core, cx: &Context) {
+    if let Some(limiter) = req.body_limiter.take() {
+        request_limits::on_end(&limiter, cx.end, req);
+    }
     let snapshot = &live.snapshot;
     let now_us = core.clock.now_us();
     let route = cx.route.and_then(|index| snapshot.routes.get(index));
