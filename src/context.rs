@@ -25,6 +25,12 @@ pub struct Context {
     pub upstream_from_us: Option<u64>,
     /// When the last byte from the upstream came.
     pub upstream_until_us: u64,
+    /// How long the client was waited for: for the rest of its head, for its body, for it to take its answer. In µs.
+    pub client_us: u64,
+    /// What [`Context::client_us`] was when the upstream was first asked.
+    pub client_before_us: u64,
+    /// What it was when the last byte from the upstream came.
+    pub client_until_us: u64,
     /// How long several upstreams were waited for, their times taken together: what overlaps counts once. In µs.
     pub upstream_spent_us: Option<u64>,
     /// Who ended it, and why.
@@ -45,6 +51,9 @@ impl Context {
             head_bytes_out: 0,
             upstream_from_us: None,
             upstream_until_us: 0,
+            client_us: 0,
+            client_before_us: 0,
+            client_until_us: 0,
             upstream_spent_us: None,
             end: End::Ok,
         }
@@ -64,9 +73,46 @@ impl Context {
         self.bytes_out.saturating_sub(self.head_bytes_out.into())
     }
 
-    /// Time spent with the upstream, in µs; `None` when none was asked.
+    /// The upstream is asked for the first time.
+    #[inline]
+    pub fn ask_upstream(&mut self, now_us: u64) {
+        self.upstream_from_us = Some(now_us);
+        self.client_before_us = self.client_us;
+    }
+
+    /// Something came from the upstream, or it was given up.
+    #[inline]
+    pub fn hear_upstream(&mut self, now_us: u64) {
+        self.upstream_until_us = now_us;
+        self.client_until_us = self.client_us;
+    }
+
+    /// Time spent with the upstream, in µs; `None` when none was asked. While the client is waited for, it is not the
+    /// upstream that takes its time.
     pub fn upstream_us(&self) -> Option<u64> {
-        let of_one = || self.upstream_from_us.map(|from| self.upstream_until_us.saturating_sub(from));
+        let of_client = self.client_until_us.saturating_sub(self.client_before_us);
+        let of_both = |from| self.upstream_until_us.saturating_sub(from);
+        let of_one = || self.upstream_from_us.map(|from| of_both(from).saturating_sub(of_client));
         self.upstream_spent_us.or_else(of_one)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clients_time_is_not_the_upstreams() {
+        let mut cx = Context::new(1_000);
+        assert_eq!(cx.upstream_us(), None);
+        cx.client_us = 500; // its head
+        cx.ask_upstream(1_600);
+        cx.client_us += 300; // its body
+        cx.hear_upstream(2_600);
+        assert_eq!(cx.upstream_us(), Some(700));
+        cx.client_us += 5_000; // it takes the last of the answer
+        assert_eq!(cx.upstream_us(), Some(700));
+        cx.hear_upstream(7_700); // it was not the last
+        assert_eq!(cx.upstream_us(), Some(800));
     }
 }

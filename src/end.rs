@@ -42,7 +42,7 @@ reasons! {
         RouteNotFound = "route_not_found", "No route matches: 404.";
         Misdirected = "misdirected", "The host is not the one whose certificate was asked for: 421.";
         MethodNotAllowed = "method_not_allowed", "A route matches but for the method: 405.";
-        BodyTooLarge = "body_too_large", "The request body is over the route's limit: 413.";
+        BodyTooLarge = "body_too_large", "The request body is over its limit, the route's or that of a filter, which `refused_by` names: 413.";
         FilterRefused = "filter_refused", "A filter answered instead of the route's action.";
         PluginFailed = "plugin_failed", "A plugin panicked or failed: 500.";
         Unauthenticated = "unauthenticated", "No token, or none that is accepted: 401, or 400 for more than one.";

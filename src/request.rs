@@ -21,11 +21,20 @@ use crate::route::Params;
 use crate::route::encode::{self as percent, Source, means};
 use crate::route::predicates::{Asked, Place};
 use crate::route::template::Facts;
+use crate::shared::FilterMetrics;
 use crate::shared::in_flight::Guard;
 use crate::tls::Session;
 
 /// Gets each piece of a body that passes by, without chunks, and is told which one is the last.
 pub type Tee = Box<dyn FnMut(&[u8], bool)>;
+
+/// A filter that bounds a body which does not say its length.
+pub struct BodyLimiter {
+    /// Its name.
+    pub name: String,
+    /// Its counters.
+    pub metrics: FilterMetrics,
+}
 
 /// A request whose head has come. Spans are into [`Request::buf`], which does not move while the request lives.
 #[derive(Default)]
@@ -52,6 +61,8 @@ pub struct Request {
     pub asks_upgrade: bool,
     /// Most bytes of its body, by the route and by filters.
     pub body_limit: Option<u64>,
+    /// The filter that says so, if it is one and the body does not say its length: whether it passes is seen at its end.
+    pub body_limiter: Option<BodyLimiter>,
     /// Changes to the fields that go to the upstream.
     pub edits: Edits,
     /// Changes to the fields of its answer.
@@ -121,6 +132,7 @@ impl Request {
         self.framing = Framing::None;
         self.asks_upgrade = false;
         self.body_limit = None;
+        self.body_limiter = None;
         self.client = None;
         self.from_trusted = false;
         self.said = Said::default();

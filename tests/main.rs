@@ -56,6 +56,7 @@ mod log_formats;
 mod matching;
 mod mirrors;
 mod mutation;
+mod numbers;
 mod observe;
 mod plugins;
 mod proxy_protocol;

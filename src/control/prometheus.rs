@@ -167,7 +167,7 @@ impl Scrape {
         out.histograms("ringway_request_duration", help, &TIME_BOUNDS_US, routes, |r| &r.total)?;
         let help = "The part of it spent waiting for the upstream.";
         out.histograms("ringway_upstream_duration", help, &TIME_BOUNDS_US, routes, |r| &r.upstream)?;
-        let help = "The part of it that the gateway added.";
+        let help = "The part of it that the gateway added; neither the upstream's nor the client's.";
         out.histograms("ringway_gateway_added", help, &ADDED_BOUNDS_US, routes, |r| &r.added)
     }
 

@@ -6,12 +6,13 @@
 use http::Method;
 
 use crate::core::Core;
+use crate::end::End;
 use crate::error::Kind;
 use crate::http::encode;
 use crate::http::framing::Framing;
 use crate::http::head::is_token;
 use crate::http::reply::Reply;
-use crate::request::Request;
+use crate::request::{BodyLimiter, Request};
 use crate::shared::FilterMetrics;
 
 use super::{Flow, note_refusal};
@@ -60,8 +61,18 @@ impl RequestLimits {
             return self.refuse(kind, req);
         }
         if let Some(limit) = self.body {
-            let tighter = req.body_limit.map_or(limit, |other| other.min(limit));
-            req.body_limit = Some(tighter);
+            let is_tightest = req.body_limit.is_none_or(|other| limit <= other);
+            // Of two filters that say the same it is the first, as of bodies that say their length.
+            let is_said = req.body_limit == Some(limit) && req.body_limiter.is_some();
+            if is_tightest && !is_said {
+                req.body_limit = Some(limit);
+                if req.framing == Framing::Chunked {
+                    let_body_pass(req);
+                    req.body_limiter =
+                        Some(BodyLimiter { name: self.name.clone(), metrics: FilterMetrics::clone(&self.metrics) });
+                    return Flow::Continue;
+                }
+            }
         }
         self.metrics.passed.add(1);
         Flow::Continue
@@ -122,6 +133,21 @@ impl RequestLimits {
             _ => {}
         }
         Flow::Reply(Reply::from_error(kind, &req.request_id, &line))
+    }
+}
+
+/// A request has ended whose body a filter bounded: whether the body went too far is known now.
+pub fn on_end(limiter: &BodyLimiter, end: End, req: &mut Request) {
+    match end {
+        End::BodyTooLarge => note_refusal(&limiter.name, &limiter.metrics, req),
+        _ => limiter.metrics.passed.add(1),
+    }
+}
+
+/// Another limit on the body is tighter than that of the filter that bounded it so far.
+pub fn let_body_pass(req: &mut Request) {
+    if let Some(limiter) = req.body_limiter.take() {
+        limiter.metrics.passed.add(1);
     }
 }
 

@@ -42,7 +42,7 @@ pub struct Record<'a> {
     pub total_us: u64,
     /// The part of it spent waiting for the upstream, in µs.
     pub upstream_us: u64,
-    /// The part of it that the gateway itself added, in µs.
+    /// The part of it that the gateway itself added, in µs: neither the upstream's nor the client's.
     pub added_us: u64,
     /// The code of [`End`](crate::end::End).
     pub end: &'a str,

@@ -171,7 +171,7 @@ async fn refuse_answered(down: &Downstream, plane: &Plane) {
         end: End::Overloaded,
         ..Context::new(core.clock.now_us())
     };
-    finish(&req, down, &live, core, &cx);
+    finish(&mut req, down, &live, core, &cx);
     plane.give_request(req);
     let due_ms = down.slot.now_ms().saturating_add(REFUSAL_MS);
     if guard(&down.slot, due_ms, down.stream.write(out)).await.is_err() {

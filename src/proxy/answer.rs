@@ -289,7 +289,7 @@ async fn stream(
             Ok((n, filled)) => (n.unwrap_or(usize::MAX), filled),
             Err(fired) => return Err(kind_of(fired, Kind::UpstreamBodyTimeout).never()),
         };
-        cx.upstream_until_us = core.clock.now_us();
+        cx.hear_upstream(core.clock.now_us());
         buf = filled;
         let full = buf.spare() == 0;
         let ended = match rest {

@@ -199,7 +199,7 @@ impl Packed<'_> {
                 Ok((n, filled)) => (n.unwrap_or(usize::MAX), filled),
                 Err(fired) => return Err(kind_of(fired, Kind::UpstreamBodyTimeout).never()),
             };
-            cx.upstream_until_us = self.core.clock.now_us();
+            cx.hear_upstream(self.core.clock.now_us());
             buf = filled;
             match rest {
                 Payload::Close if n == 0 => {

@@ -56,12 +56,12 @@ pub(super) async fn open(
     let wanted = Wanted { spec, endpoints, core, slot: &down.slot, client: Some(down), due_ms };
     down.slot.watch(down.stream.watch_fd(), rules.half_close_is_gone);
     let now_us = core.clock.now_us();
-    cx.upstream_from_us = Some(now_us);
+    cx.ask_upstream(now_us);
     let key = spec.key_of(req, cx.route, core);
     let mut picked = Picked { index: wanted.pick(key)?, key, fresh_only: true, again: false };
     let checked_out = wanted.check_out(&mut picked, now_us).await;
     cx.endpoint = Some(picked.index);
-    cx.upstream_until_us = core.clock.now_us();
+    cx.hear_upstream(core.clock.now_us());
     let lease = checked_out.inspect_err(|e| count_failure(spec, *e))?;
     spec.metrics.requests.add(1);
     if let Some(cookie) = new_cookie {

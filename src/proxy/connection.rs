@@ -5,14 +5,14 @@ use std::rc::Rc;
 
 use crate::context::Context;
 use crate::core::ms;
-use crate::end::{Closed, Deadline};
+use crate::end::Closed;
 use crate::error::{Error, Kind};
 use crate::filter;
 use crate::http::reply::{self, Reply};
 use crate::http::upgrade;
 use crate::io::buffers::IDLE_BYTES;
 use crate::io::recycle::Recycler;
-use crate::io::{Buf, Fired, guard};
+use crate::io::{Buf, guard};
 use crate::request::Request;
 use crate::snapshot::{Action, ListenerSpec};
 
@@ -22,6 +22,7 @@ use super::checkout::count_failure;
 use super::exchange::{Response, exchange};
 use super::finish::{closed_by, deadline_of, end_of, finish};
 use super::forward::OUT_BYTES;
+use super::idle::{await_request, is_before_request};
 use super::plane::{Downstream, Live, Plane};
 use super::to_client::{begin_answer, is_bodiless, write_downstream, write_reply_head};
 use super::tunnel::{Switched, Tunnel};
@@ -101,7 +102,7 @@ where
     let mut class = IDLE_BYTES;
     let mut buf = first;
     let tunnel = loop {
-        if buf.is_empty() {
+        if is_before_request(buf.bytes()) {
             match await_request(down, plane, class, buf).await {
                 Ok(filled) => buf = filled,
                 Err(reason) => return reason,
@@ -125,37 +126,6 @@ where
 /// Largest buffer that a connection waits with; heads beyond it are rare and pay for a second read.
 const IDLE_CLASS_MAX: usize = 8 * 1024;
 
-async fn await_request(down: &Rc<Downstream>, plane: &Plane, class: usize, buf: Buf) -> Result<Buf, Closed> {
-    let core = &plane.core;
-    let buf = if buf.capacity() == class {
-        buf
-    } else {
-        core.buffers.give(buf);
-        core.buffers.take(class)
-    };
-    let (first, idle_ms, header_ms) = {
-        let live = plane.live();
-        let rules = live.snapshot.listeners.get(down.listener);
-        let times = rules.map_or((0, 0), |rules| (rules.keep_alive_ms, rules.request_header_ms));
-        (down.served.get() == 0, times.0, times.1)
-    };
-    let wait_ms = if first { header_ms } else { idle_ms };
-    let due_ms = down.slot.now_ms().saturating_add(wait_ms.into());
-    down.idle_since_ms.set(Some(down.slot.now_ms()));
-    let read = guard(&down.slot, due_ms, down.stream.read(buf)).await;
-    down.idle_since_ms.set(None);
-    match read {
-        Ok((Ok(n), buf)) if n > 0 => Ok(buf),
-        Ok(_) if core.draining.get() => Err(Closed::Drain),
-        Ok(_) | Err(Fired::Gone) => Err(Closed::Client),
-        Err(Fired::Shutdown) => Err(Closed::Drain),
-        Err(Fired::Deadline) => {
-            core.metrics.deadlines.add(Deadline::KeepAlive.index(), 1);
-            Err(Closed::KeepAlive)
-        }
-    }
-}
-
 /// One request from its first bytes to its log line.
 pub async fn request(down: Rc<Downstream>, plane: Rc<Plane>, buf: Buf) -> Next {
     let live = plane.live();
@@ -171,8 +141,10 @@ pub async fn request(down: Rc<Downstream>, plane: Rc<Plane>, buf: Buf) -> Next {
     core.deadlines.set_now(ms(cx.started_us));
     let came_with = req.received;
     let received = receive::head(&down, rules, core, &mut req).await;
-    // Read again only where the head came in more than one piece.
-    req.received_us = if req.received == came_with { cx.started_us } else { core.clock.now_us() };
+    // Read again only where the head came in more than one piece, or not at all.
+    let at_once = received.is_ok() && req.received == came_with;
+    req.received_us = if at_once { cx.started_us } else { core.clock.now_us() };
+    cx.client_us = req.received_us.saturating_sub(cx.started_us);
     let received = received.and_then(|()| receive::decide(down.peer().ip(), rules, &live.snapshot, &mut req));
     down.client.set(req.client);
     receive::name(core, &mut req);
@@ -190,7 +162,7 @@ pub async fn request(down: Rc<Downstream>, plane: Rc<Plane>, buf: Buf) -> Next {
         next => next,
     };
     if cx.status != 0 || cx.bytes_in > 0 {
-        finish(&req, &down, &live, core, &cx);
+        finish(&mut req, &down, &live, core, &cx);
     }
     let next = match next {
         Ok(consumed) => Next::Keep(take_rest(&mut req, consumed)),
@@ -274,6 +246,7 @@ async fn answer_request(
     let answer = match response {
         Response::Reply(reply) => {
             req.own.is_not_upstreams();
+            cx.bytes_in += upload::with_head(req).unwrap_or(0) as u64;
             return send_reply(reply, req, plane, down, rules, limit, cx).await;
         }
         Response::Merged(merged) => {
@@ -440,10 +413,7 @@ async fn send_reply(
     };
     let limit = limit_behind(sent, limit, plane, down, cx)?;
     match (limit, body) {
-        (None, Some(n)) => {
-            cx.bytes_in += n as u64;
-            Ok(Consumed::Bytes(req.head.fields.len + n))
-        }
+        (None, Some(n)) => Ok(Consumed::Bytes(req.head.fields.len + n)),
         (limit, _) => {
             Err(Ended { reason: limit.unwrap_or(Closed::Requested), unread: reply.close || sends_on(req, down, body) })
         }
@@ -472,11 +442,11 @@ async fn send_merged(
     let sent = aggregate::send::send(&mut merged, plan, req, down, rules, &plane.core, limit.is_none(), cx).await;
     let Merged { memory, collected, .. } = merged;
     plane.give_fanout(memory);
-    cx.bytes_in += collected.as_ref().map_or(with_head.unwrap_or(0) as u64, |(_, received)| *received);
+    cx.bytes_in += with_head.unwrap_or(0) as u64;
     let limit = limit_behind(sent, limit, plane, down, cx)?;
     match (limit, with_head, collected) {
         (None, Some(n), _) => Ok(Consumed::Bytes(req.head.fields.len + n)),
-        (None, None, Some((rest, _))) => Ok(Consumed::All(rest)),
+        (None, None, Some(rest)) => Ok(Consumed::All(rest)),
         (limit, ..) => {
             Err(Ended { reason: limit.unwrap_or(Closed::Requested), unread: sends_on(req, down, with_head) })
         }

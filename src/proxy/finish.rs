@@ -4,6 +4,7 @@ use crate::context::Context;
 use crate::core::Core;
 use crate::end::{Closed, Deadline, End};
 use crate::error::Kind;
+use crate::filter::request_limits;
 use crate::io::Fired;
 use crate::request::Request;
 use crate::shared::RouteMetrics;
@@ -104,7 +105,10 @@ pub fn closed_by(kind: Kind) -> Closed {
 }
 
 /// Counts and logs a request. Call it once, when its last byte was sent or given up.
-pub fn finish(req: &Request, down: &Downstream, live: &Live, core: &Core, cx: &Context) {
+pub fn finish(req: &mut Request, down: &Downstream, live: &Live, core: &Core, cx: &Context) {
+    if let Some(limiter) = req.body_limiter.take() {
+        request_limits::on_end(&limiter, cx.end, req);
+    }
     let snapshot = &live.snapshot;
     let now_us = core.clock.now_us();
     let route = cx.route.and_then(|index| snapshot.routes.get(index));
@@ -118,11 +122,11 @@ pub fn finish(req: &Request, down: &Downstream, live: &Live, core: &Core, cx: &C
     log::write(req, down, &snapshot.access_log, core, cx, names, now_us);
 }
 
-/// How long it took in all, for the upstream and for the gateway itself, in µs.
+/// How long it took in all, for the upstream and for the gateway itself, in µs. What is neither's was the client's.
 pub(super) fn times(cx: &Context, now_us: u64) -> (u64, Option<u64>, u64) {
     let total_us = now_us.saturating_sub(cx.started_us);
     let upstream_us = cx.upstream_us();
-    (total_us, upstream_us, total_us.saturating_sub(upstream_us.unwrap_or(0)))
+    (total_us, upstream_us, total_us.saturating_sub(upstream_us.unwrap_or(0)).saturating_sub(cx.client_us))
 }
 
 /// Counts a request that ended at `now_us`.

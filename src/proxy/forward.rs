@@ -97,11 +97,15 @@ pub async fn forward(
     };
     down.slot.watch(down.stream.watch_fd(), rules.half_close_is_gone);
     let now_us = core.clock.now_us();
-    cx.upstream_from_us = Some(now_us);
+    cx.ask_upstream(now_us);
     let mut again = false;
     loop {
         let result = attempt(req, &call, &line, with_head, bounds, now_us, again, cx).await;
-        cx.upstream_until_us = core.clock.now_us();
+        let until_us = core.clock.now_us();
+        if let Ok(Answer { upload: Some(upload), .. }) = &result {
+            cx.client_us += upload.waited_us(until_us);
+        }
+        cx.hear_upstream(until_us);
         let (error, reused) = match result {
             Ok(answer) => {
                 if action.way_back.is_some() || !action.response_headers.is_empty() {
@@ -197,6 +201,7 @@ async fn attempt(
     let answer = await_head(req, call, lease, &mut upload, cx).await;
     if let (Err(_), Some(upload)) = (&answer, &upload) {
         cx.bytes_in += upload.received();
+        cx.client_us += upload.waited_us(call.core.clock.now_us());
     }
     answer.map_err(failed)
 }

@@ -2,7 +2,7 @@
 //!
 //! 1. [`accept`]: one accept task per listener and core
 //! 2. [`handshake`]: TLS, if the listener speaks it; so many at a time ([`gate`])
-//! 3. [`connection`]: the keep-alive loop of one downstream connection; it alone writes the final answer
+//! 3. [`connection`]: the keep-alive loop of one downstream connection (`idle` while no request has begun); it alone writes the final answer
 //! 4. [`exchange`]: one request: [`receive`] its head, find the route, run the filters ([`wait`] for those that must), act; a body that this does not want is thrown away (`unwanted`)
 //! 5. [`forward`]: of several upstreams one is chosen (`split`), [`checkout`] a connection to an endpoint, send ([`upload`]), hand the [`answer`] back as a body;
 //!    [`aggregate`] the same, fanned out; what the gateway asks for itself is a [`call`]; a [`mirror`] gets a copy before that;
@@ -26,6 +26,7 @@ pub mod forward;
 pub mod gate;
 pub mod greet;
 pub mod handshake;
+mod idle;
 pub mod log;
 pub mod mirror;
 pub mod plane;

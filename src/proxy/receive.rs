@@ -23,7 +23,7 @@ use super::plane::Downstream;
 /// Method and space before a target, at most, where its bound is looked at before its end has come.
 const LINE_START_MAX: usize = 32;
 /// Empty lines before a request line, in bytes.
-const EMPTY_BYTES_MAX: usize = 16;
+pub(super) const EMPTY_BYTES_MAX: usize = 16;
 /// Longest request id that is taken over from a trusted proxy.
 const REQUEST_ID_MAX: usize = 128;
 

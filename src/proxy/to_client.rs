@@ -6,6 +6,7 @@ use crate::http::encode;
 use crate::http::framing::Framing;
 use crate::http::reply::{self, Reply};
 use crate::io::Buf;
+use crate::io::deadline::TICK_MS;
 use crate::request::Request;
 use crate::snapshot::ListenerSpec;
 
@@ -59,7 +60,12 @@ pub(super) fn keep_head(head: &[u8], req: &Request) {
 /// Writes all of `out` to the client and gives it back emptied. A client that takes nothing for `write_ms` is given up.
 pub async fn write_downstream(down: &Downstream, write_ms: u32, out: Buf, cx: &mut Context) -> Result<Buf, Error> {
     cx.bytes_out += out.len() as u64;
-    write_all(&down.stream, &down.slot, write_ms, u64::MAX, out).await.map_err(|unwritten| match unwritten {
+    let from_ms = down.slot.now_ms();
+    let written = write_all(&down.stream, &down.slot, write_ms, u64::MAX, out).await;
+    // The clock is not read for this: it took at least so long, and what is shorter than a tick is not told.
+    let waited_ms = down.slot.now_ms().saturating_sub(from_ms).saturating_sub(TICK_MS);
+    cx.client_us += waited_ms * 1_000;
+    written.map_err(|unwritten| match unwritten {
         Unwritten::Broken => Kind::ClientGone.never(),
         Unwritten::Stalled => Kind::WriteTimeout.never(),
         Unwritten::Fired(fired) => kind_of(fired, Kind::WriteTimeout).never(),

@@ -206,7 +206,7 @@ impl Tunnel {
         finish::count(&metrics, &Context { end: cx.end, ..switched_cx }, switched_cx.upstream_until_us);
         cx.bytes_in += bytes_in;
         cx.bytes_out += bytes_out;
-        cx.upstream_until_us = now_us;
+        cx.hear_upstream(now_us);
         let names = Names { route: &route, upstream: &upstream, endpoint: endpoint.as_ref() };
         log::write(&req, down, &plane.live().snapshot.access_log, core, &cx, names, now_us);
         let mut req = req;

@@ -58,9 +58,11 @@ pub(super) async fn read_away(
     buf.extend(req.behind_head());
     let mut received = 0;
     let consumed = loop {
-        let step = payload.take(buf.bytes_mut()).map_err(|_| Kind::BodyMalformed.never())?;
+        let came = buf.len();
+        let step = payload.take(buf.bytes_mut());
+        cx.bytes_in += step.as_ref().map_or(came, |step| step.consumed) as u64;
+        let step = step.map_err(|_| Kind::BodyMalformed.never())?;
         received += step.data as u64;
-        cx.bytes_in += step.data as u64;
         if received > limit {
             return Err(Kind::BodyTooLarge.never());
         }
@@ -69,7 +71,10 @@ pub(super) async fn read_away(
         }
         buf.clear();
         let pause_due_ms = down.slot.now_ms().saturating_add(rules.request_body_ms.into());
-        buf = match guard(&down.slot, due_ms.min(pause_due_ms), down.stream.read(buf)).await {
+        let from_us = plane.core.clock.now_us();
+        let read = guard(&down.slot, due_ms.min(pause_due_ms), down.stream.read(buf)).await;
+        cx.client_us += plane.core.clock.now_us().saturating_sub(from_us);
+        buf = match read {
             Ok((Ok(n), filled)) if n > 0 => filled,
             Ok(_) => return Err(Kind::ClientGone.never()),
             Err(fired) => return Err(kind_of(fired, Kind::BodyTimeout).never()),

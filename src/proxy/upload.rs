@@ -61,7 +61,21 @@ pub struct Uploaded {
 pub struct Upload {
     running: Option<Pin<Box<dyn Future<Output = Uploaded>>>>,
     done: Option<Uploaded>,
-    received: Rc<Cell<u64>>,
+    seen: Rc<Seen>,
+}
+
+/// What can be told of an upload while it runs.
+#[derive(Default)]
+struct Seen {
+    received: Cell<u64>,
+    waited_us: Cell<u64>,
+    waits_since_us: Cell<Option<u64>>,
+}
+
+impl Seen {
+    fn waited_us(&self, now_us: u64) -> u64 {
+        self.waited_us.get() + self.waits_since_us.get().map_or(0, |since_us| now_us.saturating_sub(since_us))
+    }
 }
 
 impl Upload {
@@ -84,15 +98,20 @@ impl Upload {
         let mut buf = core.buffers.take((size.max(first.len()) + ends).min(BODY_BYTES));
         buf.reserve_ends();
         buf.extend(first);
-        let received = Rc::new(Cell::new(0));
-        let body = Body { payload: Payload::of(framing), received: Rc::clone(&received), bounds, tee };
+        let seen = Rc::new(Seen::default());
+        let body = Body { payload: Payload::of(framing), length: 0, seen: Rc::clone(&seen), bounds, tee };
         let running = run(down, stream, core, body, buf);
-        Self { running: Some(Box::pin(running)), done: None, received }
+        Self { running: Some(Box::pin(running)), done: None, seen }
     }
 
-    /// Body bytes received so far.
+    /// Bytes of the body received so far, as on the wire: with the lines around its chunks.
     pub fn received(&self) -> u64 {
-        self.received.get()
+        self.seen.received.get()
+    }
+
+    /// How long the client was waited for up to `now_us`, in µs.
+    pub fn waited_us(&self, now_us: u64) -> u64 {
+        self.seen.waited_us(now_us)
     }
 
     /// What became of it, if it has ended.
@@ -120,7 +139,9 @@ impl Upload {
 
 struct Body {
     payload: Payload,
-    received: Rc<Cell<u64>>,
+    /// How long it is so far.
+    length: u64,
+    seen: Rc<Seen>,
     bounds: Bounds,
     tee: Option<Tee>,
 }
@@ -129,12 +150,15 @@ impl Body {
     /// Turns what was read into what is to be written, in place; true when that was the last. What follows the body
     /// goes to `leftover`.
     fn pass(&mut self, buf: &mut Buf, leftover: &mut Buf) -> Result<bool, Error> {
-        let step = self.payload.take(buf.bytes_mut()).map_err(|_| Kind::BodyMalformed.never())?;
+        let came = buf.len();
+        let step = self.payload.take(buf.bytes_mut());
+        let consumed = step.as_ref().map_or(came, |step| step.consumed);
+        self.seen.received.set(self.seen.received.get() + consumed as u64);
+        let step = step.map_err(|_| Kind::BodyMalformed.never())?;
         leftover.extend(buf.bytes().get(step.consumed..).unwrap_or_default());
         buf.truncate(step.data);
-        let received = self.received.get() + step.data as u64;
-        self.received.set(received);
-        if self.bounds.limit.is_some_and(|limit| received > limit) {
+        self.length += step.data as u64;
+        if self.bounds.limit.is_some_and(|limit| self.length > limit) {
             return Err(Kind::BodyTooLarge.never());
         }
         if let Some(tee) = &mut self.tee {
@@ -189,7 +213,11 @@ async fn run(down: Rc<Downstream>, stream: UpstreamStream, core: Rc<Core>, mut b
         }
         buf.reserve_ends();
         let due_ms = slot.now_ms().saturating_add(bounds.read_ms.into());
-        match guard(&slot, due_ms, down.stream.read(buf)).await {
+        body.seen.waits_since_us.set(Some(core.clock.now_us()));
+        let read = guard(&slot, due_ms, down.stream.read(buf)).await;
+        body.seen.waited_us.set(body.seen.waited_us(core.clock.now_us()));
+        body.seen.waits_since_us.set(None);
+        match read {
             Ok((Ok(n), filled)) if n > 0 => buf = filled,
             Ok(_) => {
                 buf = Buf::default();

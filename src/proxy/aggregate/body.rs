@@ -23,8 +23,6 @@ pub struct Collected {
     body: Buf,
     /// What the client sent behind it.
     pub leftover: Buf,
-    /// Its length.
-    pub received: u64,
     _held: Held,
 }
 
@@ -61,9 +59,10 @@ pub async fn collect(
     if req.behind_head().is_empty() && expects_continue(req) {
         send_continue(down, rules.write_ms, cx).await?;
     }
-    Box::pin(read(req, usize::try_from(limit).unwrap_or(usize::MAX), down, rules, core, due_ms)).await.map(Some)
+    Box::pin(read(req, usize::try_from(limit).unwrap_or(usize::MAX), down, rules, core, due_ms, cx)).await.map(Some)
 }
 
+#[allow(clippy::too_many_arguments)] // as above
 async fn read(
     req: &Request,
     limit: usize,
@@ -71,6 +70,7 @@ async fn read(
     rules: &ListenerSpec,
     core: &Core,
     until_ms: u64,
+    cx: &mut Context,
 ) -> Result<Collected, Error> {
     let mut held = core.hold();
     let mut buf = core.buffers.take(req.behind_head().len().max(ANSWER_BYTES));
@@ -81,19 +81,23 @@ async fn read(
     let mut fresh = buf.len();
     loop {
         let from = buf.len() - fresh;
-        let step = payload.take(buf.last_mut(fresh)).map_err(|_| Kind::BodyMalformed.never())?;
+        let step = payload.take(buf.last_mut(fresh));
+        cx.bytes_in += step.as_ref().map_or(fresh, |step| step.consumed) as u64;
+        let step = step.map_err(|_| Kind::BodyMalformed.never())?;
         leftover.extend(buf.bytes().get(from + step.consumed..).unwrap_or_default());
         buf.truncate(from + step.data);
         if buf.len() > limit {
             return Err(Kind::BodyTooLarge.never());
         }
         if step.done {
-            let received = buf.len() as u64;
-            return Ok(Collected { body: buf, leftover, received, _held: held });
+            return Ok(Collected { body: buf, leftover, _held: held });
         }
         held.make_room(&mut buf, payload.left(), &core.buffers)?;
         let due_ms = until_ms.min(down.slot.now_ms().saturating_add(rules.request_body_ms.into()));
-        fresh = match guard(&down.slot, due_ms, down.stream.read(buf)).await {
+        let from_us = core.clock.now_us();
+        let read = guard(&down.slot, due_ms, down.stream.read(buf)).await;
+        cx.client_us += core.clock.now_us().saturating_sub(from_us);
+        fresh = match read {
             Ok((Ok(n), filled)) if n > 0 => {
                 buf = filled;
                 n

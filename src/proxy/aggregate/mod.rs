@@ -19,6 +19,7 @@ use crate::context::Context;
 use crate::core::ms;
 use crate::end::End;
 use crate::error::{Error, Kind};
+use crate::filter::request_limits;
 use crate::io::Buf;
 use crate::observe::access_log;
 use crate::request::Request;
@@ -35,8 +36,8 @@ pub struct Merged {
     pub status: u16,
     /// Its field lines and body, and the values in it.
     pub memory: Box<Memory>,
-    /// What the client sent behind a body that was read for the parts, and how long that body was.
-    pub collected: Option<(Buf, u64)>,
+    /// What the client sent behind a body that was read for the parts.
+    pub collected: Option<Buf>,
 }
 
 /// Asks the parts' upstreams, and puts their answers together.
@@ -56,6 +57,9 @@ pub async fn aggregate(
 ) -> Result<Merged, Error> {
     let rules = live.snapshot.listeners.get(down.listener).ok_or(Kind::Internal.never())?;
     let due_ms = ms(cx.started_us).saturating_add(route.timeout_ms.into());
+    if plan.passes_body && req.body_limit.is_some_and(|limit| plan.request_bytes_max < limit) {
+        request_limits::let_body_pass(req);
+    }
     let collected = body::collect(req, plan, down, rules, &plane.core, due_ms, cx).await?;
     let mut memory = plane.take_fanout();
     let about = About { plan, route: index, req, body: body::of(req, collected.as_ref()), live, plane, down, due_ms };
@@ -92,7 +96,7 @@ pub async fn aggregate(
         }
     };
     fields::write(req, plan, outcomes, complete, failure.as_ref(), written.as_ref(), fields);
-    Ok(Merged { status, memory, collected: collected.map(|collected| (collected.leftover, collected.received)) })
+    Ok(Merged { status, memory, collected: collected.map(|collected| collected.leftover) })
 }
 
 /// Counts the parts, and writes down what the access log tells of them.
