@@ -179,10 +179,11 @@ impl Request {
         self.edits.remove(name.as_bytes());
     }
 
-    /// The values of all fields that are of this name to anyone: in any case, and with `_` for `-`.
+    /// The values of all fields that are of this name to anyone, in any case, and with `_` for `-`; but for those that are not
+    /// believed.
     pub fn fields_named(&self, name: &[u8]) -> impl Iterator<Item = Span> {
         let bytes = self.bytes();
-        let is_it = move |field: &&Field| is_same_name(field.name.of(bytes), name);
+        let is_it = move |field: &&Field| is_same_name(field.name.of(bytes), name) && field.is_seen();
         self.head.fields.iter().filter(is_it).map(|field| field.value)
     }
 
@@ -278,7 +279,7 @@ impl Request {
                 continue;
             }
             // Its twin with `_` is the same to some upstreams, which get both.
-            let same = |field: &&Field| is_same_name(field.name.of(bytes), name.as_bytes());
+            let same = |field: &&Field| is_same_name(field.name.of(bytes), name.as_bytes()) && field.is_seen();
             for field in fields.iter().filter(same).filter(|field| !fields.is_listed(field, bytes)) {
                 encode::field(field.name.of(bytes), field.value.of(bytes), out);
             }

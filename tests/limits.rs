@@ -30,6 +30,17 @@ fn with(fields: &str) -> String {
 }
 
 #[test]
+fn nobody_gets_a_bucket_by_what_it_claims() {
+    let upstream = upstream();
+    for (key, claim) in [("x-forwarded-for", "X-Forwarded-For: 10.0.0."), ("x_real_ip", "x_real_ip: 10.0.0.")] {
+        let filters = format!("fair: {{ rate_limit: {{ {SLOW}, key: header.{key} }} }}");
+        let gateway = limited(&upstream, &filters, "[fair]").start();
+        let statuses = (0..3).map(|n| gateway.ask(with(&format!("{claim}{n}\r\n"))).status);
+        assert_eq!(statuses.collect::<Vec<_>>(), [200, 200, 429], "{key}");
+    }
+}
+
+#[test]
 fn the_burst_passes_then_429_says_when_to_come_again() {
     let upstream = upstream();
     let gateway = limited(&upstream, "fair: { rate_limit: { rate: 2/m } }", "[fair]").start();

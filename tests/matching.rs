@@ -75,6 +75,38 @@ fn fields_cookies_and_queries_choose_the_route() {
 }
 
 #[test]
+fn what_a_client_claims_of_its_way_chooses_no_route() {
+    let routes = || {
+        naming(&[
+            ("anyone", "path: /p"),
+            ("office", "path: /p, headers: { x-forwarded-for: { prefix: '10.' } }"),
+            ("secure", "path: /p, headers: { x-forwarded-proto: { equals: https } }"),
+            ("certified", "path: /p, headers: { client-cert: present }"),
+            ("traced", "path: /p, headers: { x-request-id: { prefix: trace- } }"),
+            ("upgrades", "path: /p, headers: { upgrade: present }"), // hop-by-hop, and no claim
+        ])
+    };
+    let (office, twin) = ("X-Forwarded-For: 10.9.9.9", "X_Forwarded_For: 10.9.9.9");
+    let claims = [office, "x-forwarded-proto: https", "Client-Cert: :YQ==:", "X-Request-Id: trace-1"];
+    let stranger = routes().start();
+    for claim in claims.into_iter().chain([twin, "X_Forwarded-Proto: https", "client_cert: :YQ==:"]) {
+        assert_eq!(asked(&stranger, "/p", &[claim]), "anyone", "{claim}");
+    }
+    assert_eq!(asked(&stranger, "/p", &["Upgrade: h2c"]), "upgrades");
+    // Of a trusted proxy all of this is believed, but for names that are not as it writes them.
+    let proxy = routes().top("trusted_proxies: [127.0.0.1]").start();
+    for (claim, route) in claims.into_iter().zip(["office", "secure", "certified", "traced"]) {
+        assert_eq!(asked(&proxy, "/p", &[claim]), route, "{claim}");
+    }
+    for claim in [twin, "X_Forwarded-Proto: https", "client_cert: :YQ==:"] {
+        assert_eq!(asked(&proxy, "/p", &["X-Forwarded-For: 203.0.113.5", claim]), "anyone", "{claim}");
+    }
+    // One that speaks Forwarded lets through what its client says in the others.
+    let forwards = routes().top("trusted_proxies: [127.0.0.1]").top("forwarded: forwarded").start();
+    assert_eq!(asked(&forwards, "/p", &["Forwarded: for=203.0.113.5", office]), "anyone");
+}
+
+#[test]
 fn what_fails_by_its_method_alone_is_405_and_all_else_404() {
     let gateway = naming(&[
         ("put", "path: /a, methods: [PUT], headers: { x-a: present }"),

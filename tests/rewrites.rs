@@ -460,6 +460,35 @@ fn forwarded_is_written_instead_of_or_beside_the_x_fields() {
 }
 
 #[test]
+fn templates_pass_on_no_claim_of_a_client() {
+    let ask = |trusted: &str, lines: &str| {
+        let upstream = Upstream::says("");
+        let gateway = Setup::new()
+            .top(&format!("trusted_proxies: [{trusted}]"))
+            .log_keys("format: json, fields: { claimed: '{header.x-real-ip}' }")
+            .upstream("u", &[&upstream], "")
+            .forward_path(
+                "/{*rest}",
+                r#"rewrite: { query: { set: { ip: "{header.x-forwarded-for}" } } }, request_headers: { set: {
+                   x-client: "{header.x-real-ip}", x-twin: "{header.x_real_ip}" } }"#,
+            )
+            .start();
+        assert_eq!(gateway.ask(format!("GET /t HTTP/1.1\r\nHost: a\r\n{lines}\r\n")).status, 200);
+        assert_eq!(gateway.log_of("/t")["fields"]["claimed"], "10.8.8.8", "the log shows what came");
+        last(&upstream)
+    };
+    let lines = "X-Forwarded-For: 10.9.9.9\r\nX-Real-IP: 10.8.8.8\r\nX_Real_IP: 10.7.7.7\r\n";
+    let seen = ask("", lines);
+    assert_eq!(
+        (seen.target.as_str(), seen.fields.get("x-client"), seen.fields.get("x-twin")),
+        ("/t?ip=", Some(""), Some(""))
+    );
+    let seen = ask("127.0.0.1", lines);
+    assert_eq!((seen.target.as_str(), seen.fields.get("x-client")), ("/t?ip=10.9.9.9", Some("10.8.8.8")));
+    assert_eq!(seen.fields.get("x-twin"), Some(""));
+}
+
+#[test]
 fn what_can_not_be_is_told_at_the_start() {
     let refused = |forward: &str| {
         let upstream = Upstream::says("");

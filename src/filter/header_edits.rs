@@ -46,6 +46,7 @@ impl<'m> Came<'m> {
     fn values(self, name: &'m [u8], edits: &Edits) -> Vec<Vec<u8>> {
         let goes_on = |field: &&Field| {
             !self.fields.is_listed(field, self.bytes)
+                && field.is_seen()
                 && (!matches!(field.known, Known::Forwarded | Known::ForwardedOther) || self.is_trusted)
                 && !edits.removes(field.name, self.bytes)
         };

@@ -41,6 +41,9 @@ pub enum Known {
     Date,
     /// RFC 6797
     StrictTransportSecurity,
+    /// One of a request that nobody believes: a claim about who calls by who is no trusted proxy, or a name with `_` that to some
+    /// is such a claim, or framing. It does not pass, and nobody finds it by its name but the access log.
+    Unbelieved,
 }
 
 impl Known {
@@ -81,6 +84,20 @@ impl Known {
             _ if may_be_disguised(name) => Self::of_disguised(name),
             _ => Self::Other,
         }
+    }
+
+    /// Whether it says who calls, or which way a request took: of that only a trusted proxy is believed.
+    pub fn is_claim(self) -> bool {
+        matches!(
+            self,
+            Self::ForwardedFor
+                | Self::ForwardedProto
+                | Self::ForwardedHost
+                | Self::Forwarded
+                | Self::ForwardedOther
+                | Self::RequestId
+                | Self::Via
+        )
     }
 
     /// CGI and its heirs take `_` for `-`: an `X_Forwarded_For` is an X-Forwarded-For to them, which only the gateway may
