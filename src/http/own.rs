@@ -131,7 +131,7 @@ impl OwnLines {
 
     fn forget(&mut self, name: &[u8]) {
         let Self { text, lines, .. } = self;
-        lines.retain(|line| line.mode == Mode::Adds || !name_of(text, line).eq_ignore_ascii_case(name));
+        lines.retain(|line| line.mode == Mode::Adds || !is_same_name(name_of(text, line), name));
     }
 
     fn push(&mut self, name: &[u8], write: impl FnOnce(&mut Vec<u8>), mode: Mode) {
