@@ -187,6 +187,16 @@ impl Request {
         self.head.fields.iter().filter(is_it).map(|field| field.value)
     }
 
+    /// The values of that name, or of its twin with `_`, that a key is made of: what filters have written in place of the
+    /// client's, or beside it. What they only took out, as a credential that they have read, counts as it came.
+    pub fn decisive<'r>(&'r self, name: &'r [u8]) -> impl Iterator<Item = &'r [u8]> {
+        let written = || self.edits.added().filter(move |(added, _)| is_same_name(added, name)).map(|(_, value)| value);
+        let is_overruled = !self.edits.is_empty()
+            && (self.edits.disowns(name) || (self.edits.replaces(name) && written().next().is_some()));
+        let came = (!is_overruled).then(|| self.fields_named(name).map(|value| value.of(self.bytes())));
+        came.into_iter().flatten().chain(written())
+    }
+
     /// All cookies, as `name=value` (RFC 6265 5.4), over all Cookie fields: HTTP/2 clients may send several (RFC 9113 8.2.3).
     pub fn cookies(&self) -> impl Iterator<Item = &[u8]> {
         let fields = self.fields_named(b"cookie").map(|value| value.of(self.bytes()));

@@ -41,6 +41,17 @@ fn nobody_gets_a_bucket_by_what_it_claims() {
 }
 
 #[test]
+fn a_field_that_a_filter_writes_chooses_the_bucket() {
+    let upstream = upstream();
+    let filters = format!(
+        "ed: {{ request_headers: {{ set: {{ x-user: fixed }} }} }}, fair: {{ rate_limit: {{ {SLOW}, key: header.x-user }} }}"
+    );
+    let gateway = limited(&upstream, &filters, "[ed, fair]").start();
+    let statuses: Vec<u16> = (0..3).map(|n| gateway.ask(with(&format!("X-User: {n}\r\n"))).status).collect();
+    assert_eq!(statuses, [200, 200, 429]);
+}
+
+#[test]
 fn the_burst_passes_then_429_says_when_to_come_again() {
     let upstream = upstream();
     let gateway = limited(&upstream, "fair: { rate_limit: { rate: 2/m } }", "[fair]").start();

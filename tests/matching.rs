@@ -449,5 +449,16 @@ fn a_retry_stays_with_the_upstream_that_was_chosen() {
         let answer = ask(user);
         assert_eq!((answer.status, answer.text().as_str()), (200, "flaky"));
     }
+}
+
+#[test]
+fn a_field_that_the_gateway_writes_keeps_a_user_and_not_what_it_says_there() {
+    let (_old, _next, gateway) = two("split: { old: 50, next: 50 }, sticky: { header: X-User }, \
+         request_headers: { rename: { x-session: x-user } }");
+    let ask = |lines: &str| gateway.ask(format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n")).text();
+    let kept: Vec<String> = (0..40).map(|i| ask(&format!("X-Session: s\r\nX-User: {i}\r\n"))).collect();
+    assert!(kept.iter().all(|said| *said == kept[0]), "{kept:?}");
+    let claimed: Vec<String> = (0..60).map(|_| ask("X-User: s\r\n")).collect();
+    assert!(claimed.contains(&"old".to_owned()) && claimed.contains(&"next".to_owned()), "by chance");
     assert!(flaky.connections() > 3, "there were retries");
 }

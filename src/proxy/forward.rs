@@ -55,6 +55,8 @@ pub async fn forward(
     down: &Rc<Downstream>,
     cx: &mut Context,
 ) -> Result<Answer, Error> {
+    // What sticks by a field sticks by what this writes.
+    edit(req, action);
     let (upstream, new_cookie) = split::upstream(action, req, &plane.core);
     let (Some(spec), Some(rules)) = (live.snapshot.upstreams.get(upstream), live.snapshot.listeners.get(down.listener))
     else {
@@ -65,7 +67,6 @@ pub async fn forward(
     if matches!((req.framing, req.body_limit), (framing::Framing::Length(n), Some(limit)) if n > limit) {
         return Err(Kind::BodyTooLarge.never());
     }
-    edit(req, action);
     if !req.mirrors.is_empty() {
         req.tee = mirror::send(req, cx.route, Some(action), live, plane, down);
     }

@@ -64,10 +64,10 @@ impl About<'_> {
         req: &mut Request,
         told: &mut Explanation,
     ) {
+        edit(req, action);
         let (index, _) = split::upstream(action, req, core);
         let Some(mut sent) = self.upstream(index) else { return };
         sent.notes.extend(chosen(raw));
-        edit(req, action);
         ask_upgrade(req, action);
         let host = self.host(index);
         if req.head.method == http::Method::CONNECT {
