@@ -119,7 +119,8 @@ pub struct Fields {
     pub keep_alive: bool,
     /// Connection: upgrade
     pub upgrade: bool,
-    /// Names listed by Connection about which nothing else decides; fields of these names are hop-by-hop.
+    /// Names listed by Connection about which nothing else decides, and which are not about the content; fields of these names
+    /// are hop-by-hop.
     pub listed: Vec<Span>,
     /// Whether there is one that may be [`Known::Unbelieved`]: most requests have none, and are not looked through.
     may_claim: bool,
@@ -236,7 +237,7 @@ impl Fields {
                 self.keep_alive = true;
             } else if option.eq_ignore_ascii_case(b"upgrade") {
                 self.upgrade = true;
-            } else if !option.is_empty() && may_be_listed(Known::of(option)) {
+            } else if !option.is_empty() && may_be_listed(Known::of(option)) && !is_about_content(option) {
                 if !option.iter().all(|&b| is_token(b)) {
                     return Err(HeadError::Malformed("Connection must list field names"));
                 }
@@ -248,6 +249,13 @@ impl Fields {
         }
         Ok(())
     }
+}
+
+/// Whether a name begins with `content-`. Without such fields a body would be read as something else than the sender and all
+/// filters have taken it for (RFC 9110 7.6.1: they are not for one hop), so that no option removes them.
+fn is_about_content(name: &[u8]) -> bool {
+    const START: &[u8] = b"content-";
+    name.get(..START.len()).is_some_and(|start| is_same_name(start, START))
 }
 
 /// Whether Connection decides about such a field; about the others it is decided already, whatever Connection says.
@@ -555,7 +563,7 @@ mod tests {
 
     #[test]
     fn connection_lists_what_is_hop_by_hop_but_never_host_or_credentials() {
-        let text = "GET / HTTP/1.1\r\nHost: x\r\nAuthorization: y\r\nX-Hop: z\r\nConnection: close, x-hop, Host, authorization\r\n\r\n";
+        let text = "GET / HTTP/1.1\r\nHost: x\r\nAuthorization: y\r\nX-Hop: z\r\nConnection: close, x-hop, Host, authorization, content-type\r\nContent-Type: a\r\n\r\n";
         let head = request(text).unwrap().unwrap();
         assert!(head.fields.close && !head.wants_keep_alive());
         let listed: Vec<_> = head.fields.iter().filter(|f| head.fields.is_listed(f, text.as_bytes())).collect();
