@@ -11,7 +11,7 @@ use crate::http::encode::{self, Edits};
 use crate::http::forwarded::Tells;
 use crate::http::framing::Framing;
 use crate::http::head::{Field, RequestHead, ResponseHead, Span};
-use crate::http::known::{Known, is_same_name};
+use crate::http::known::{Known, folded, is_same_name};
 use crate::http::own::OwnLines;
 use crate::http::quota::Quota;
 use crate::io::Buf;
@@ -488,7 +488,12 @@ impl Asked for Request {
 
     fn each<'r>(&'r self, place: Place, take: &mut dyn FnMut(Cow<'r, [u8]>, Cow<'r, [u8]>)) {
         match place {
-            Place::Header => {}
+            Place::Header => {
+                let bytes = self.bytes();
+                for field in self.head.fields.iter().filter(|field| field.is_seen()) {
+                    take(folded(field.name.of(bytes)), field.value.of(bytes).into());
+                }
+            }
             Place::Cookie => {
                 for pair in self.cookies() {
                     let Some(at) = memchr::memchr(b'=', pair) else { continue };
@@ -514,12 +519,13 @@ mod tests {
     use crate::io::Buffers;
 
     #[test]
-    fn all_cookies_and_pairs_are_given_as_they_are_compared() {
-        let text =
-            b"GET /?a=1&%61=%31&b&=c+d&a%3D=x%00 HTTP/1.1\r\nCookie: a = 1;b;=c; d=\"e=f\"\r\ncookie: a=\r\n\r\n";
+    fn all_fields_cookies_and_pairs_are_given_as_they_are_compared() {
+        let text = b"GET /?a=1&%61=%31&b&=c+d&a%3D=x%00 HTTP/1.1\r\nCookie: a = 1;b;=c; d=\"e=f\"\r\ncookie: a=\r\n\
+            X_Beta: 1\r\nx-beta:\r\nX_Real_IP: 2\r\n\r\n";
         let mut req = Request { buf: Buffers::default().take(1024), ..Request::default() };
         req.buf.extend(text);
         assert!(req.head.parse(text, &Bounds { head: 4096, fields: 20, target: 100 }).unwrap());
+        req.head.fields.disbelieve(|_| true, text);
         req.query = text.get(6..34).map(|part| Span::within(text, part));
         req.query = req.query.map(|_| Span::within(req.buf.bytes(), req.buf.bytes().get(6..34).unwrap_or_default()));
         let each = |place| {
@@ -532,7 +538,9 @@ mod tests {
         assert_eq!(each(Place::Cookie), cookies);
         let pairs = [pair("a", "1"), pair("a", "1"), pair("b", ""), pair("", "c d"), pair("a=", "x\0")];
         assert_eq!(each(Place::Query), pairs);
-        for (place, all) in [(Place::Cookie, each(Place::Cookie)), (Place::Query, each(Place::Query))] {
+        assert_eq!(each(Place::Header)[2..], [pair("x-beta", "1"), pair("x-beta", "")]);
+        for place in [Place::Header, Place::Cookie, Place::Query] {
+            let all = each(place);
             for (name, value) in all.iter().filter(|(name, _)| !name.is_empty()) {
                 let name = std::str::from_utf8(name).unwrap_or_default();
                 assert!(req.has(place, name, &|other| other == value), "{name}");

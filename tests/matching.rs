@@ -236,6 +236,28 @@ fn a_preflight_finds_the_route_of_the_fields_that_it_announces() {
     let announces = "Access-Control-Request-Headers: accept, X-Version\r\n";
     assert_eq!(preflight("https://two.test", announces).as_deref(), Some("https://two.test"));
     assert_eq!(preflight("https://one.test", announces), None);
+    // However many predicates were asked about before.
+    let others: Vec<String> =
+        (0..5).map(|i| format!("a{i}: present, b{i}: present, c{i}: present, d{i}: present")).collect();
+    let matches = |i: usize, keys: &str| format!("path: /a, methods: [GET], headers: {{ {keys}, z{i}: present }}");
+    let setup = Setup::new().top("filters: { two: { cors: { origins: ['https://two.test'] } } }");
+    let setup = (0..5).fold(setup, |setup, i| {
+        setup.route(&format!("name: r{i}, match: {{ {} }}, respond: {{}}", matches(i, &others[i])))
+    });
+    let gateway = setup
+        .route("name: two, match: { path: /a, methods: [GET], headers: { x-version: { equals: v2 }, x-not: absent } }, filters: [two], respond: {}")
+        .route("name: one, match: { path: /a, methods: [GET] }, respond: {}")
+        .start();
+    let allowed = |headers: &str| {
+        let answer = gateway.ask(format!(
+            "OPTIONS /a HTTP/1.1\r\nHost: a\r\nOrigin: https://two.test\r\nAccess-Control-Request-Method: GET\r\n\
+             Access-Control-Request-Headers: {headers}\r\n\r\n"
+        ));
+        answer.fields.has("access-control-allow-origin")
+    };
+    let all = "a0,b0,c0,d0, a1,b1,c1,d1, a2,b2,c2,d2, a3,b3,c3,d3, a4,b4,c4,d4";
+    assert!(allowed(&format!("{all}, X_Version")) && !allowed(all));
+    assert!(!allowed(&format!("{all}, x-version, x-not")));
 }
 
 #[test]
@@ -430,6 +452,17 @@ fn a_field_keeps_a_user_with_one_upstream_on_every_worker() {
 }
 
 #[test]
+fn a_field_that_the_gateway_writes_keeps_a_user_and_not_what_it_says_there() {
+    let (_old, _next, gateway) = two("split: { old: 50, next: 50 }, sticky: { header: X-User }, \
+         request_headers: { rename: { x-session: x-user } }");
+    let ask = |lines: &str| gateway.ask(format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n")).text();
+    let kept: Vec<String> = (0..40).map(|i| ask(&format!("X-Session: s\r\nX-User: {i}\r\n"))).collect();
+    assert!(kept.iter().all(|said| *said == kept[0]), "{kept:?}");
+    let claimed: Vec<String> = (0..60).map(|_| ask("X-User: s\r\n")).collect();
+    assert!(claimed.contains(&"old".to_owned()) && claimed.contains(&"next".to_owned()), "by chance");
+}
+
+#[test]
 fn a_retry_stays_with_the_upstream_that_was_chosen() {
     // It answers once, and closes whatever connection it has answered on as the next request comes.
     let flaky = Upstream::start(|conn| {
@@ -449,16 +482,5 @@ fn a_retry_stays_with_the_upstream_that_was_chosen() {
         let answer = ask(user);
         assert_eq!((answer.status, answer.text().as_str()), (200, "flaky"));
     }
-}
-
-#[test]
-fn a_field_that_the_gateway_writes_keeps_a_user_and_not_what_it_says_there() {
-    let (_old, _next, gateway) = two("split: { old: 50, next: 50 }, sticky: { header: X-User }, \
-         request_headers: { rename: { x-session: x-user } }");
-    let ask = |lines: &str| gateway.ask(format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n")).text();
-    let kept: Vec<String> = (0..40).map(|i| ask(&format!("X-Session: s\r\nX-User: {i}\r\n"))).collect();
-    assert!(kept.iter().all(|said| *said == kept[0]), "{kept:?}");
-    let claimed: Vec<String> = (0..60).map(|_| ask("X-User: s\r\n")).collect();
-    assert!(claimed.contains(&"old".to_owned()) && claimed.contains(&"next".to_owned()), "by chance");
     assert!(flaky.connections() > 3, "there were retries");
 }
