@@ -11,7 +11,7 @@ use crate::http::encode::{self, Edits};
 use crate::http::forwarded::Tells;
 use crate::http::framing::Framing;
 use crate::http::head::{Field, RequestHead, ResponseHead, Span};
-use crate::http::known::{Known, is_same_name};
+use crate::http::known::{Known, folded, is_same_name};
 use crate::http::own::OwnLines;
 use crate::http::quota::Quota;
 use crate::io::Buf;
@@ -194,22 +194,22 @@ impl Request {
         self.edits.remove(name.as_bytes());
     }
 
-    /// The values of all fields that are of this name to anyone: in any case, and with `_` for `-`.
+    /// The values of all fields that are of this name to anyone, in any case, and with `_` for `-`; but for those that are not
+    /// believed.
     pub fn fields_named(&self, name: &[u8]) -> impl Iterator<Item = Span> {
         let bytes = self.bytes();
-        let is_it = move |field: &&Field| is_same_name(field.name.of(bytes), name);
+        let is_it = move |field: &&Field| is_same_name(field.name.of(bytes), name) && field.is_seen();
         self.head.fields.iter().filter(is_it).map(|field| field.value)
     }
 
-    /// The values that the upstream gets in fields of this name, as far as filters and the route have decided them: what they
-    /// have written, and what the client has sent and they let pass.
-    pub fn sent_named<'r>(&'r self, name: &'r [u8]) -> impl Iterator<Item = &'r [u8]> {
-        let (fields, bytes) = (&self.head.fields, self.bytes());
-        let is_dropped = self.edits.replaces(name);
-        let is_it = move |field: &&Field| !is_dropped && is_same_name(field.name.of(bytes), name);
-        let came = fields.iter().filter(is_it).filter(|field| !fields.is_listed(field, bytes));
-        let added = self.edits.added().filter(|(added, _)| is_same_name(added, name));
-        came.map(|field| field.value.of(bytes)).chain(added.map(|(_, value)| value))
+    /// The values of that name, or of its twin with `_`, that a key is made of: what filters have written in place of the
+    /// client's, or beside it. What they only took out, as a credential that they have read, counts as it came.
+    pub fn decisive<'r>(&'r self, name: &'r [u8]) -> impl Iterator<Item = &'r [u8]> {
+        let written = || self.edits.added().filter(move |(added, _)| is_same_name(added, name)).map(|(_, value)| value);
+        let is_overruled = !self.edits.is_empty()
+            && (self.edits.disowns(name) || (self.edits.replaces(name) && written().next().is_some()));
+        let came = (!is_overruled).then(|| self.fields_named(name).map(|value| value.of(self.bytes())));
+        came.into_iter().flatten().chain(written())
     }
 
     /// All cookies, as `name=value` (RFC 6265 5.4), over all Cookie fields: HTTP/2 clients may send several (RFC 9113 8.2.3).
@@ -304,7 +304,7 @@ impl Request {
                 continue;
             }
             // Its twin with `_` is the same to some upstreams, which get both.
-            let same = |field: &&Field| is_same_name(field.name.of(bytes), name.as_bytes());
+            let same = |field: &&Field| is_same_name(field.name.of(bytes), name.as_bytes()) && field.is_seen();
             for field in fields.iter().filter(same).filter(|field| !fields.is_listed(field, bytes)) {
                 encode::field(field.name.of(bytes), field.value.of(bytes), out);
             }
@@ -503,7 +503,12 @@ impl Asked for Request {
 
     fn each<'r>(&'r self, place: Place, take: &mut dyn FnMut(Cow<'r, [u8]>, Cow<'r, [u8]>)) {
         match place {
-            Place::Header => {}
+            Place::Header => {
+                let bytes = self.bytes();
+                for field in self.head.fields.iter().filter(|field| field.is_seen()) {
+                    take(folded(field.name.of(bytes)), field.value.of(bytes).into());
+                }
+            }
             Place::Cookie => {
                 for pair in self.cookies() {
                     let Some(at) = memchr::memchr(b'=', pair) else { continue };
@@ -529,12 +534,13 @@ mod tests {
     use crate::io::Buffers;
 
     #[test]
-    fn all_cookies_and_pairs_are_given_as_they_are_compared() {
-        let text =
-            b"GET /?a=1&%61=%31&b&=c+d&a%3D=x%00 HTTP/1.1\r\nCookie: a = 1;b;=c; d=\"e=f\"\r\ncookie: a=\r\n\r\n";
+    fn all_fields_cookies_and_pairs_are_given_as_they_are_compared() {
+        let text = b"GET /?a=1&%61=%31&b&=c+d&a%3D=x%00 HTTP/1.1\r\nCookie: a = 1;b;=c; d=\"e=f\"\r\ncookie: a=\r\n\
+            X_Beta: 1\r\nx-beta:\r\nX_Real_IP: 2\r\n\r\n";
         let mut req = Request { buf: Buffers::default().take(1024), ..Request::default() };
         req.buf.extend(text);
         assert!(req.head.parse(text, &Bounds { head: 4096, fields: 20, target: 100 }).unwrap());
+        req.head.fields.disbelieve(|_| true, text);
         req.query = text.get(6..34).map(|part| Span::within(text, part));
         req.query = req.query.map(|_| Span::within(req.buf.bytes(), req.buf.bytes().get(6..34).unwrap_or_default()));
         let each = |place| {
@@ -547,7 +553,9 @@ mod tests {
         assert_eq!(each(Place::Cookie), cookies);
         let pairs = [pair("a", "1"), pair("a", "1"), pair("b", ""), pair("", "c d"), pair("a=", "x\0")];
         assert_eq!(each(Place::Query), pairs);
-        for (place, all) in [(Place::Cookie, each(Place::Cookie)), (Place::Query, each(Place::Query))] {
+        assert_eq!(each(Place::Header)[2..], [pair("x-beta", "1"), pair("x-beta", "")]);
+        for place in [Place::Header, Place::Cookie, Place::Query] {
+            let all = each(place);
             for (name, value) in all.iter().filter(|(name, _)| !name.is_empty()) {
                 let name = std::str::from_utf8(name).unwrap_or_default();
                 assert!(req.has(place, name, &|other| other == value), "{name}");

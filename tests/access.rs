@@ -108,6 +108,15 @@ fn each_limit_has_its_answer() {
     assert_eq!(ask(&typed("")).status, 415, "a body without a type");
     let two = "Content-Type: application/json\r\nContent-Type: application/json\r\n";
     assert_eq!(ask(&typed(two)).status, 415);
+    let twins = "Content-Type: application/json\r\nContent_Type: text/html\r\n";
+    assert_eq!(ask(&typed(twins)).status, 415, "some take one for the other");
+    let listed =
+        "Content-Type: application/json\r\nContent-Language: en\r\nConnection: content-type, content_language\r\n";
+    assert_eq!(ask(&typed(listed)).status, 200);
+    upstream.reparse();
+    let seen = upstream.requests().pop().unwrap().fields;
+    let about = (seen.get("content-type"), seen.get("content-language"));
+    assert_eq!(about, (Some("application/json"), Some("en")), "what was let in by its type goes on with it");
     assert_eq!(ask("POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n").status, 200, "no body needs no type");
     let refused = ask("DELETE /a HTTP/1.1\r\nHost: h\r\n\r\n");
     refused.is_gateways_own(405);

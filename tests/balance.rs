@@ -6,7 +6,7 @@ use crate::support::message::ok;
 use crate::support::misbehave::{answers, breaks_after};
 use crate::support::names;
 use crate::support::{Client, Gate, Gateway, Setup, Upstream, eventually, temp_dir};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 
@@ -97,6 +97,32 @@ fn keys_are_shared_out_by_weight_and_requests_without_a_key_spread() {
         }
         let after = shares();
         assert!(after.iter().zip(before).all(|(after, before)| *after > before), "{fields:?}: {before:?} {after:?}");
+    }
+}
+
+#[test]
+fn a_field_that_a_filter_writes_is_the_key_and_not_what_a_client_says_there() {
+    let upstreams = three();
+    let all: Vec<&Upstream> = upstreams.iter().collect();
+    let gateway = Setup::new()
+        .top(
+            "filters: { who: { api_key: { header: x-key, keys: [{ owner: o, \
+             sha256: 2c70e12b7a0646f92279f427c7b38e7334d8e5389cff167a1dc30e73f826b683 }], principal_header: x-user } }, \
+             ed: { request_headers: { set: { X_User: fixed } } }, \
+             old: { request_headers: { rename: { x-old: x-user } } } }",
+        )
+        .upstream("u", &all, &by("{ hash: { header: x-user }, max_load: none }"))
+        .route("match: { path: /who }, filters: [who], forward: { upstream: u }")
+        .route("match: { path: /ed }, filters: [ed], forward: { upstream: u }")
+        .route("match: { path: /old }, filters: [old], forward: { upstream: u }")
+        .forward_path("/own", "request_headers: { set: { x-user: q } }")
+        .start();
+    for (path, field) in [("/who", "X-Key: key"), ("/ed", ""), ("/old", "X-Old: o"), ("/own", "")] {
+        let field = if field.is_empty() { String::new() } else { format!("{field}\r\n") };
+        let homes: HashSet<String> = (0..40)
+            .map(|n| gateway.ask(format!("GET {path} HTTP/1.1\r\nHost: a\r\n{field}X-User: {n}\r\n\r\n")).text())
+            .collect();
+        assert_eq!(homes.len(), 1, "{path}: {homes:?}");
     }
 }
 

@@ -462,6 +462,23 @@ fn an_answer_is_remembered_for_those_who_send_the_same() {
 }
 
 #[test]
+fn an_answer_about_one_way_is_not_remembered_for_another() {
+    let (upstream, service) = (Upstream::says("hi"), by_name());
+    for (tells, field, way) in [("x-forwarded", "X-Forwarded-For", ""), ("forwarded", "Forwarded", "for=")] {
+        let gateway = with(&upstream, &service, "cache: { ttl: 1h }")
+            .top(&format!("forwarded: {tells}"))
+            .top("trusted_proxies: [127.0.0.1]")
+            .start();
+        let before = service.requests().len();
+        for (first, asked) in [("10.1.1.1", 1), ("10.1.1.1", 1), ("10.2.2.2", 2), ("10.1.1.1", 2)] {
+            let said = format!("alice\r\n{field}: {way}{first}, {way}203.0.113.9");
+            assert_eq!(gateway.ask(as_name("/a", &said)).status, 200);
+            assert_eq!(service.requests().len() - before, asked, "{tells} {first}");
+        }
+    }
+}
+
+#[test]
 fn with_a_key_the_path_does_not_count_but_credentials_and_the_query_always_do() {
     let (upstream, service) = (Upstream::says("hi"), by_name());
     let gateway = with(&upstream, &service, "cache: { ttl: 1h, key: header.x-tenant }").start();

@@ -30,6 +30,28 @@ fn with(fields: &str) -> String {
 }
 
 #[test]
+fn nobody_gets_a_bucket_by_what_it_claims() {
+    let upstream = upstream();
+    for (key, claim) in [("x-forwarded-for", "X-Forwarded-For: 10.0.0."), ("x_real_ip", "x_real_ip: 10.0.0.")] {
+        let filters = format!("fair: {{ rate_limit: {{ {SLOW}, key: header.{key} }} }}");
+        let gateway = limited(&upstream, &filters, "[fair]").start();
+        let statuses = (0..3).map(|n| gateway.ask(with(&format!("{claim}{n}\r\n"))).status);
+        assert_eq!(statuses.collect::<Vec<_>>(), [200, 200, 429], "{key}");
+    }
+}
+
+#[test]
+fn a_field_that_a_filter_writes_chooses_the_bucket() {
+    let upstream = upstream();
+    let filters = format!(
+        "ed: {{ request_headers: {{ set: {{ x-user: fixed }} }} }}, fair: {{ rate_limit: {{ {SLOW}, key: header.x-user }} }}"
+    );
+    let gateway = limited(&upstream, &filters, "[ed, fair]").start();
+    let statuses: Vec<u16> = (0..3).map(|n| gateway.ask(with(&format!("X-User: {n}\r\n"))).status).collect();
+    assert_eq!(statuses, [200, 200, 429]);
+}
+
+#[test]
 fn the_burst_passes_then_429_says_when_to_come_again() {
     let upstream = upstream();
     let gateway = limited(&upstream, "fair: { rate_limit: { rate: 2/m } }", "[fair]").start();

@@ -117,6 +117,38 @@ fn fields_cookies_and_queries_choose_the_route() {
 }
 
 #[test]
+fn what_a_client_claims_of_its_way_chooses_no_route() {
+    let routes = || {
+        naming(&[
+            ("anyone", "path: /p"),
+            ("office", "path: /p, headers: { x-forwarded-for: { prefix: '10.' } }"),
+            ("secure", "path: /p, headers: { x-forwarded-proto: { equals: https } }"),
+            ("certified", "path: /p, headers: { client-cert: present }"),
+            ("traced", "path: /p, headers: { x-request-id: { prefix: trace- } }"),
+            ("upgrades", "path: /p, headers: { upgrade: present }"), // hop-by-hop, and no claim
+        ])
+    };
+    let (office, twin) = ("X-Forwarded-For: 10.9.9.9", "X_Forwarded_For: 10.9.9.9");
+    let claims = [office, "x-forwarded-proto: https", "Client-Cert: :YQ==:", "X-Request-Id: trace-1"];
+    let stranger = routes().start();
+    for claim in claims.into_iter().chain([twin, "X_Forwarded-Proto: https", "client_cert: :YQ==:"]) {
+        assert_eq!(asked(&stranger, "/p", &[claim]), "anyone", "{claim}");
+    }
+    assert_eq!(asked(&stranger, "/p", &["Upgrade: h2c"]), "upgrades");
+    // Of a trusted proxy all of this is believed, but for names that are not as it writes them.
+    let proxy = routes().top("trusted_proxies: [127.0.0.1]").start();
+    for (claim, route) in claims.into_iter().zip(["office", "secure", "certified", "traced"]) {
+        assert_eq!(asked(&proxy, "/p", &[claim]), route, "{claim}");
+    }
+    for claim in [twin, "X_Forwarded-Proto: https", "client_cert: :YQ==:"] {
+        assert_eq!(asked(&proxy, "/p", &["X-Forwarded-For: 203.0.113.5", claim]), "anyone", "{claim}");
+    }
+    // One that speaks Forwarded lets through what its client says in the others.
+    let forwards = routes().top("trusted_proxies: [127.0.0.1]").top("forwarded: forwarded").start();
+    assert_eq!(asked(&forwards, "/p", &["Forwarded: for=203.0.113.5", office]), "anyone");
+}
+
+#[test]
 fn what_fails_by_its_method_alone_is_405_and_all_else_404() {
     let gateway = naming(&[
         ("put", "path: /a, methods: [PUT], headers: { x-a: present }"),
@@ -246,6 +278,28 @@ fn a_preflight_finds_the_route_of_the_fields_that_it_announces() {
     let announces = "Access-Control-Request-Headers: accept, X-Version\r\n";
     assert_eq!(preflight("https://two.test", announces).as_deref(), Some("https://two.test"));
     assert_eq!(preflight("https://one.test", announces), None);
+    // However many predicates were asked about before.
+    let others: Vec<String> =
+        (0..5).map(|i| format!("a{i}: present, b{i}: present, c{i}: present, d{i}: present")).collect();
+    let matches = |i: usize, keys: &str| format!("path: /a, methods: [GET], headers: {{ {keys}, z{i}: present }}");
+    let setup = Setup::new().top("filters: { two: { cors: { origins: ['https://two.test'] } } }");
+    let setup = (0..5).fold(setup, |setup, i| {
+        setup.route(&format!("name: r{i}, match: {{ {} }}, respond: {{}}", matches(i, &others[i])))
+    });
+    let gateway = setup
+        .route("name: two, match: { path: /a, methods: [GET], headers: { x-version: { equals: v2 }, x-not: absent } }, filters: [two], respond: {}")
+        .route("name: one, match: { path: /a, methods: [GET] }, respond: {}")
+        .start();
+    let allowed = |headers: &str| {
+        let answer = gateway.ask(format!(
+            "OPTIONS /a HTTP/1.1\r\nHost: a\r\nOrigin: https://two.test\r\nAccess-Control-Request-Method: GET\r\n\
+             Access-Control-Request-Headers: {headers}\r\n\r\n"
+        ));
+        answer.fields.has("access-control-allow-origin")
+    };
+    let all = "a0,b0,c0,d0, a1,b1,c1,d1, a2,b2,c2,d2, a3,b3,c3,d3, a4,b4,c4,d4";
+    assert!(allowed(&format!("{all}, X_Version")) && !allowed(all));
+    assert!(!allowed(&format!("{all}, x-version, x-not")));
 }
 
 #[test]
@@ -561,6 +615,17 @@ fn what_the_upstream_gets_decides_and_not_what_the_client_says() {
         let says: Vec<String> = says.collect();
         assert!(says.iter().all(|text| *text == says[0]), "{path}: {says:?}");
     }
+}
+
+#[test]
+fn a_field_that_the_gateway_writes_keeps_a_user_and_not_what_it_says_there() {
+    let (_old, _next, gateway) = two("split: { old: 50, next: 50 }, sticky: { header: X-User }, \
+         request_headers: { rename: { x-session: x-user } }");
+    let ask = |lines: &str| gateway.ask(format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n")).text();
+    let kept: Vec<String> = (0..40).map(|i| ask(&format!("X-Session: s\r\nX-User: {i}\r\n"))).collect();
+    assert!(kept.iter().all(|said| *said == kept[0]), "{kept:?}");
+    let claimed: Vec<String> = (0..60).map(|_| ask("X-User: s\r\n")).collect();
+    assert!(claimed.contains(&"old".to_owned()) && claimed.contains(&"next".to_owned()), "by chance");
 }
 
 #[test]

@@ -263,6 +263,26 @@ fn a_filter_renames_and_appends_like_a_route_and_before_it() {
 }
 
 #[test]
+fn a_twin_with_an_underscore_is_the_same_field_to_every_change() {
+    let upstream =
+        Upstream::start(answers("HTTP/1.1 200 OK\r\nX_Internal: s\r\nX-Internal: t\r\nContent-Length: 0\r\n\r\n"));
+    let gateway = Setup::new()
+        .top("filters: { first: { request_headers: { set: { x-user: acme, x-own: a } } } }")
+        .upstream("u", &[&upstream], "")
+        .route(
+            r#"match: { path: "/{*rest}" }, filters: [first], forward: { upstream: u,
+               request_headers: { remove: [x_user], set: { X_Own: b }, append: { x_list: c } },
+               response_headers: { set: { x_internal: mine } } }"#,
+        )
+        .start();
+    let answer = gateway.ask("GET /p HTTP/1.1\r\nHost: a\r\nX_User: root\r\nX-List: a\r\nX_List: b\r\n\r\n");
+    assert_eq!((answer.fields.all("x_internal"), answer.fields.has("x-internal")), (vec!["mine"], false));
+    let seen = last(&upstream).fields;
+    assert!(!seen.has("x-user") && !seen.has("x_user") && !seen.has("x-own") && !seen.has("x-list"));
+    assert_eq!((seen.all("x_own"), seen.all("x_list")), (vec!["b"], vec!["a, b, c"]));
+}
+
+#[test]
 fn a_rename_opens_no_way_around_what_a_filter_decides() {
     let upstream = Upstream::says("");
     let gateway = Setup::new()
@@ -514,6 +534,35 @@ fn forwarded_is_written_instead_of_or_beside_the_x_fields() {
 }
 
 #[test]
+fn templates_pass_on_no_claim_of_a_client() {
+    let ask = |trusted: &str, lines: &str| {
+        let upstream = Upstream::says("");
+        let gateway = Setup::new()
+            .top(&format!("trusted_proxies: [{trusted}]"))
+            .log_keys("format: json, fields: { claimed: '{header.x-real-ip}' }")
+            .upstream("u", &[&upstream], "")
+            .forward_path(
+                "/{*rest}",
+                r#"rewrite: { query: { set: { ip: "{header.x-forwarded-for}" } } }, request_headers: { set: {
+                   x-client: "{header.x-real-ip}", x-twin: "{header.x_real_ip}" } }"#,
+            )
+            .start();
+        assert_eq!(gateway.ask(format!("GET /t HTTP/1.1\r\nHost: a\r\n{lines}\r\n")).status, 200);
+        assert_eq!(gateway.log_of("/t")["fields"]["claimed"], "10.8.8.8", "the log shows what came");
+        last(&upstream)
+    };
+    let lines = "X-Forwarded-For: 10.9.9.9\r\nX-Real-IP: 10.8.8.8\r\nX_Real_IP: 10.7.7.7\r\n";
+    let seen = ask("", lines);
+    assert_eq!(
+        (seen.target.as_str(), seen.fields.get("x-client"), seen.fields.get("x-twin")),
+        ("/t?ip=", Some(""), Some(""))
+    );
+    let seen = ask("127.0.0.1", lines);
+    assert_eq!((seen.target.as_str(), seen.fields.get("x-client")), ("/t?ip=10.9.9.9", Some("10.8.8.8")));
+    assert_eq!(seen.fields.get("x-twin"), Some(""));
+}
+
+#[test]
 fn what_can_not_be_is_told_at_the_start() {
     let refused = |forward: &str| {
         let upstream = Upstream::says("");
@@ -531,6 +580,13 @@ fn what_can_not_be_is_told_at_the_start() {
         (r#"response_headers: { set: { a: "{deadline_ms}" } }"#, "when its request is sent"),
         ("response_headers: { append: { set-cookie: a } }", "is no list"),
         ("request_headers: { rename: { X-A: b, x-a: c } }", "renamed already"),
+        ("request_headers: { set: { transfer_encoding: chunked } }", "the gateway itself writes transfer-encoding"),
+        ("response_headers: { set: { content_length: '5' } }", "the gateway itself writes content-length"),
+        ("request_headers: { set: { x-user: a, x_user: b } }", "is given twice"),
+        (
+            r#"request_headers: { set: { x-b: "{deadline_ms}" }, append: { X_B: q } }"#,
+            "`X_B` is set to a time that is known when the request is sent: nothing can be appended to it",
+        ),
     ] {
         let told = refused(forward);
         assert!(told.contains(why), "{forward}: {told}");

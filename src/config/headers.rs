@@ -4,7 +4,8 @@ use super::decode::{Keys, Value};
 use super::report::{Located, quote};
 use super::templates::{self, Params};
 use crate::http::head::is_token;
-use crate::http::known::Known;
+use crate::http::known::{Known, is_same_name};
+use crate::route::facts::LEFT;
 use crate::route::template::Template;
 use crate::value::Invalid;
 
@@ -113,17 +114,24 @@ pub(super) fn edits(value: &Value<'_>, direction: Direction, params: &Params) ->
     let add = block.or("add", Vec::new(), |v| fields(v, direction, params));
     let remove = block.or("remove", Vec::new(), |v| v.list_of(0..=FIELDS_MAX, |item| removed(item, direction)));
     for (name, value) in &remove {
-        if set.iter().chain(&add).any(|field| field.name.eq_ignore_ascii_case(name)) {
+        if set.iter().chain(&add).any(|field| is_same(&field.name, name)) {
             value.error(format!("{} is both given and removed", quote(name)), "`set` alone replaces what was there");
         }
     }
     let append = block.or("append", Vec::new(), |v| {
         // An append is made before the request is sent.
-        let direction = if direction == Direction::Sent { Direction::Request } else { direction };
+        let is_sent = direction == Direction::Sent;
+        let direction = if is_sent { Direction::Request } else { direction };
         let appended = fields(v, direction, params)?;
         for field in &appended {
             if let Err(fault) = check_append(&field.name) {
                 v.error(format!("{} {}", quote(&field.name), fault.what), fault.remedy);
+            }
+            // What is set only when the request is sent is not there yet.
+            let is_timed = |other: &HeaderTemplate| Template::names(&other.value.value).contains(&LEFT);
+            if is_sent && set.iter().any(|other| is_same(&other.name, &field.name) && is_timed(other)) {
+                let what = format!("{} is set to a time that is known when the request is sent", quote(&field.name));
+                v.error(format!("{what}: nothing can be appended to it"), "write all of it in `set`");
             }
         }
         Some(appended)
@@ -131,7 +139,7 @@ pub(super) fn edits(value: &Value<'_>, direction: Direction, params: &Params) ->
     let rename = block.or("rename", Vec::new(), |v| rename(v, direction));
     if let Some(at) = block.get("rename") {
         for name in rename.iter().flat_map(|(old, new)| [old, new]) {
-            let same = |other: &str| other.eq_ignore_ascii_case(name);
+            let same = |other: &str| is_same(other, name);
             if remove.iter().any(|(removed, _)| same(removed)) || set.iter().any(|field| same(&field.name)) {
                 let what = format!("{} is renamed, and removed or set as well", quote(name));
                 at.error(what, "rename comes first: remove one of the two");
@@ -153,9 +161,9 @@ fn rename(value: &Value<'_>, direction: Direction) -> Option<Vec<(String, String
             continue;
         }
         let Some(new) = new else { continue };
-        let same = |other: &str| other.eq_ignore_ascii_case(old) || other.eq_ignore_ascii_case(&new);
-        if old.eq_ignore_ascii_case(&new) {
-            value.error(format!("{} keeps its name: names do not differ by case", quote(old)), "remove it");
+        let same = |other: &str| is_same(other, old) || is_same(other, &new);
+        if is_same(old, &new) {
+            value.error(format!("{} keeps its name: {NAMES}", quote(old)), "remove it");
         } else if list.iter().any(|(old, new)| same(old) || same(new)) {
             value.error(format!("{} or {} is renamed already", quote(old), quote(&new)), "name each field only once");
         } else {
@@ -166,7 +174,7 @@ fn rename(value: &Value<'_>, direction: Direction) -> Option<Vec<(String, String
 }
 
 fn check_append(name: &str) -> Result<(), Invalid> {
-    if NO_LISTS.iter().any(|other| name.eq_ignore_ascii_case(other)) {
+    if NO_LISTS.iter().any(|other| is_same(name, other)) {
         let remedy = "use set; or add, for another field of that name";
         return Err(Invalid::new("is no list that a member can be appended to", remedy));
     }
@@ -204,10 +212,8 @@ pub(super) fn fields_read_by<'d>(
         let template = field_text(&value).and_then(|text| read(&value, text));
         if let Err(fault) = check_field(name, direction) {
             value.at_key(key).error(format!("{} {}", quote(name), fault.what), fault.remedy);
-        } else if fields.iter().any(|field| field.name.eq_ignore_ascii_case(name)) {
-            value
-                .at_key(key)
-                .error(format!("{} is given twice", quote(name)), "field names do not differ by case; remove one");
+        } else if fields.iter().any(|field| is_same(&field.name, name)) {
+            value.at_key(key).error(format!("{} is given twice", quote(name)), format!("{NAMES}; remove one"));
         } else if let Some(value) = template {
             fields.push(HeaderTemplate { name: name.to_owned(), value });
         }
@@ -228,6 +234,14 @@ fn removed<'d>(item: &Value<'d>, direction: Direction) -> Option<(String, Value<
     Some((name, item.clone()))
 }
 
+/// Why two names are one.
+pub(super) const NAMES: &str = "field names do not differ by case, nor by `_` for `-`";
+
+/// Whether two names are one: to some upstreams `_` and `-` are the same.
+pub(super) fn is_same(a: &str, b: &str) -> bool {
+    is_same_name(a.as_bytes(), b.as_bytes())
+}
+
 /// The name of any field.
 pub(super) fn check_field_name(name: &str) -> Result<(), Invalid> {
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_token) {
@@ -239,7 +253,7 @@ pub(super) fn check_field_name(name: &str) -> Result<(), Invalid> {
 
 pub(super) fn check_field(name: &str, direction: Direction) -> Result<(), Invalid> {
     check_field_name(name)?;
-    if let Some(own) = OWN_FIELDS.iter().find(|own| name.eq_ignore_ascii_case(own)) {
+    if let Some(own) = OWN_FIELDS.iter().find(|own| is_same(name, own)) {
         return Err(Invalid::new(format!("can not be changed: the gateway itself writes {own}"), "remove it"));
     }
     if name.eq_ignore_ascii_case("host") {
@@ -250,7 +264,7 @@ pub(super) fn check_field(name: &str, direction: Direction) -> Result<(), Invali
         };
         return Err(Invalid::new("can not be changed here", remedy));
     }
-    let lower = name.to_ascii_lowercase();
+    let lower = name.to_ascii_lowercase().replace('_', "-");
     let cuts = |field: &str| if field.ends_with('-') { lower.starts_with(field) } else { lower == field };
     if direction == Direction::Part && WHOLE_ANSWER_FIELDS.iter().any(|field| cuts(field)) {
         return Err(Invalid::new("can not be sent: the answer is needed whole and plain", "remove it"));
@@ -283,7 +297,8 @@ mod tests {
 
     #[test]
     fn fields_that_would_break_a_message_are_refused() {
-        for name in OWN_FIELDS.iter().copied().chain(["Host", "Content-LENGTH", "x y", "x:", "é", ""]) {
+        let twins = ["Content_Length", "transfer_encoding", "KEEP_alive"];
+        for name in OWN_FIELDS.iter().copied().chain(twins).chain(["Host", "Content-LENGTH", "x y", "x:", "é", ""]) {
             assert!(read(&format!("set: {{ {name:?}: x }}")).is_err(), "{name}");
             assert!(read(&format!("remove: [{name:?}]")).is_err(), "{name}");
         }
@@ -292,6 +307,8 @@ mod tests {
         assert!(read("set: { x: }").unwrap_err().contains("is empty"));
         assert!(read("set: { x: a, X: b }").unwrap_err().contains("given twice"));
         assert!(read("set: { x: a }\nremove: [X]").unwrap_err().contains("both given and removed"));
+        assert!(read("set: { x-a: a, X_A: b }").unwrap_err().contains("given twice"));
+        assert!(read("set: { x-a: a }\nremove: [x_a]").unwrap_err().contains("both given and removed"));
         for text in ["rename: { x-a: Content-Length }", "rename: { Host: x }", "append: { Connection: close }"] {
             assert!(read(text).unwrap_err().contains("can not be changed"), "{text}");
         }
@@ -306,6 +323,10 @@ mod tests {
             ("rename: { a: b, c: B }", "renamed already"),
             ("rename: { a: b, A: c }", "renamed already"),
             ("rename: { x-a: X-A }", "keeps its name"),
+            ("rename: { x-a: X_A }", "keeps its name"),
+            ("rename: { a-b: c, d: a_b }", "renamed already"),
+            ("rename: { a-b: c }\nset: { a_b: d }", "removed or set as well"),
+            ("append: { set_cookie: a=b }", "is no list"),
             ("rename: { a: b }\nremove: [A]", "is renamed, and removed"),
             ("rename: { a: b }\nset: { B: c }", "removed or set as well"),
             ("rename: { a: x-forwarded-for }", "the gateway decides"),

@@ -12,7 +12,7 @@ use http::Method;
 
 use crate::core::Core;
 use crate::error::Kind;
-use crate::http::known::is_same_name;
+use crate::http::known::{folded, is_same_name};
 use crate::http::reply::Reply;
 use crate::request::Request;
 use crate::route::predicates::{Asked, Place};
@@ -91,17 +91,22 @@ pub fn announced(req: &Request) -> Option<Method> {
 /// there; cookies are never sent with preflights.
 pub struct Announced<'r>(pub &'r Request);
 
+impl Announced<'_> {
+    fn names(&self) -> impl Iterator<Item = &[u8]> {
+        let (fields, bytes) = (&self.0.head.fields, self.0.bytes());
+        let lists = fields.named(REQUEST_HEADERS, bytes).map(|field| field.value.of(bytes));
+        lists.flat_map(|list| list.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+    }
+}
+
 impl Asked for Announced<'_> {
     fn has(&self, place: Place, name: &str, is_meant: &dyn Fn(&[u8]) -> bool) -> bool {
-        let req = self.0;
-        if place == Place::Header {
-            let fields = req.head.fields.named(REQUEST_HEADERS, req.bytes()).map(|field| field.value.of(req.bytes()));
-            let mut names = fields.flat_map(|list| list.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
-            if names.any(|listed| is_same_name(listed, name.as_bytes())) {
-                return true;
-            }
-        }
-        req.has(place, name, is_meant)
+        let is_announced = || self.names().any(|listed| is_same_name(listed, name.as_bytes()));
+        (place == Place::Header && is_announced()) || self.0.has(place, name, is_meant)
+    }
+
+    fn each_announced<'r>(&'r self, take: &mut dyn FnMut(Cow<'r, [u8]>)) {
+        self.names().for_each(|name| take(folded(name)));
     }
 
     fn each<'r>(&'r self, place: Place, take: &mut dyn FnMut(Cow<'r, [u8]>, Cow<'r, [u8]>)) {

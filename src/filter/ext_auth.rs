@@ -132,7 +132,8 @@ impl ExtAuth {
                         out.extend_from_slice(ip.to_string().as_bytes());
                     }
                     // The way that trusted proxies tell is told on.
-                    let way = [Known::ForwardedFor, Known::Via].map(|known| req.head.fields.all(known));
+                    let way =
+                        [Known::ForwardedFor, Known::Forwarded, Known::Via].map(|known| req.head.fields.all(known));
                     for field in way.into_iter().flatten().filter(|_| req.from_trusted) {
                         out.push(0);
                         out.extend_from_slice(field.value.of(req.bytes()));

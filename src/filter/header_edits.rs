@@ -46,12 +46,13 @@ impl<'m> Came<'m> {
     fn values(self, name: &'m [u8], edits: &Edits) -> Vec<Vec<u8>> {
         let goes_on = |field: &&Field| {
             !self.fields.is_listed(field, self.bytes)
+                && field.is_seen()
                 && (!matches!(field.known, Known::Forwarded | Known::ForwardedOther) || self.is_trusted)
                 && !edits.removes(field.name, self.bytes)
         };
         let is_it = |field: &&Field| is_same_name(field.name.of(self.bytes), name);
         let came = self.fields.iter().filter(is_it).filter(goes_on).map(|field| field.value.of(self.bytes));
-        let added = edits.added().filter(|(added, _)| added.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+        let added = edits.added().filter(|(added, _)| is_same_name(added, name)).map(|(_, value)| value);
         came.chain(added).map(<[u8]>::to_vec).collect()
     }
 }

@@ -23,7 +23,7 @@ pub enum Fact {
     /// The client's address, behind trusted proxies the one they name; of an IPv6 address the network, which is what one
     /// customer has. All clients of Unix sockets are one.
     Ip,
-    /// The field of this name.
+    /// The field of this name. What a client says in one that filters have written decides nothing.
     Header(HeaderName),
     /// The cookie of this name (RFC 6265 5.4), without the quotes that its value may have (4.1.1).
     Cookie(String),
@@ -68,14 +68,9 @@ impl LimitKey {
 
 impl Fact {
     /// Appends the value of this fact of `req`, and gives it; `None` if the request does not have it, has it empty, or has it
-    /// more than once. Of a field it is what the upstream gets, whoever has written it.
+    /// more than once. Of a field it is what filters have written, if they have.
     pub fn only_value<'o>(&self, req: &Request, out: &'o mut Vec<u8>) -> Option<&'o [u8]> {
         let start = out.len();
-        if let Fact::Header(name) = self {
-            out.push(PRESENT);
-            let mark = one(req.sent_named(name.as_str().as_bytes()), out);
-            return (mark == PRESENT).then(|| out.get(start + 1..)).flatten().filter(|value| !value.is_empty());
-        }
         self.write(req, out);
         let (mark, value) = out.get(start..)?.split_first()?;
         (*mark == PRESENT && !value.is_empty()).then_some(value)
@@ -91,9 +86,7 @@ impl Fact {
                 Some(IpAddr::V6(v6)) => append(v6.octets().get(..NETWORK_BYTES), out),
                 None => append(None, out),
             },
-            Fact::Header(name) => {
-                one(req.fields_named(name.as_str().as_bytes()).map(|value| value.of(req.bytes())), out)
-            }
+            Fact::Header(name) => one(req.decisive(name.as_str().as_bytes()), out),
             Fact::Cookie(name) => {
                 one(req.cookies().filter_map(|pair| cookie_value(pair, name.as_bytes())).map(unquoted), out)
             }
@@ -144,6 +137,7 @@ fn query(req: &Request, name: &[u8], out: &mut Vec<u8>) -> u8 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::http::encode::Edits;
     use crate::http::head::{Bounds, Span};
     use crate::io::Buf;
     use crate::io::Buffers;
@@ -184,6 +178,22 @@ mod tests {
         assert_eq!(key(&both, &req("X-A: 1\r\nX-B: 2\r\n")), key(&both, &req("X-B: 2\r\nX-A: 1\r\n")));
         assert_eq!(key(&[], &req("")), Vec::<u8>::new());
         assert_ne!(key(&[Fact::Principal], &req("")), key(&[Fact::Name("".into())], &req("")));
+    }
+
+    #[test]
+    fn what_filters_have_written_decides_and_not_what_a_client_says_there() {
+        let of = |edit: &dyn Fn(&mut Edits)| {
+            let mut req = request("", "X_User: zed\r\n", "::1");
+            edit(&mut req.edits);
+            key(&[Fact::Header(HeaderName::from_static("x-user"))], &req)
+        };
+        let write = |out: &mut Vec<u8>| out.extend_from_slice(b"acme");
+        assert_eq!(of(&|_| {}), b"\x01zed");
+        assert_eq!(of(&|edits| edits.set(b"X_User", write)), b"\x01acme");
+        assert_eq!(of(&|edits| edits.set(b"x-other", |_| {})), b"\x01zed");
+        assert_eq!(of(&|edits| edits.drop_came(b"x-user")), [MISSING], "a new name of which the old one is missing");
+        assert_eq!(of(&|edits| edits.remove(b"x-user")), b"\x01zed", "a credential that was read");
+        assert_eq!(of(&|edits| edits.add(b"x-user", write)), [SEVERAL]);
     }
 
     #[test]
@@ -243,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_field_the_one_value_is_what_the_upstream_gets() {
+    fn of_a_field_the_one_value_is_what_filters_have_written() {
         let header = Fact::Header(HeaderName::from_static("x-a"));
         let of = |fields: &str, edit: &dyn Fn(&mut Request)| {
             let mut req = request("", fields, "::1");
@@ -253,7 +263,7 @@ mod tests {
         let set = |req: &mut Request| req.edits.set(b"X_A", |out| out.extend_from_slice(b"own"));
         assert_eq!(of("X-A: 1\r\nX_A: 2\r\n", &set).as_deref(), Some(&b"own"[..]));
         assert_eq!(of("", &|req| req.set_principal("acme", Some("x-a"))).as_deref(), Some(&b"acme"[..]));
-        assert_eq!(of("X-A: 1\r\n", &|req| req.edits.remove(b"x-a")), None);
+        assert_eq!(of("X-A: 1\r\n", &|req| req.edits.remove(b"x-a")).as_deref(), Some(&b"1"[..]), "as it came");
         assert_eq!(of("X-A: 1\r\n", &|req| req.edits.add(b"x-a", |out| out.push(b'2'))), None, "two");
         assert_eq!(of("X-A: 1\r\n", &|req| req.edits.set(b"x-b", |out| out.push(b'2'))).as_deref(), Some(&b"1"[..]));
     }

@@ -101,7 +101,7 @@ impl RequestLimits {
     /// Whether the type of the body is one of those allowed. Two are none: who reads which is anybody's guess.
     fn takes(&self, req: &Request) -> bool {
         let bytes = req.bytes();
-        let mut given = req.head.fields.named(b"content-type", bytes).map(|field| field.value.of(bytes));
+        let mut given = req.fields_named(b"content-type").map(|value| value.of(bytes));
         let (Some(value), None) = (given.next(), given.next()) else { return false };
         let essence = value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
         let mut halves = essence.splitn(2, |&byte| byte == b'/');

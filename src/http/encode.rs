@@ -45,8 +45,17 @@ pub fn number(n: u64, out: &mut Vec<u8>) {
 #[derive(Debug, Default)]
 pub struct Edits {
     arena: Vec<u8>,
-    removed: Vec<(usize, usize)>,
+    removed: Vec<Name>,
     added: Vec<Line>,
+}
+
+/// One whose lines that came are left out.
+#[derive(Debug)]
+struct Name {
+    start: usize,
+    end: usize,
+    /// What they say is not believed either.
+    is_disowned: bool,
 }
 
 #[derive(Debug)]
@@ -69,18 +78,22 @@ impl Edits {
         self.added.clear();
     }
 
-    /// Removes all lines of that name, those added before included.
+    /// Removes all lines of that name, those added before included; names with `_` for `-` are the same, here as everywhere.
     pub fn remove(&mut self, name: &[u8]) {
         let Self { arena, added, .. } = self;
-        added.retain(|line| !line_name(arena, line).eq_ignore_ascii_case(name));
-        self.drop_came(name);
+        added.retain(|line| !is_same_name(line_name(arena, line), name));
+        self.leave_out(name, false);
     }
 
-    /// Leaves out the lines of that name that came with the message; those added before stay.
+    /// Leaves out the lines of that name that came with the message, and what they say decides nothing; those added before stay.
     pub fn drop_came(&mut self, name: &[u8]) {
+        self.leave_out(name, true);
+    }
+
+    fn leave_out(&mut self, name: &[u8], is_disowned: bool) {
         let start = self.arena.len();
         self.arena.extend_from_slice(name);
-        self.removed.push((start, self.arena.len()));
+        self.removed.push(Name { start, end: self.arena.len(), is_disowned });
     }
 
     /// Adds a line whose value `write` appends.
@@ -103,7 +116,16 @@ impl Edits {
 
     /// Whether lines of that name are removed or set: the gateway's own line of that name is then left out.
     pub fn replaces(&self, name: &[u8]) -> bool {
-        self.removed.iter().any(|&(from, to)| self.arena.get(from..to).is_some_and(|r| is_same_name(r, name)))
+        self.removed.iter().any(|removed| self.is_of(removed, name))
+    }
+
+    /// Whether what lines of that name say that came with the message is not believed.
+    pub fn disowns(&self, name: &[u8]) -> bool {
+        self.removed.iter().any(|removed| removed.is_disowned && self.is_of(removed, name))
+    }
+
+    fn is_of(&self, removed: &Name, name: &[u8]) -> bool {
+        self.arena.get(removed.start..removed.end).is_some_and(|removed| is_same_name(removed, name))
     }
 
     /// Names and values of the added lines.
@@ -117,7 +139,7 @@ impl Edits {
 
     /// Writes the added lines of that name.
     pub fn write_added_of(&self, name: &[u8], out: &mut Vec<u8>) {
-        for line in self.added.iter().filter(|line| line_name(&self.arena, line).eq_ignore_ascii_case(name)) {
+        for line in self.added.iter().filter(|line| is_same_name(line_name(&self.arena, line), name)) {
             out.extend_from_slice(self.arena.get(line.start..line.end).unwrap_or_default());
         }
     }
@@ -175,6 +197,15 @@ mod tests {
         edits.write_added(&mut out);
         assert_eq!(out, b"b: 3\r\na: 4\r\n");
         assert!(edits.replaces(b"A") && !edits.replaces(b"b"));
+        edits.clear();
+        edits.add(b"x-user", |out| out.push(b'1'));
+        edits.set(b"X_User", |out| out.push(b'2'));
+        assert_eq!(edits.added().collect::<Vec<_>>(), [(&b"X_User"[..], &b"2"[..])], "its twin is it");
+        edits.remove(b"x-user");
+        assert_eq!(edits.added().count(), 0);
+        assert!(edits.replaces(b"x_user") && !edits.disowns(b"x-user"));
+        edits.drop_came(b"x_user");
+        assert!(edits.disowns(b"x-user"));
         edits.clear();
         assert!(edits.is_empty());
     }

@@ -64,6 +64,13 @@ pub struct Field {
     pub known: Known,
 }
 
+impl Field {
+    /// Whether anything may depend on it.
+    pub fn is_seen(&self) -> bool {
+        self.known != Known::Unbelieved
+    }
+}
+
 /// HTTP/1.0 or HTTP/1.1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Version {
@@ -112,8 +119,11 @@ pub struct Fields {
     pub keep_alive: bool,
     /// Connection: upgrade
     pub upgrade: bool,
-    /// Names listed by Connection about which nothing else decides; fields of these names are hop-by-hop.
+    /// Names listed by Connection about which nothing else decides, and which are not about the content; fields of these names
+    /// are hop-by-hop.
     pub listed: Vec<Span>,
+    /// Whether there is one that may be [`Known::Unbelieved`]: most requests have none, and are not looked through.
+    may_claim: bool,
 }
 
 impl Fields {
@@ -121,6 +131,7 @@ impl Fields {
         self.list.clear();
         self.listed.clear();
         (self.close, self.keep_alive, self.upgrade, self.len) = (false, false, false, 0);
+        self.may_claim = false;
     }
 
     /// Those of lines that the gateway wrote itself, each with its CRLF, as if the empty line of a head followed.
@@ -150,14 +161,36 @@ impl Fields {
         self.list.iter().filter(move |field| field.known == known)
     }
 
-    /// Those of that name, in any case.
+    /// Those of that name, in any case, that anybody may see.
     pub fn named(&self, name: &[u8], bytes: &[u8]) -> impl Iterator<Item = &Field> {
+        self.came(name, bytes).filter(|field| field.is_seen())
+    }
+
+    /// The value of the first one of that name, in any case, that anybody may see.
+    pub fn get<'b>(&self, name: &[u8], bytes: &'b [u8]) -> Option<&'b [u8]> {
+        self.named(name, bytes).next().map(|field| field.value.of(bytes))
+    }
+
+    /// Those of that name, in any case, whether or not they are believed: to be shown, and for nothing to depend on.
+    pub fn came(&self, name: &[u8], bytes: &[u8]) -> impl Iterator<Item = &Field> {
         self.list.iter().filter(move |field| field.name.of(bytes).eq_ignore_ascii_case(name))
     }
 
-    /// The value of the first one of that name, in any case.
-    pub fn get<'b>(&self, name: &[u8], bytes: &'b [u8]) -> Option<&'b [u8]> {
-        self.named(name, bytes).next().map(|field| field.value.of(bytes))
+    /// Claims but for those that are `believed`, and what is one, or framing, to those who take `_` for `-`, become
+    /// [`Known::Unbelieved`].
+    #[inline]
+    pub fn disbelieve(&mut self, believed: impl Fn(Known) -> bool, bytes: &[u8]) {
+        if self.may_claim {
+            for field in &mut self.list {
+                let is_claim = match field.known {
+                    Known::HopByHop => field.name.of(bytes).contains(&b'_'),
+                    known => known.is_claim() && !believed(known),
+                };
+                if is_claim {
+                    field.known = Known::Unbelieved;
+                }
+            }
+        }
     }
 
     /// From now on the fields of that name are not there for anybody: no template, no key and no condition finds them, and
@@ -194,6 +227,7 @@ impl Fields {
             let value = Span::within(bytes, header.value);
             line_end = if header.value.is_empty() { name.end() + 1 } else { value.end() };
             self.list.push(Field { name, value, known });
+            self.may_claim |= known == Known::HopByHop || known.is_claim();
             if known == Known::Connection {
                 self.read_connection(bytes, value)?;
             }
@@ -215,7 +249,7 @@ impl Fields {
                 self.keep_alive = true;
             } else if option.eq_ignore_ascii_case(b"upgrade") {
                 self.upgrade = true;
-            } else if !option.is_empty() && may_be_listed(Known::of(option)) {
+            } else if !option.is_empty() && may_be_listed(Known::of(option)) && !is_about_content(option) {
                 if !option.iter().all(|&b| is_token(b)) {
                     return Err(HeadError::Malformed("Connection must list field names"));
                 }
@@ -227,6 +261,13 @@ impl Fields {
         }
         Ok(())
     }
+}
+
+/// Whether a name begins with `content-`. Without such fields a body would be read as something else than the sender and all
+/// filters have taken it for (RFC 9110 7.6.1: they are not for one hop), so that no option removes them.
+fn is_about_content(name: &[u8]) -> bool {
+    const START: &[u8] = b"content-";
+    name.get(..START.len()).is_some_and(|start| is_same_name(start, START))
 }
 
 /// Whether Connection decides about such a field; about the others it is decided already, whatever Connection says.
@@ -534,7 +575,7 @@ mod tests {
 
     #[test]
     fn connection_lists_what_is_hop_by_hop_but_never_host_or_credentials() {
-        let text = "GET / HTTP/1.1\r\nHost: x\r\nAuthorization: y\r\nX-Hop: z\r\nConnection: close, x-hop, Host, authorization\r\n\r\n";
+        let text = "GET / HTTP/1.1\r\nHost: x\r\nAuthorization: y\r\nX-Hop: z\r\nConnection: close, x-hop, Host, authorization, content-type\r\nContent-Type: a\r\n\r\n";
         let head = request(text).unwrap().unwrap();
         assert!(head.fields.close && !head.wants_keep_alive());
         let listed: Vec<_> = head.fields.iter().filter(|f| head.fields.is_listed(f, text.as_bytes())).collect();
@@ -557,6 +598,21 @@ mod tests {
         out.clear();
         crate::http::encode::copy_fields(&Fields::of_lines(b""), b"", |_| false, &mut out);
         assert!(out.is_empty());
+    }
+
+    #[test]
+    fn what_nobody_believes_is_not_found_by_its_name() {
+        let text = "GET / HTTP/1.1\r\nX-Forwarded-For: 1\r\nX_Real-IP: 2\r\nVia: 3\r\nUpgrade: 4\r\napi_key_of_mine: 5\r\n\r\n";
+        let bytes = text.as_bytes();
+        let mut fields = request(text).unwrap().unwrap().fields;
+        fields.disbelieve(|known| known == Known::Via, bytes);
+        for name in ["x-forwarded-for", "x_real-ip"] {
+            assert_eq!(fields.get(name.as_bytes(), bytes), None, "{name}");
+            assert_eq!(fields.came(name.as_bytes(), bytes).count(), 1, "{name} is shown");
+        }
+        for name in ["via", "upgrade", "api_key_of_mine"] {
+            assert!(fields.get(name.as_bytes(), bytes).is_some(), "{name}");
+        }
     }
 
     #[test]

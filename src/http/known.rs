@@ -1,5 +1,7 @@
 //! The fields a gateway must know by name; all others pass as they came.
 
+use std::borrow::Cow;
+
 /// What a field is to a gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Known {
@@ -41,6 +43,9 @@ pub enum Known {
     Date,
     /// RFC 6797
     StrictTransportSecurity,
+    /// One of a request that nobody believes: a claim about who calls by who is no trusted proxy, or a name with `_` that to some
+    /// is such a claim, or framing. It does not pass, and nobody finds it by its name but the access log.
+    Unbelieved,
 }
 
 impl Known {
@@ -83,6 +88,20 @@ impl Known {
         }
     }
 
+    /// Whether it says who calls, or which way a request took: of that only a trusted proxy is believed.
+    pub fn is_claim(self) -> bool {
+        matches!(
+            self,
+            Self::ForwardedFor
+                | Self::ForwardedProto
+                | Self::ForwardedHost
+                | Self::Forwarded
+                | Self::ForwardedOther
+                | Self::RequestId
+                | Self::Via
+        )
+    }
+
     /// CGI and its heirs take `_` for `-`: an `X_Forwarded_For` is an X-Forwarded-For to them, which only the gateway may
     /// write. Such a field does not pass.
     #[cold]
@@ -104,6 +123,15 @@ fn may_be_disguised(name: &[u8]) -> bool {
 pub fn is_same_name(a: &[u8], b: &[u8]) -> bool {
     let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
     a.len() == b.len() && a.iter().zip(b).all(|(&a, &b)| fold(a) == fold(b))
+}
+
+/// A name as all that are the same to [`is_same_name`] have it: in lower case, with `-` for `_`.
+pub fn folded(name: &[u8]) -> Cow<'_, [u8]> {
+    if name.iter().any(|byte| *byte == b'_' || byte.is_ascii_uppercase()) {
+        name.iter().map(|byte| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() }).collect()
+    } else {
+        name.into()
+    }
 }
 
 fn starts_with(name: &[u8], lower: &[u8]) -> bool {

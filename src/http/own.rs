@@ -153,7 +153,7 @@ impl OwnLines {
     fn forget(&mut self, name: &[u8]) {
         let Self { text, lines, .. } = self;
         let adds = |line: &Line| matches!(line.mode, Mode::Adds | Mode::AddsToUpstreams);
-        lines.retain(|line| adds(line) || !name_of(text, line).eq_ignore_ascii_case(name));
+        lines.retain(|line| adds(line) || !is_same_name(name_of(text, line), name));
     }
 
     fn push(&mut self, name: &[u8], write: impl FnOnce(&mut Vec<u8>), mode: Mode) {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::{Failure, InvalidField, LogValue, check, check_name, check_of_answer};
 use crate::http::head::Field;
-use crate::http::known::Known;
+use crate::http::known::{Known, is_same_name};
 use crate::request::Request as Inner;
 
 /// A caller's name is a key of limits and a label in logs.
@@ -78,7 +78,7 @@ impl<'r> Request<'r> {
         std::str::from_utf8(self.field(name)?).ok()
     }
 
-    /// The values of all fields of that name, in order.
+    /// The values of all fields of that name, in order; a name with `_` for `-` is the same, as it is to some upstreams.
     pub fn fields_named<'s>(&'s self, name: &str) -> impl Iterator<Item = &'s [u8]> {
         named(self.fields(), name)
     }
@@ -189,7 +189,7 @@ pub(super) fn named<'f>(
     fields: impl Iterator<Item = (&'f [u8], &'f [u8])>,
     name: &str,
 ) -> impl Iterator<Item = &'f [u8]> {
-    fields.filter(move |(field, _)| field.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+    fields.filter(move |(field, _)| is_same_name(field, name.as_bytes())).map(|(_, value)| value)
 }
 
 /// The one that there is.
@@ -226,6 +226,7 @@ mod tests {
         for hidden in ["host", "x-forwarded-for", "x-real-ip", "connection", "b", "c"] {
             assert_eq!(request.field(hidden), None, "{hidden}");
         }
+        assert_eq!(request.text("X_User"), Some("alice"), "its twin is it");
         request.add_field("d", "4").unwrap();
         request.remove_field("A").unwrap();
         let names: Vec<_> = request.fields().map(|(name, _)| name.to_vec()).collect();

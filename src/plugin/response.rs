@@ -56,7 +56,7 @@ impl<'r> Response<'r> {
         std::str::from_utf8(self.field(name)?).ok()
     }
 
-    /// The values of all fields of that name, in order.
+    /// The values of all fields of that name, in order; a name with `_` for `-` is the same.
     pub fn fields_named<'s>(&'s self, name: &str) -> impl Iterator<Item = &'s [u8]> {
         named(self.fields(), name)
     }

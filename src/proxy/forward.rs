@@ -56,6 +56,7 @@ pub async fn forward(
     down: &Rc<Downstream>,
     cx: &mut Context,
 ) -> Result<Answer, Error> {
+    // What sticks by a field sticks by what this writes.
     edit(req, action);
     let (upstream, new_cookie) = split::upstream(action, req, &plane.core);
     let (Some(spec), Some(rules)) = (live.snapshot.upstreams.get(upstream), live.snapshot.listeners.get(down.listener))

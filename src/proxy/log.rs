@@ -109,7 +109,8 @@ impl Asked for Facts<'_> {
     }
 
     fn header(&self, name: &str) -> Option<&[u8]> {
-        self.req.head.fields.get(name.as_bytes(), self.req.bytes())
+        let mut came = self.req.head.fields.came(name.as_bytes(), self.req.bytes());
+        came.next().map(|field| field.value.of(self.req.bytes()))
     }
 
     fn answer_header(&self, name: &str) -> Option<&[u8]> {

@@ -198,11 +198,13 @@ fn decide_client(peer: Option<IpAddr>, snapshot: &Snapshot, req: &mut Request) {
     req.client = peer;
     req.tells = snapshot.forwarded;
     let trusted = &snapshot.trusted_proxies;
-    if !trusted.contains(peer) {
+    let bytes = req.buf.bytes();
+    req.from_trusted = trusted.contains(peer);
+    let (from_trusted, tells) = (req.from_trusted, req.tells);
+    req.head.fields.disbelieve(|known| from_trusted && is_told_by_proxies(known, tells), bytes);
+    if !from_trusted {
         return;
     }
-    req.from_trusted = true;
-    let bytes = req.buf.bytes();
     if req.tells == Tells::Forwarded {
         for field in req.head.fields.all(Known::Forwarded).rev() {
             let Some(elements) = forwarded::elements(field.value.of(bytes)) else { return };
@@ -227,6 +229,14 @@ fn decide_client(peer: Option<IpAddr>, snapshot: &Snapshot, req: &mut Request) {
         if !trusted.contains(Some(ip)) {
             break;
         }
+    }
+}
+
+/// Whether a trusted proxy says it itself: what it may have let through from its client is not believed either.
+fn is_told_by_proxies(known: Known, tells: Tells) -> bool {
+    match known {
+        Known::ForwardedFor | Known::ForwardedProto | Known::ForwardedHost => tells != Tells::Forwarded,
+        _ => true,
     }
 }
 

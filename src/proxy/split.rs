@@ -24,11 +24,7 @@ pub(super) fn upstream(action: &Forward, req: &Request, core: &Core) -> (usize, 
 fn choose(split: &Split, req: &Request, core: &Core) -> (Option<usize>, Option<NewCookie>) {
     match &split.sticky {
         None => (split.upstreams.pick(None), None),
-        Some(Sticky::Header(name)) => {
-            // As the upstream gets it: filters may have written it, and what they take away decides nothing.
-            let value = req.sent_named(name.as_bytes()).next();
-            (split.upstreams.pick(value), None)
-        }
+        Some(Sticky::Header(name)) => (split.upstreams.pick(req.decisive(name.as_bytes()).next()), None),
         Some(Sticky::Cookie { name, .. }) => {
             let mut given = req.cookies().filter_map(|pair| cookie_value(pair, name.as_bytes()));
             if let Some(value) = given.find(|value| !value.is_empty()) {

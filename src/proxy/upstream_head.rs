@@ -102,6 +102,7 @@ fn passes(req: &Request, field: &Field) -> bool {
         Known::ForwardedFor | Known::ForwardedProto | Known::ForwardedHost => false,
         // Answered by the gateway, or meant for it alone.
         Known::Expect | Known::Connection | Known::HopByHop | Known::Te => false,
+        Known::Unbelieved => false,
         Known::Trailer => req.framing == Framing::Chunked,
         // One that the gateway continues is written anew.
         Known::Forwarded => req.from_trusted && req.tells == Tells::XForwarded,

@@ -56,9 +56,12 @@ pub trait Asked {
     /// case; values are as they are meant: those of a query without the encoding that a URL gave them.
     fn has(&self, place: Place, name: &str, is_meant: &dyn Fn(&[u8]) -> bool) -> bool;
 
-    /// Gives every cookie, or every pair of the query, with its name, both as [`Asked::has`] compares them. Nobody asks for
-    /// header fields, which are few.
+    /// Gives every cookie, every pair of the query, or every header field that may be seen, with its name, both as [`Asked::has`]
+    /// compares them: names of header fields in lower case, with `-` for `_`.
     fn each<'r>(&'r self, _place: Place, _take: &mut dyn FnMut(Cow<'r, [u8]>, Cow<'r, [u8]>)) {}
+
+    /// Gives the name of every header field that will be there, with whatever value is wanted.
+    fn each_announced<'r>(&'r self, _take: &mut dyn FnMut(Cow<'r, [u8]>)) {}
 }
 
 /// A request without fields and query.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 
 use http::Method;
@@ -66,6 +67,11 @@ struct Fields(Vec<(&'static str, &'static str)>);
 impl Asked for Fields {
     fn has(&self, place: Place, name: &str, is_meant: &dyn Fn(&[u8]) -> bool) -> bool {
         place == Place::Header && self.0.iter().any(|(known, value)| *known == name && is_meant(value.as_bytes()))
+    }
+
+    fn each<'r>(&'r self, place: Place, take: &mut dyn FnMut(Cow<'r, [u8]>, Cow<'r, [u8]>)) {
+        let fields = self.0.iter().filter(|_| place == Place::Header);
+        fields.for_each(|(name, value)| take(name.as_bytes().into(), value.as_bytes().into()));
     }
 }
 

@@ -1,5 +1,5 @@
-//! What a look-up has seen of a request's query and cookies: for patterns with many predicates these are read once, not once
-//! for each predicate of each route.
+//! What a look-up has seen of a request's fields, query and cookies: for patterns with many predicates these are read once, not
+//! once for each predicate of each route.
 
 use std::borrow::Cow;
 
@@ -7,6 +7,8 @@ use super::predicates::{Asked, Place, Predicate, Test};
 
 /// So many predicates are asked of the request itself: for a few it costs less than to gather all there is.
 const DIRECT_MAX: u32 = 4;
+/// The same for header fields: where a name is not there, most fields are told from it by its length alone.
+const DIRECT_FIELDS_MAX: u32 = 16;
 
 /// A name and a value, both as they are meant.
 type Pair<'p> = (Cow<'p, [u8]>, Cow<'p, [u8]>);
@@ -15,6 +17,9 @@ type Pair<'p> = (Cow<'p, [u8]>, Cow<'p, [u8]>);
 pub(super) struct Seen<'p> {
     pub(super) asked: &'p dyn Asked,
     direct: u32,
+    direct_fields: u32,
+    announced: Vec<Cow<'p, [u8]>>,
+    fields: Option<Vec<Pair<'p>>>,
     cookies: Option<Vec<Pair<'p>>>,
     query: Option<Vec<Pair<'p>>>,
 }
@@ -22,22 +27,31 @@ pub(super) struct Seen<'p> {
 impl<'p> Seen<'p> {
     #[inline]
     pub(super) fn new(asked: &'p dyn Asked) -> Self {
-        Seen { asked, direct: 0, cookies: None, query: None }
+        Seen { asked, direct: 0, direct_fields: 0, announced: Vec::new(), fields: None, cookies: None, query: None }
     }
 
     /// Whether a predicate holds, see [`Predicate::holds`].
     pub(super) fn holds(&mut self, predicate: &Predicate) -> bool {
         let asked = self.asked;
-        let gathered = match predicate.place {
-            Place::Header => return predicate.holds(asked),
-            Place::Cookie => &mut self.cookies,
-            Place::Query => &mut self.query,
+        let (gathered, direct, direct_max) = match predicate.place {
+            Place::Header => (&mut self.fields, &mut self.direct_fields, DIRECT_FIELDS_MAX),
+            Place::Cookie => (&mut self.cookies, &mut self.direct, DIRECT_MAX),
+            Place::Query => (&mut self.query, &mut self.direct, DIRECT_MAX),
         };
-        if gathered.is_none() && self.direct < DIRECT_MAX {
-            self.direct += 1;
+        if gathered.is_none() && *direct < direct_max {
+            *direct += 1;
             return predicate.holds(asked);
         }
+        let is_header = predicate.place == Place::Header;
+        if gathered.is_none() && is_header {
+            asked.each_announced(&mut |name| self.announced.push(name));
+            self.announced.sort_unstable();
+        }
         let pairs = gathered.get_or_insert_with(|| gather(asked, predicate.place));
+        let is_announced = |name: &Cow<'_, [u8]>| name.as_ref().cmp(predicate.name.as_bytes());
+        if is_header && self.announced.binary_search_by(is_announced).is_ok() {
+            return predicate.test != Test::Absent;
+        }
         holds(predicate, pairs)
     }
 }
@@ -81,7 +95,7 @@ mod tests {
     use super::*;
     use crate::expression::Expression;
 
-    /// Pairs of the query, and how often all of them were looked at.
+    /// Pairs of the query, which are its header fields too, and how often all of them were looked at.
     struct Pairs {
         pairs: Vec<(String, String)>,
         looks: Cell<usize>,
@@ -96,12 +110,12 @@ mod tests {
     impl Asked for Pairs {
         fn has(&self, place: Place, name: &str, is_meant: &dyn Fn(&[u8]) -> bool) -> bool {
             self.looks.set(self.looks.get() + 1);
-            place == Place::Query && self.pairs.iter().any(|(n, value)| n == name && is_meant(value.as_bytes()))
+            place != Place::Cookie && self.pairs.iter().any(|(n, value)| n == name && is_meant(value.as_bytes()))
         }
 
         fn each<'r>(&'r self, place: Place, take: &mut dyn FnMut(Cow<'r, [u8]>, Cow<'r, [u8]>)) {
             self.looks.set(self.looks.get() + 1);
-            if place == Place::Query {
+            if place != Place::Cookie {
                 self.pairs.iter().for_each(|(name, value)| take(name.as_bytes().into(), value.as_bytes().into()));
             }
         }
@@ -132,6 +146,29 @@ mod tests {
         assert_eq!(router.find("", "/q/", &Method::GET, &pairs), Lookup::NotFound);
         assert!(pairs.looks.get() <= 6, "{} looks at all pairs", pairs.looks.get());
         let last = Pairs::new(vec![("n25515".to_owned(), String::new())]);
+        assert!(matches!(router.find("", "/q", &Method::GET, &last), Lookup::Found { route: 255, .. }));
+    }
+
+    #[test]
+    fn however_many_predicates_there_are_the_fields_are_read_a_few_times() {
+        let predicates = |route: usize| -> Vec<Predicate> {
+            (0..16)
+                .map(|i| Predicate {
+                    place: Place::Header,
+                    name: format!("x-{route:03}-{i:02}"),
+                    test: if i == 15 { Test::Present } else { Test::Absent },
+                    shown: String::new(),
+                })
+                .collect()
+        };
+        let all: Vec<Vec<Predicate>> = (0..256).map(predicates).collect();
+        let spec = |predicates| RouteSpec { path: "/q", predicates, ..RouteSpec::default() };
+        let specs: Vec<RouteSpec<'_>> = all.iter().map(|predicates| spec(predicates)).collect();
+        let router = Router::build(&specs).unwrap();
+        let fields = Pairs::new((0..250).map(|i| (format!("x-{i:03}-zz"), "v".to_owned())).collect());
+        assert_eq!(router.find("", "/q", &Method::GET, &fields), Lookup::NotFound);
+        assert!(fields.looks.get() <= 17, "{} looks at all fields", fields.looks.get());
+        let last = Pairs::new(vec![("x-255-15".to_owned(), String::new())]);
         assert!(matches!(router.find("", "/q", &Method::GET, &last), Lookup::Found { route: 255, .. }));
     }
 

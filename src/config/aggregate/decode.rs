@@ -110,7 +110,7 @@ fn completed_header(text: &str) -> Result<(), Invalid> {
         return Err(Invalid::new("is not the name of a field", "write none to leave it out"));
     }
     headers::check_field(text, Direction::Response)?;
-    match OWN_FIELDS.iter().find(|own| text.eq_ignore_ascii_case(own)) {
+    match OWN_FIELDS.iter().find(|own| headers::is_same(text, own)) {
         None => Ok(()),
         Some(own) => Err(Invalid::new(format!("already means something: the gateway writes {own}"), "another name")),
     }

@@ -45,7 +45,7 @@ pub(super) fn decode<'d>(value: &Value<'d>, scope: &Scope<'_>, taken: &Taken<'_,
             templates::checked(value, text, scope.params, parse)
         })
     });
-    if let Some(both) = headers.iter().find(|name| set_headers.iter().any(|set| set.name.eq_ignore_ascii_case(name))) {
+    if let Some(both) = headers.iter().find(|name| set_headers.iter().any(|set| headers::is_same(&set.name, name))) {
         let what = format!("{} is both passed and set", quote(both));
         block.get("headers").unwrap_or(value).error(what, "remove it from headers or from set_headers");
     }
@@ -89,7 +89,7 @@ fn passed_headers(value: &Value<'_>) -> Option<Vec<String>> {
 
 fn passed_header(text: &str) -> Result<String, Invalid> {
     headers::check_field(text, Direction::Part)?;
-    if ["content-type", "content-encoding", "content-language"].iter().any(|own| text.eq_ignore_ascii_case(own)) {
+    if ["content-type", "content-encoding", "content-language"].iter().any(|own| headers::is_same(text, own)) {
         return Err(Invalid::new("goes with the body by itself", "remove it; `body: pass` brings it along"));
     }
     match Known::of(text.as_bytes()) {

@@ -83,10 +83,8 @@ fn when(value: &Value<'_>) -> Option<Vec<(String, Option<String>)>> {
         let wanted = value.or_word("present", |v| v.line(VALUE_BYTES_MAX).map(|line| line.value));
         if let Err(fault) = headers::check_field(&name, Direction::Request) {
             value.at_key(key).error(format!("`{name}` {}", fault.what), fault.remedy);
-        } else if fields.iter().any(|(other, _)| *other == name) {
-            value
-                .at_key(key)
-                .error(format!("`{name}` is given twice"), "field names do not differ by case; remove one");
+        } else if fields.iter().any(|(other, _)| headers::is_same(other, &name)) {
+            value.at_key(key).error(format!("`{name}` is given twice"), format!("{}; remove one", headers::NAMES));
         } else if let Some(wanted) = wanted {
             fields.push((name, wanted));
             continue;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::{HeaderName, Uri};
 
 use super::super::decode::{Block, Keys, Value};
-use super::super::headers::{Direction, check_field};
+use super::super::headers::{Direction, check_field, is_same};
 use super::super::report::quote;
 use super::super::secrets;
 use super::super::tls;
@@ -364,7 +364,7 @@ fn claim_headers(value: &Value<'_>) -> Option<Vec<(String, String)>> {
         let claim = text(&value);
         if let Err(fault) = check_field(name, Direction::Request) {
             value.at_key(key).error(format!("{} {}", quote(name), fault.what), fault.remedy);
-        } else if fields.iter().any(|(field, _)| field.eq_ignore_ascii_case(name)) {
+        } else if fields.iter().any(|(field, _)| is_same(field, name)) {
             value.at_key(key).error(format!("{} is given twice", quote(name)), "remove one");
         } else if let Some(claim) = claim {
             fields.push((name.to_owned(), claim));

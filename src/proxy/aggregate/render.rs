@@ -6,6 +6,7 @@ use http::Method;
 
 use crate::http::encode;
 use crate::http::framing::Framing;
+use crate::http::known::is_same_name;
 use crate::request::Request;
 use crate::route::facts::{Over, Value};
 use crate::route::template::Place;
@@ -102,7 +103,7 @@ impl Sender<'_> {
         out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
         out.extend_from_slice(host.as_bytes());
         out.extend_from_slice(b"\r\nAccept-Encoding: identity\r\n");
-        let is_set = |name: &[u8]| part.set_headers.iter().any(|(set, _)| set.as_bytes().eq_ignore_ascii_case(name));
+        let is_set = |name: &[u8]| part.set_headers.iter().any(|(set, _)| is_same_name(set.as_bytes(), name));
         if !is_set(b"accept") && !part.headers.iter().any(|name| name == "accept") {
             out.extend_from_slice(b"Accept: application/json\r\n");
         }

@@ -251,7 +251,7 @@ fn key(key: &LimitKey, req: &Request) -> String {
     let fact = |fact: &Fact| match fact {
         Fact::Ip => format!("ip {}", req.client.map_or_else(|| UNIX_CLIENT.to_owned(), |ip| ip.to_string())),
         Fact::Header(name) => {
-            format!("header.{name} ({})", there(req.head.fields.get(name.as_str().as_bytes(), req.bytes()).is_some()))
+            format!("header.{name} ({})", there(req.decisive(name.as_str().as_bytes()).next().is_some()))
         }
         Fact::Cookie(name) => {
             let is_it = |pair: &[u8]| crate::request::cookie_value(pair, name.as_bytes()).is_some();
