@@ -101,6 +101,7 @@ fn fb2_a_wrong_predicate_tells_no_credential() {
         "headers: { authorization: Bearer hush }",
         "headers: { x-a: 'a ${S}' }",
         "cookies: { sid: '${S}' }",
+        "cookies: { sid: hush }",
         "query: { api_key: '${S}' }",
         "query: { q: { equals: ['${S}', '${S}'] } }",
         "headers: { authorization: { equals: [hush, hush] } }",
