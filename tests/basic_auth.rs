@@ -178,7 +178,7 @@ fn the_callers_name_is_a_key_of_limits() {
 }
 
 #[test]
-fn fb2_explain_compares_passwords_and_goes_on_as_that_caller() {
+fn explain_compares_passwords_and_goes_on_as_that_caller() {
     let upstream = upstream();
     let file = file("4", "ann", "secret");
     let gateway = guarded(&upstream, &file, "principal_header: X-User").start();

@@ -29,7 +29,7 @@ fn ask_all(gateway: &Gateway, cases: &[(&str, &[&str], &str)]) {
 }
 
 #[test]
-fn fb2_a_guarded_path_is_guarded_in_every_spelling_or_refused() {
+fn a_guarded_path_is_guarded_in_every_spelling_or_refused() {
     let guarded = |path: &str| {
         format!(
             "listeners: [{{ address: 127.0.0.1:0 }}]

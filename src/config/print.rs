@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+mod declared;
+
 use super::decode::{check_name, is_word};
 use super::filters::Filter;
 use super::schema::{self, Block, Default, Kind, WHOLE};
@@ -39,6 +41,7 @@ pub fn effective(
         report.error(&Position::default(), what, "please report it");
         return report.finish(None);
     }
+    declared::hide(&mut root, &config);
     Ok(root.write(true))
 }
 

@@ -23,6 +23,11 @@ pub fn is_likely(name: &str) -> bool {
         || name.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| WHOLE_WORDS.contains(&word))
 }
 
+/// Whether the keys of a block are names of fields, parameters or cookies.
+pub(super) fn are_fields(block: &str) -> bool {
+    FIELDS.iter().any(|fields| block.ends_with(fields))
+}
+
 /// Whether it is a variable and nothing else: it tells where a secret comes from, and nothing of it.
 pub(super) fn is_one_variable(text: &str) -> bool {
     let name = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
@@ -72,8 +77,8 @@ pub(super) fn in_message<'t>(key_path: &str, text: &'t str) -> Cow<'t, str> {
         (key, block) = (block, keys.next().unwrap_or_default());
     }
     // Keys of the config's own, as `key: ip` of a limit, hold none.
-    let is_field = FIELDS.iter().any(|fields| block.ends_with(fields));
-    if is_field && is_likely(key) && !is_one_variable(text) { Cow::Borrowed(MASK) } else { without_passwords(text) }
+    let is_credential = are_fields(block) && is_likely(key) || block == "cookies" && keys.next() == Some("match");
+    if is_credential && !is_one_variable(text) { Cow::Borrowed(MASK) } else { without_passwords(text) }
 }
 
 #[cfg(test)]
@@ -132,6 +137,8 @@ mod tests {
             assert_eq!(without_passwords(url), shown);
         }
         assert_eq!(in_message("filters.f.request_headers.set.X-Token", "a\u{7}b"), MASK);
+        assert_eq!(in_message("routes[0].match.cookies.sid.equals[1]", "a"), MASK);
+        assert_eq!(in_message("routes[0].forward.rewrite.cookies.domain", "a"), "a");
         assert_eq!(in_message("filters.f.jwt.jwks", "https://u:p@h/"), "https://u:***@h/");
     }
 }

@@ -100,9 +100,9 @@ fn a_form_that_is_wrong_says_which_is_right() {
         (UPSTREAM.replace("[127.0.0.1:1]", "[{ address: 127.0.0.1:1, drain: yes }]"), "(did you mean `true`?)"),
         (
             route("    respond: {}").replace("/a", "/a/*"),
-            "(write `{*rest}` for all that follows, or `{name}` for one segment)",
+            "`*` is no wildcard here (write `{*rest}` for all that is left, or `{name}` for a segment",
         ),
-        (route("    respond: {}").replace("/a", "/a/:id"), "(write `{id}`)"),
+        (route("    respond: {}").replace("/a", "/a/:id"), "(write `{id}`, which a literal `:id` fits too)"),
     ] {
         let said = said(&text);
         assert!(said.contains(expected), "{text}\n{said}\n{expected}");

@@ -113,6 +113,30 @@ fn secrets_are_masked_and_variables_stay_variables() {
 }
 
 #[test]
+fn what_a_config_says_is_secret_is_masked() {
+    let text = "listeners: [{ address: 127.0.0.1:8080 }]\nupstreams: { u: { endpoints: [10.0.0.1:1] } }\n\
+                filters:\n  pay: { api_key: { header: X-My, query: mine, keys: [{ sha256: d0c04f4b1951e4aeaaec8223ed2039e542f3aae805a6fa7f6d794e5afff5d272, owner: p }] } }\n\
+                \u{20} who: { jwt: { issuer: any, audience: any, keys: [{ secret: '${A}' }], from: [header.x-jw, query.jt] } }\n\
+                routes: [{ match: { path: /a, headers: { x-sess: { equals: [HARD1] }, x-my: absent, x-jw: { prefix: HARD2 }, x-open: { equals: shown } },\
+                cookies: { sid: { equals: HARD3 }, lang: present, x: { equals: '${A}' } }, query: { mine: { equals: HARD4 }, jt: { regex: HARD5 } } },\
+                forward: { upstream: u, rewrite: { cookies: { domain: { a.test: b.test } } }, request_headers: { set: { X_Sess: HARD6, x-my: 'Bearer ${A}' } } } }]\n\
+                observe: { access_log: { redact: { headers: [x-sess] } } }";
+    let once = printed(text);
+    for (shown, hidden) in [
+        ("equals: [\"***\"]", "HARD"),
+        ("x-my: absent", "HARD"),
+        ("lang: present", "HARD"),
+        ("equals: shown", "HARD"),
+        ("equals: \"${A}\"", SECRET),
+        ("X_Sess: \"***\"", "HARD"),
+        ("x-my: \"Bearer ${A}\"", SECRET),
+        ("a.test: b.test", "HARD"),
+    ] {
+        assert!(once.contains(shown) && !once.contains(hidden), "{shown}\n{once}");
+    }
+}
+
+#[test]
 fn every_text_survives() {
     let text = |text: &str| {
         let yaml = Shown::Mapping(vec![(
