@@ -4,7 +4,7 @@ use crate::support::foreign::{curl, output, output_of, url};
 use crate::support::gateway::run;
 use crate::support::message::{Response, ok};
 use crate::support::misbehave::answers;
-use crate::support::{Client, Gateway, Setup, Upstream, eventually, temp_dir};
+use crate::support::{Client, Gateway, Setup, Upstream, eventually, temp_dir, tls};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -185,7 +185,8 @@ fn explain_compares_passwords_and_goes_on_as_that_caller() {
     let config = gateway.dir.join("gateway.yaml");
     let explain = |more: &[&str], credentials: &str| {
         let line = format!("Authorization: Basic {}", base64(credentials));
-        let args = ["explain", "GET", "http://h/a", "-H", &line, "--json", "-c", config.to_str().unwrap()];
+        let url = if tls::is_on() { "https://h/a" } else { "http://h/a" };
+        let args = ["explain", "GET", url, "-H", &line, "--json", "-c", config.to_str().unwrap()];
         let (code, said, complaint) = run(&[&args[..], more].concat());
         assert_eq!((code, complaint.as_str()), (0, ""), "{credentials}: {said}");
         said

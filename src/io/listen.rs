@@ -13,6 +13,7 @@ use std::task::{Poll, Waker};
 
 use monoio::io::Canceller;
 use monoio::net::{TcpListener, TcpStream};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, sockopt};
 
 use super::dial::unix_address;
@@ -82,6 +83,9 @@ pub fn hold_unix(path: &str) -> io::Result<OwnedFd> {
     rustix::net::bind(&fd, &unix_address(path)?)?;
     Ok(fd)
 }
+
+/// Between two looks at whether this worker is to stop as well, in ms.
+const SHUT_DOWN_MS: u64 = 1;
 
 /// Why no further connection comes.
 pub enum AcceptError {
@@ -178,6 +182,14 @@ impl Listener {
                         was_first.set(true);
                         return Ok((Stream::Tcp(TcpIo::adopt(fd)?), None));
                     }
+                    // Another worker's drain has begun, and this one's is about to: the socket is ready and has nothing.
+                    Err(rustix::io::Errno::AGAIN) if self.is_shut_down() => {
+                        if self.stopped.get() {
+                            return Err(io::ErrorKind::Interrupted.into());
+                        }
+                        super::sleep_ms(SHUT_DOWN_MS).await;
+                        continue;
+                    }
                     Err(rustix::io::Errno::AGAIN) => {} // nothing yet, or another worker was the first
                     Err(e) => return Err(e.into()),
                 }
@@ -265,6 +277,13 @@ impl Listener {
             queued.extend(next);
         }
         queued
+    }
+
+    /// Whether [`Listener::drain_queue`] of another worker has made it refuse.
+    fn is_shut_down(&self) -> bool {
+        let mut asked = [PollFd::from_borrowed_fd(self.inner_fd(), PollFlags::RDHUP)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        matches!(self.inner, Inner::Unix { is_abstract: true, .. }) && poll(&mut asked, Some(&now)).is_ok_and(|n| n > 0)
     }
 
     fn inner_fd(&self) -> std::os::fd::BorrowedFd<'_> {
@@ -392,13 +411,18 @@ mod tests {
             let name = format!("ringway-listen-{}", std::process::id());
             let mut bound = bind_unix(&format!("@{name}"), 0, 2).unwrap();
             let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
-            let [b, a] = [(); 2].map(|()| Listener::new(bound.pop().unwrap()).unwrap());
+            let [b, a] = [(); 2].map(|()| Rc::new(Listener::new(bound.pop().unwrap()).unwrap()));
             let _queued = UnixStream::connect_addr(&address).unwrap();
             a.stop();
             assert_eq!(a.drain_queue().len(), 1);
             let late = UnixStream::connect_addr(&address).unwrap_err();
             assert_eq!(late.kind(), io::ErrorKind::ConnectionRefused, "not taken into a queue that nobody looks at");
+            // The other one waits for its own stop, and lets everybody else have their turn.
+            let accepting = Rc::clone(&b);
+            let accept = monoio::spawn(async move { accepting.accept().await.map(drop) });
+            crate::io::sleep_ms(5).await;
             b.stop();
+            assert!(matches!(accept.await, Err(AcceptError::Stopped)));
             assert_eq!(b.drain_queue().len(), 0);
             assert_eq!(hold_unix(&format!("@{name}")).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         });
