@@ -9,7 +9,7 @@ use crate::filter::header_edits::Came;
 use crate::http::encode::copy_fields;
 use crate::http::framing;
 use crate::http::head::{Bounds, Field, HeadError, Scan, Version};
-use crate::http::known::Known;
+use crate::http::known::{Known, is_same_name};
 use crate::http::upgrade;
 use crate::io::buffers::ANSWER_BYTES;
 use crate::io::{Buf, guard};
@@ -40,6 +40,8 @@ struct Call<'a> {
     endpoints: &'a [Rc<CoreEndpoint>],
     core: &'a Rc<Core>,
     down: &'a Rc<Downstream>,
+    /// Whether the listener says itself what HSTS is.
+    has_hsts: bool,
     /// Longest stall of the client, in ms.
     write_ms: u32,
     /// When the route's time is over.
@@ -93,6 +95,7 @@ pub async fn forward(
         endpoints: live.endpoints(upstream),
         core,
         down,
+        has_hsts: !rules.hsts.is_empty(),
         write_ms: rules.write_ms,
         route_due_ms: ms(cx.started_us).saturating_add(route.timeout_ms.into()),
     };
@@ -287,8 +290,8 @@ pub fn bad_head(e: HeadError) -> Error {
     Kind::BadResponse(what).never()
 }
 
-/// RFC 9110 15.2: a proxy passes on interim answers, to clients that know them. Of their fields only Link, which is what they
-/// are for (RFC 8297 2): in all others an upstream would tell what the gateway changes or takes out of its answers.
+/// RFC 9110 15.2: a proxy passes on interim answers, to clients that know them. What the final answer gets in another form, from
+/// the route, a filter or the listener, is left out: nothing gets around those by coming early.
 async fn pass_on_interim(req: &Request, buf: &Buf, call: &Call<'_>, cx: &mut Context) -> Result<(), Error> {
     if req.head.version == Version::H10 {
         return Ok(());
@@ -296,10 +299,22 @@ async fn pass_on_interim(req: &Request, buf: &Buf, call: &Call<'_>, cx: &mut Con
     let (answer, bytes) = (&req.answer, buf.bytes());
     let mut out = call.core.buffers.take(OUT_BYTES);
     crate::http::reply::status_line(answer.status, out.vec());
-    let link = b"link";
-    let is_own = req.answer_edits.replaces(link) || req.own.replaces(link) || call.action.response_headers.edits(link);
-    let passes = |f: &Field| f.name.of(bytes).eq_ignore_ascii_case(link) && !answer.fields.is_listed(f, bytes);
-    copy_fields(&answer.fields, bytes, |f| is_own || !passes(f), out.vec());
+    let drop = |field: &Field| {
+        let name = field.name.of(bytes);
+        let leads_back = || way_back::LED_BACK.iter().any(|led| is_same_name(led, name));
+        match field.known {
+            Known::Connection | Known::HopByHop | Known::TransferEncoding | Known::ContentLength => true,
+            Known::StrictTransportSecurity if call.has_hsts => true,
+            _ => {
+                answer.fields.is_listed(field, bytes)
+                    || req.answer_edits.replaces(name)
+                    || req.own.replaces(name)
+                    || call.action.response_headers.edits(name)
+                    || (call.action.way_back.is_some() && leads_back())
+            }
+        }
+    };
+    copy_fields(&answer.fields, bytes, drop, out.vec());
     out.extend(b"\r\n");
     let out = write_downstream(call.down, call.write_ms, out, cx).await?;
     call.core.buffers.give(out);

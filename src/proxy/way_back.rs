@@ -8,6 +8,9 @@ use crate::request::Request;
 use crate::route::back::{self, Ends, without_default_port};
 use crate::snapshot::{Forward, HostPolicy, UpstreamSpec, WayBack};
 
+/// The fields that a [`WayBack`] changes.
+pub const LED_BACK: [&[u8]; 3] = [b"Location", b"Content-Location", b"Set-Cookie"];
+
 /// Notes the changes to the answer that has come; `bytes` are those that its head is in.
 pub fn edit(action: &Forward, spec: &UpstreamSpec, req: &mut Request, bytes: &[u8]) {
     let mut edits = std::mem::take(&mut req.answer_edits); // all else of the request is read
