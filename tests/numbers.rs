@@ -22,6 +22,19 @@ fn of_client(line: &Value) -> u64 {
     number(line, "total_us") - number(line, "added_us") - number(line, "upstream_us")
 }
 
+const JSON: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1\r\n\r\n1";
+
+/// Forwards bodies, passes them to the parts of a page, and throws them away.
+fn taking_bodies(upstream: &Upstream) -> Setup {
+    let part = "{ name: a, upstream: u, request: { path: /part, method: POST, body: pass } }";
+    Setup::new()
+        .upstream("u", &[upstream], "")
+        .top("filters: { l: { request_limits: { body: 1MiB } } }")
+        .route(&format!("match: {{ path: '/page/{{n}}' }}, aggregate: {{ parts: [{part}] }}"))
+        .route("match: { path: '/own/{n}' }, filters: [l], respond: { body: hi }")
+        .forward_all("")
+}
+
 #[test]
 fn a_head_that_comes_slowly_is_not_the_gateways_time() {
     let upstream = Upstream::says("hello");
@@ -52,18 +65,9 @@ fn a_head_that_comes_slowly_is_not_the_gateways_time() {
 
 #[test]
 fn a_body_that_comes_slowly_is_neither_the_upstreams_nor_the_gateways_time() {
-    let json = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1\r\n\r\n1";
-    let upstream = Upstream::start(answers(json));
-    let part = "{ name: a, upstream: u, request: { path: /part, method: POST, body: pass } }";
-    let gateway = Setup::new()
-        .upstream("u", &[&upstream], "")
-        .top("filters: { l: { request_limits: { body: 1MiB } } }")
-        .listener("timeouts: { request_body: 900ms }")
-        .route(&format!("match: {{ path: /page }}, aggregate: {{ parts: [{part}] }}"))
-        .route("match: { path: /own }, filters: [l], respond: { body: hi }")
-        .forward_all("")
-        .start();
-    for path in ["/forwarded", "/page", "/own"] {
+    let upstream = Upstream::start(answers(JSON));
+    let gateway = taking_bodies(&upstream).listener("timeouts: { request_body: 900ms }").start();
+    for path in ["/forwarded", "/page/1", "/own/1"] {
         let mut client = Client::connect(&gateway);
         let request = post_chunked(path, &[b'x'; 20_000], 5_000);
         let mut pieces = request.chunks(7_000).peekable();
@@ -125,16 +129,8 @@ fn an_answer_that_is_taken_slowly_is_neither_the_upstreams_nor_the_gateways_time
 
 #[test]
 fn bytes_in_are_those_on_the_wire() {
-    let json = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1\r\n\r\n1";
-    let upstream = Upstream::start(answers(json));
-    let part = "{ name: a, upstream: u, request: { path: /part, method: POST, body: pass } }";
-    let gateway = Setup::new()
-        .upstream("u", &[&upstream], "")
-        .top("filters: { l: { request_limits: { body: 1MiB } } }")
-        .route(&format!("match: {{ path: '/page/{{n}}' }}, aggregate: {{ parts: [{part}] }}"))
-        .route("match: { path: '/own/{n}' }, filters: [l], respond: { body: hi }")
-        .forward_all("")
-        .start();
+    let upstream = Upstream::start(answers(JSON));
+    let gateway = taking_bodies(&upstream).start();
     let mut all = 0;
     let mut n = 0;
     for place in ["/forwarded", "/page", "/own"] {

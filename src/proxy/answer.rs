@@ -8,7 +8,7 @@ use crate::error::{Error, Kind};
 use crate::http::encode::{self, copy_fields};
 use crate::http::framing::Framing;
 use crate::http::h1::payload::Payload;
-use crate::http::head::Version;
+use crate::http::head::{Field, Version};
 use crate::http::known::Known;
 use crate::http::upgrade;
 use crate::io::buffers::{BODY_BYTES, HEADROOM, TAILROOM};
@@ -141,6 +141,14 @@ pub async fn send(
     Ok(keep)
 }
 
+/// Whether an upstream's field is for one hop alone, or a filter or the route has another in its place, or none.
+#[inline]
+pub(super) fn is_left_out(req: &Request, field: &Field, bytes: &[u8]) -> bool {
+    req.answer.fields.is_listed(field, bytes)
+        || req.answer_edits.removes(field.name, bytes)
+        || (!req.own.is_empty() && req.own.replaces(field.name.of(bytes)))
+}
+
 /// The status line and fields as the client gets them.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn write_head(
@@ -159,7 +167,7 @@ pub(super) fn write_head(
     out.extend_from_slice(b"HTTP/1.1");
     out.extend_from_slice(bytes.get("HTTP/1.1".len()..line_end).unwrap_or_default());
     let (mut length_seen, mut date_seen) = (false, false);
-    let drop = |field: &crate::http::head::Field| {
+    let drop = |field: &Field| {
         let dropped = match field.known {
             Known::Connection | Known::HopByHop | Known::Te | Known::TransferEncoding => true,
             Known::Trailer => coding == Coding::Plain,
@@ -176,10 +184,7 @@ pub(super) fn write_head(
             }
             _ => false,
         };
-        dropped
-            || head.fields.is_listed(field, bytes)
-            || req.answer_edits.removes(field.name, bytes)
-            || (!req.own.is_empty() && req.own.replaces(field.name.of(bytes)))
+        dropped || is_left_out(req, field, bytes)
     };
     copy_fields(&head.fields, bytes, drop, out);
     let listed_length = |f: &crate::http::head::Field| f.value.of(bytes).contains(&b',');

@@ -16,7 +16,7 @@ use crate::io::{Buf, guard};
 use crate::request::Request;
 use crate::snapshot::{Forward, Route, UpstreamSpec};
 
-use super::answer::Answer;
+use super::answer::{Answer, is_left_out};
 use super::checkout::{Lease, Picked, Wanted, count_failure};
 use super::mirror;
 use super::plane::{Downstream, Live, Plane};
@@ -67,7 +67,7 @@ pub async fn forward(
     };
     cx.upstream = Some(upstream);
     let core = &plane.core;
-    if matches!((req.framing, req.body_limit), (framing::Framing::Length(n), Some(limit)) if n > limit) {
+    if upload::announces_too_much(req) {
         return Err(Kind::BodyTooLarge.never());
     }
     // Before anything is asked of anybody, the client included; what is not rewritten fits.
@@ -306,9 +306,7 @@ async fn pass_on_interim(req: &Request, buf: &Buf, call: &Call<'_>, cx: &mut Con
             Known::Connection | Known::HopByHop | Known::TransferEncoding | Known::ContentLength => true,
             Known::StrictTransportSecurity if call.has_hsts => true,
             _ => {
-                answer.fields.is_listed(field, bytes)
-                    || req.answer_edits.replaces(name)
-                    || req.own.replaces(name)
+                is_left_out(req, field, bytes)
                     || call.action.response_headers.edits(name)
                     || (call.action.way_back.is_some() && leads_back())
             }

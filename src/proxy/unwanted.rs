@@ -11,13 +11,12 @@ use crate::error::{Error, Kind};
 use crate::http::framing::Framing;
 use crate::http::h1::payload::Payload;
 use crate::io::buffers::ANSWER_BYTES;
-use crate::io::guard;
 use crate::request::Request;
 use crate::snapshot::{Action, ListenerSpec};
 
-use super::finish::kind_of;
 use super::forward::expects_continue;
 use super::plane::{Downstream, Plane};
+use super::upload::{announces_too_much, more};
 
 /// Whether what is done with a request leaves its body aside, and the body has a limit.
 pub(super) fn is_bounded(action: &Action, req: &Request) -> bool {
@@ -27,11 +26,6 @@ pub(super) fn is_bounded(action: &Action, req: &Request) -> bool {
         Action::Respond(_) | Action::Redirect(_) => false,
     };
     !is_wanted && req.body_limit.is_some()
-}
-
-/// Whether it says itself that it is too large.
-pub(super) fn announces_too_much(req: &Request) -> bool {
-    matches!((req.framing, req.body_limit), (Framing::Length(n), Some(limit)) if n > limit)
 }
 
 /// Sees to it that the body keeps to its limit. One in chunks is gone then, by `due_ms`.
@@ -70,15 +64,7 @@ pub(super) async fn read_away(
             break step.consumed;
         }
         buf.clear();
-        let pause_due_ms = down.slot.now_ms().saturating_add(rules.request_body_ms.into());
-        let from_us = plane.core.clock.now_us();
-        let read = guard(&down.slot, due_ms.min(pause_due_ms), down.stream.read(buf)).await;
-        cx.client_us += plane.core.clock.now_us().saturating_sub(from_us);
-        buf = match read {
-            Ok((Ok(n), filled)) if n > 0 => filled,
-            Ok(_) => return Err(Kind::ClientGone.never()),
-            Err(fired) => return Err(kind_of(fired, Kind::BodyTimeout).never()),
-        };
+        (_, buf) = more(buf, (due_ms, Kind::BodyTimeout), down, rules, &plane.core, cx).await?;
     };
     buf.consume(consumed);
     let head = req.head.fields.len;

@@ -18,6 +18,7 @@ use crate::http::h1::payload::Payload;
 use crate::io::buffers::BODY_BYTES;
 use crate::io::{Buf, Slot, guard};
 use crate::request::{Request, Tee};
+use crate::snapshot::ListenerSpec;
 
 use super::finish::kind_of;
 use super::plane::Downstream;
@@ -32,6 +33,38 @@ pub fn with_head(req: &Request) -> Option<usize> {
         Framing::None => Some(0),
         Framing::Length(n) => usize::try_from(n).ok().filter(|&n| n <= WITH_HEAD_MAX && n <= req.behind_head().len()),
         Framing::Chunked | Framing::Close => None,
+    }
+}
+
+/// Whether a body says itself that it is longer than it may be.
+pub fn announces_too_much(req: &Request) -> bool {
+    matches!((req.framing, req.body_limit), (Framing::Length(n), Some(limit)) if n > limit)
+}
+
+/// More of a body, for who reads it for itself: how many bytes came, behind those of `buf`. The client's next piece may take
+/// as long as the listener says, and all of it is there by `until_ms`.
+///
+/// # Errors
+/// The client is gone or takes too long: `over` behind `until_ms`.
+pub async fn more(
+    buf: Buf,
+    (until_ms, over): (u64, Kind),
+    down: &Downstream,
+    rules: &ListenerSpec,
+    core: &Core,
+    cx: &mut crate::context::Context,
+) -> Result<(usize, Buf), Error> {
+    let due_ms = until_ms.min(down.slot.now_ms().saturating_add(rules.request_body_ms.into()));
+    let from_us = core.clock.now_us();
+    let read = guard(&down.slot, due_ms, down.stream.read(buf)).await;
+    cx.client_us += core.clock.now_us().saturating_sub(from_us);
+    match read {
+        Ok((Ok(n), filled)) if n > 0 => Ok((n, filled)),
+        Ok(_) => Err(Kind::ClientGone.never()),
+        Err(fired) => {
+            let is_over = down.slot.now_ms() >= until_ms;
+            Err(kind_of(fired, if is_over { over } else { Kind::BodyTimeout }).never())
+        }
     }
 }
 

@@ -200,7 +200,7 @@ fn divider(path: &[u8]) -> Option<(usize, usize)> {
 }
 
 /// How many dots a segment consists of, plain or encoded, if it is a dot segment.
-fn dots(segment: &[u8]) -> Option<usize> {
+pub(super) fn dots(segment: &[u8]) -> Option<usize> {
     let mut left = segment;
     for count in 0..=2 {
         left = match left {
@@ -231,6 +231,16 @@ mod tests {
         let mut out = Vec::new();
         push(&mut out, value.as_bytes(), from, into);
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn knows_dot_segments() {
+        for yes in [".", "..", "%2e", "%2E.", ".%2e", "%2e%2E"] {
+            assert!(dots(yes.as_bytes()).is_some(), "{yes}");
+        }
+        for no in ["", "...", "a", ".a", "%2f", "%2e%2", "..%2e", "é."] {
+            assert!(dots(no.as_bytes()).is_none(), "{no}");
+        }
     }
 
     #[test]

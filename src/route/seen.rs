@@ -121,21 +121,27 @@ mod tests {
         }
     }
 
+    /// The predicates of many routes, all but each route's last of what is absent.
+    fn sixteen_of_256_routes(about: impl Fn(usize, usize) -> (Place, String)) -> Vec<Vec<Predicate>> {
+        let one = |route, i| {
+            let (place, name) = about(route, i);
+            let test = if i == 15 { Test::Present } else { Test::Absent };
+            Predicate { place, name, test, shown: String::new() }
+        };
+        (0..256).map(|route| (0..16).map(|i| one(route, i)).collect()).collect()
+    }
+
+    fn specs(all: &[Vec<Predicate>]) -> Vec<RouteSpec<'_>> {
+        all.iter().map(|predicates| RouteSpec { path: "/q", predicates, ..RouteSpec::default() }).collect()
+    }
+
     #[test]
     fn however_many_predicates_there_are_the_query_is_read_a_few_times() {
-        let predicates = |route: usize| -> Vec<Predicate> {
-            (0..16)
-                .map(|i| Predicate {
-                    place: if i % 2 == 0 { Place::Cookie } else { Place::Query },
-                    name: format!("n{route:03}{i:02}"),
-                    test: if i == 15 { Test::Present } else { Test::Absent },
-                    shown: String::new(),
-                })
-                .collect()
-        };
-        let all: Vec<Vec<Predicate>> = (0..256).map(predicates).collect();
-        let spec = |predicates| RouteSpec { path: "/q", predicates, ..RouteSpec::default() };
-        let mut specs: Vec<RouteSpec<'_>> = all.iter().map(|predicates| spec(predicates)).collect();
+        let all = sixteen_of_256_routes(|route, i| {
+            let place = if i % 2 == 0 { Place::Cookie } else { Place::Query };
+            (place, format!("n{route:03}{i:02}"))
+        });
+        let mut specs = specs(&all);
         specs.push(RouteSpec { path: "/z/", trailing_slash: TrailingSlash::Redirect, ..RouteSpec::default() });
         let router = Router::build(&specs).unwrap();
         let pairs = Pairs::new((0..3900).map(|i| (format!("x{i}"), "v".to_owned())).collect());
@@ -151,20 +157,8 @@ mod tests {
 
     #[test]
     fn however_many_predicates_there_are_the_fields_are_read_a_few_times() {
-        let predicates = |route: usize| -> Vec<Predicate> {
-            (0..16)
-                .map(|i| Predicate {
-                    place: Place::Header,
-                    name: format!("x-{route:03}-{i:02}"),
-                    test: if i == 15 { Test::Present } else { Test::Absent },
-                    shown: String::new(),
-                })
-                .collect()
-        };
-        let all: Vec<Vec<Predicate>> = (0..256).map(predicates).collect();
-        let spec = |predicates| RouteSpec { path: "/q", predicates, ..RouteSpec::default() };
-        let specs: Vec<RouteSpec<'_>> = all.iter().map(|predicates| spec(predicates)).collect();
-        let router = Router::build(&specs).unwrap();
+        let all = sixteen_of_256_routes(|route, i| (Place::Header, format!("x-{route:03}-{i:02}")));
+        let router = Router::build(&specs(&all)).unwrap();
         let fields = Pairs::new((0..250).map(|i| (format!("x-{i:03}-zz"), "v".to_owned())).collect());
         assert_eq!(router.find("", "/q", &Method::GET, &fields), Lookup::NotFound);
         assert!(fields.looks.get() <= 17, "{} looks at all fields", fields.looks.get());

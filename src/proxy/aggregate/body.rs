@@ -7,13 +7,12 @@ use crate::core::{Core, Held};
 use crate::error::{Error, Kind};
 use crate::http::framing::Framing;
 use crate::http::h1::payload::Payload;
+use crate::io::Buf;
 use crate::io::buffers::ANSWER_BYTES;
-use crate::io::{Buf, guard};
 use crate::request::Request;
 use crate::snapshot::ListenerSpec;
 use crate::snapshot::aggregate::Aggregate;
 
-use super::super::finish::kind_of;
 use super::super::forward::{expects_continue, send_continue};
 use super::super::plane::Downstream;
 use super::super::upload;
@@ -93,20 +92,6 @@ async fn read(
             return Ok(Collected { body: buf, leftover, _held: held });
         }
         held.make_room(&mut buf, payload.left(), &core.buffers)?;
-        let due_ms = until_ms.min(down.slot.now_ms().saturating_add(rules.request_body_ms.into()));
-        let from_us = core.clock.now_us();
-        let read = guard(&down.slot, due_ms, down.stream.read(buf)).await;
-        cx.client_us += core.clock.now_us().saturating_sub(from_us);
-        fresh = match read {
-            Ok((Ok(n), filled)) if n > 0 => {
-                buf = filled;
-                n
-            }
-            Ok(_) => return Err(Kind::ClientGone.never()),
-            Err(fired) => {
-                let is_over = down.slot.now_ms() >= until_ms;
-                return Err(kind_of(fired, if is_over { Kind::RouteTimeout } else { Kind::BodyTimeout }).never());
-            }
-        };
+        (fresh, buf) = upload::more(buf, (until_ms, Kind::RouteTimeout), down, rules, core, cx).await?;
     }
 }

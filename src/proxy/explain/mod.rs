@@ -29,7 +29,7 @@ use crate::tls::{ClientIdentity, Session};
 
 use super::plane::{Downstream, Live, Peer, Plane};
 use super::receive::{self, Arrival};
-use super::{exchange, to_client, unwanted};
+use super::{exchange, to_client, unwanted, upload};
 
 pub use filters::Step;
 pub use sent::{Endpoint, Sent};
@@ -214,7 +214,7 @@ pub fn explain(plane: &Rc<Plane>, config: &Config, asked: &Asked) -> Explanation
         Action::Forward(_) if is_connect_with_body(&req) => {
             told.answer = Some(error(Kind::Malformed("CONNECT with a body"), Some(index), &req, &live, plane, rules));
         }
-        action if unwanted::is_bounded(action, &req) && unwanted::announces_too_much(&req) => {
+        action if unwanted::is_bounded(action, &req) && upload::announces_too_much(&req) => {
             told.answer = Some(error(Kind::BodyTooLarge, Some(index), &req, &live, plane, rules));
         }
         Action::Forward(action) => {
